@@ -1,0 +1,207 @@
+"""Run only some layers of the base, on states computed before, over a constant prefix of keys and values."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfit.backbone.model import Backbone
+
+
+class ConstantPrefix:
+    """Keys and values of tokens that came before and never change; what a forward adds is not kept.
+
+    It answers what transformers asks of a cache. Rows are right-aligned: padding stands at the front, so that
+    distances between tokens (sliding windows) are the true ones.
+
+    Args:
+        keys, values: By layer index, each [rows, heads, prefix, head size]; empty for no prefix.
+        length: Prefix length, padding included.
+        record: Keep the keys and values of the tokens that run now, in ``recorded``.
+    """
+
+    is_compileable = False
+
+    def __init__(
+        self,
+        keys: dict[int, Tensor] | None = None,
+        values: dict[int, Tensor] | None = None,
+        length: int = 0,
+        record: bool = False,
+    ):
+        self.keys, self.values, self.length = keys or {}, values or {}, length
+        self.recorded: dict[int, tuple[Tensor, Tensor]] | None = {} if record else None
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The prefix followed by the tokens that run now."""
+        if self.recorded is not None:
+            self.recorded[layer_idx] = (key, value)
+        if self.length:
+            key = torch.cat([self.keys[layer_idx], key], dim=2)
+            value = torch.cat([self.values[layer_idx], value], dim=2)
+        return key, value
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens that came before, padding included."""
+        return self.length
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Index of the first token that runs now."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Length and offset of all keys a mask must cover."""
+        return self.length + query_length, 0
+
+
+class _Skip(nn.Module):
+    """Stands for a layer that does not run: hands on the states, or puts in (``given``) or takes out (``taken``) others."""
+
+    def __init__(self, layer: nn.Module, as_tuple: bool):
+        super().__init__()
+        object.__setattr__(self, "_layer", layer)
+        self.as_tuple = as_tuple
+        self.given: Tensor | None = None
+        self.taken: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # A model's forward may ask a layer what kind it is (e.g. Gemma's attention_type).
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(object.__getattribute__(self, "_layer"), name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.taken = hidden_states
+        out = hidden_states if self.given is None else self.given
+        return (out,) if self.as_tuple else out
+
+
+class _Echo(nn.Module):
+    """Stands for the whole decoder in front of the head: its output is ``given``."""
+
+    given: Tensor | None = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.given)
+
+
+def _with_module(root: nn.Module, path: str, replacement: nn.Module) -> nn.Module:
+    """A copy of ``root`` that differs in one submodule; everything else, all weights included, is shared."""
+    clone = copy.copy(root)
+    clone._modules = dict(root._modules)
+    head, _, rest = path.partition(".")
+    child = root._modules[head]
+    if rest:
+        assert child is not None
+        replacement = _with_module(child, rest, replacement)
+    clone._modules[head] = replacement
+    return clone
+
+
+@dataclass
+class Sections:
+    """Partial runs of one base: layers start .. stop − 1, and the head alone.
+
+    The base's own forward runs each time, with the layers outside the section standing still, so that masks, position
+    embeddings and norms of every model family are the family's own.
+    """
+
+    backbone: Backbone
+    _decoders: dict[tuple[int, int], tuple[nn.Module, list[nn.Module]]] = field(default_factory=dict)
+    _tuples: list[bool] | None = None
+    _head: tuple[nn.Module, _Echo] | None = None
+
+    def _layer_outputs(self) -> list[bool]:
+        """Which layers answer with a tuple, found by one forward of one token."""
+        if self._tuples is None:
+            found: list[bool] = []
+            hooks = [
+                layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
+                for layer in self.backbone.layers
+            ]
+            try:
+                with torch.no_grad():
+                    self.backbone.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            self._tuples = found
+        return self._tuples
+
+    def _decoder(self, start: int, stop: int) -> tuple[nn.Module, list[nn.Module]]:
+        if (start, stop) not in self._decoders:
+            layers = self.backbone.layers
+            tuples = self._layer_outputs()
+            kept: list[nn.Module] = [
+                layer if start <= i < stop else _Skip(layer, tuples[i]) for i, layer in enumerate(layers)
+            ]
+            model = self.backbone.model
+            prefix = model.base_model_prefix
+            path = self.backbone.layers_path.removeprefix(prefix + ".")
+            self._decoders[start, stop] = _with_module(getattr(model, prefix), path, nn.ModuleList(kept)), kept
+        return self._decoders[start, stop]
+
+    def run(
+        self,
+        start: int,
+        stop: int,
+        *,
+        tokens: Tensor | None = None,
+        states: Tensor | None = None,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        cache: ConstantPrefix | None = None,
+    ) -> Tensor:
+        """States [rows, t, d] after layer ``stop`` − 1; after the final norm when ``stop`` is the number of layers.
+
+        Args:
+            start, stop: Layers that run; ``start == stop`` runs none.
+            tokens: [rows, t] when ``start`` is 0.
+            states: [rows, t, d] entering layer ``start`` otherwise.
+            attention_mask: [rows, prefix + t]; 0 on padding.
+            position_ids: [rows, t], the tokens' true positions.
+            cache: The prefix; also records new keys and values.
+        """
+        decoder, kept = self._decoder(start, stop)
+        if start > 0:
+            assert states is not None
+            kept[start - 1].given = states  # type: ignore[assignment]
+            inputs: dict[str, Any] = {"inputs_embeds": torch.zeros_like(states).detach()}
+        else:
+            assert tokens is not None
+            inputs = {"input_ids": tokens}
+        try:
+            out: Tensor = decoder(
+                **inputs,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=cache if cache is not None else ConstantPrefix(),
+                use_cache=True,
+            ).last_hidden_state
+            if stop == len(kept):
+                return out
+            return kept[stop].taken  # type: ignore[return-value]
+        finally:
+            for layer in kept:
+                if isinstance(layer, _Skip):
+                    layer.given = layer.taken = None
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits [n, vocabulary] of states [n, d] after the final norm, with the family's own scaling or capping."""
+        if self._head is None:
+            echo = _Echo()
+            self._head = _with_module(self.backbone.model, self.backbone.model.base_model_prefix, echo), echo
+        model, echo = self._head
+        echo.given = states.unsqueeze(0)
+        try:
+            logits: Tensor = model(inputs_embeds=echo.given).logits.squeeze(0)
+        finally:
+            echo.given = None
+        return logits
