@@ -142,10 +142,9 @@ class Sections:
             kept: list[nn.Module] = [
                 layer if start <= i < stop else _Skip(layer, tuples[i]) for i, layer in enumerate(layers)
             ]
-            model = self.backbone.model
-            prefix = model.base_model_prefix
-            path = self.backbone.layers_path.removeprefix(prefix + ".")
-            self._decoders[start, stop] = _with_module(getattr(model, prefix), path, nn.ModuleList(kept)), kept
+            owner, _, name = self.backbone.layers_path.rpartition(".")
+            decoder = _with_module(self.backbone.model.get_submodule(owner), name, nn.ModuleList(kept))
+            self._decoders[start, stop] = decoder, kept
         return self._decoders[start, stop]
 
     def run(
@@ -158,8 +157,9 @@ class Sections:
         attention_mask: Tensor,
         position_ids: Tensor,
         cache: ConstantPrefix | None = None,
+        finish: bool = False,
     ) -> Tensor:
-        """States [rows, t, d] after layer ``stop`` − 1; after the final norm when ``stop`` is the number of layers.
+        """States [rows, t, d] after layer ``stop`` − 1.
 
         Args:
             start, stop: Layers that run; ``start == stop`` runs none.
@@ -168,6 +168,7 @@ class Sections:
             attention_mask: [rows, prefix + t]; 0 on padding.
             position_ids: [rows, t], the tokens' true positions.
             cache: The prefix; also records new keys and values.
+            finish: Put the states through the base's final norm, as the head wants them.
         """
         decoder, kept = self._decoder(start, stop)
         if start > 0:
@@ -177,6 +178,12 @@ class Sections:
         else:
             assert tokens is not None
             inputs = {"input_ids": tokens}
+        last: list[Tensor] = []
+        handle = None
+        if stop == len(kept) and not finish:
+            handle = kept[-1].register_forward_hook(
+                lambda m, a, out: last.append(out[0] if isinstance(out, tuple) else out)
+            )
         try:
             out: Tensor = decoder(
                 **inputs,
@@ -185,10 +192,12 @@ class Sections:
                 past_key_values=cache if cache is not None else ConstantPrefix(),
                 use_cache=True,
             ).last_hidden_state
-            if stop == len(kept):
+            if finish:
                 return out
-            return kept[stop].taken  # type: ignore[return-value]
+            return last[0] if stop == len(kept) else kept[stop].taken  # type: ignore[return-value]
         finally:
+            if handle is not None:
+                handle.remove()
             for layer in kept:
                 if isinstance(layer, _Skip):
                     layer.given = layer.taken = None
@@ -197,7 +206,8 @@ class Sections:
         """Logits [n, vocabulary] of states [n, d] after the final norm, with the family's own scaling or capping."""
         if self._head is None:
             echo = _Echo()
-            self._head = _with_module(self.backbone.model, self.backbone.model.base_model_prefix, echo), echo
+            owner, _, _ = self.backbone.layers_path.rpartition(".")
+            self._head = _with_module(self.backbone.model, owner, echo), echo
         model, echo = self._head
         echo.given = states.unsqueeze(0)
         try:

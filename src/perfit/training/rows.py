@@ -1,0 +1,81 @@
+"""What every runner of a training step agrees on: tokenised examples in, one loss per row out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from perfit.plan import TwoStageShift
+
+Slots = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One training example as tokens: the loss is on the answer alone, its closing eos included."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    @property
+    def input_ids(self) -> tuple[int, ...]:
+        """What the model reads: prompt and answer, without the last answer token, which is only predicted."""
+        return (*self.prompt_ids, *self.answer_ids[:-1])
+
+
+class Runner(Protocol):
+    """One way to run training steps. All runners give equal losses and gradients; they differ in what they redo."""
+
+    def prepare(self, rows: Sequence[TokenRow], done: Any = None) -> list[Any]:
+        """Whatever can be computed once per row; ``done(n)`` is called as rows get ready."""
+        ...
+
+    def width(self, item: Any) -> int:
+        """Tokens a step runs for this item."""
+        ...
+
+    def size(self, row: TokenRow) -> int:
+        """Bytes that preparing this row will hold."""
+        ...
+
+    def answer_loss(self, items: Sequence[Any], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
+        """Negative log-likelihood summed over each row's answer tokens, [rows], fp32, differentiable in the shift."""
+        ...
+
+
+def padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [rows, t] padded on the right with 0, and their mask."""
+    width = max(map(len, sequences))
+    ids = torch.tensor([[*s, *([0] * (width - len(s)))] for s in sequences], device=device)
+    mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=device)
+    return ids, mask
+
+
+def label_places(starts: Sequence[int], answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, ...]:
+    """Where answers are predicted: rows [n], columns [n] and labels [n]; ``starts`` is each row's last prompt token."""
+    rows = [row for row, answer in enumerate(answers) for _ in answer]
+    columns = [start + step for start, answer in zip(starts, answers, strict=True) for step in range(len(answer))]
+    labels = [token for answer in answers for token in answer]
+    return tuple(torch.tensor(values, dtype=torch.long, device=device) for values in (rows, columns, labels))
+
+
+def row_loss(logits: Tensor, labels: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Cross entropy of logits [n, vocabulary] summed per row, [count], in fp32."""
+    nll = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    return torch.zeros(count, device=nll.device).index_add(0, rows, nll)
+
+
+def common_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
+    """Longest run of tokens that all prompts begin with."""
+    if not rows:
+        return ()
+    low = min(row.prompt_ids for row in rows)
+    high = max(row.prompt_ids for row in rows)
+    length = 0
+    while length < min(len(low), len(high)) and low[length] == high[length]:
+        length += 1
+    return low[:length]
