@@ -1,0 +1,145 @@
+"""From an example to tokens: prompt and answer apart, joined as tokens, and never a cut answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from perfit.errors import ConfigError, DataError
+from perfit.tasks.task import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_PLAIN = {"add_special_tokens": False, "split_special_tokens": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Tokens of one example.
+
+    Attributes:
+        prompt_ids: The prompt, with the tokens the tokenizer itself puts in front (BOS).
+        answer_ids: The answer and the end-of-sequence token; empty for generation.
+        truncated: Whether the user's text was shortened to fit.
+    """
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    truncated: bool
+
+
+def encode(
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    chat_template: bool = False,
+    with_answer: bool = True,
+    answer_room: int = 0,
+) -> Encoded:
+    """Tokenise an example as ``prompt + " " + answer + eos``.
+
+    Prompt and answer are tokenised apart, so the prompt's tokens do not depend on the answer, and the loss begins
+    exactly at the answer. Names of special tokens inside users' text ("</s>") stay text, except under a chat template.
+
+    A tokenizer of the SentencePiece kind puts a blank of its own before every text, which would give two between
+    prompt and answer; of ``" " + answer`` and ``answer`` the one is taken that decodes, after the prompt's last
+    token, to the blanks asked for.
+
+    Args:
+        example: The texts.
+        tokenizer: A Hugging Face tokenizer with an end-of-sequence token.
+        max_length: Most tokens of prompt and answer together. Beyond it ``example.body`` loses its end, nothing else.
+        chat_template: Make the prompt the user's turn of the tokenizer's chat template; the answer then follows the
+            template directly, without a blank.
+        with_answer: False for generation: only the prompt.
+        answer_room: Tokens kept free for the answer even when it is shorter or absent. With room for the longest
+            answer, over-long prompts too are cut at the same place in training and generation.
+
+    Raises:
+        DataError: The answer is missing or empty, or instruction and answer alone exceed ``max_length``; the message
+            names the example and the lengths.
+        ConfigError: The tokenizer has no end-of-sequence token or no chat template.
+    """
+    if chat_template and not tokenizer.chat_template:
+        raise ConfigError("chat_template is True, but this tokenizer has none; set it to False")
+    answer_ids: tuple[int, ...] = ()
+    body = example.body
+    prompt_ids = _prompt_ids(example, body, tokenizer, chat_template)
+    if not prompt_ids:
+        raise DataError("the prompt has no tokens", record=f"example {example.id}")
+    if with_answer:
+        answer_ids = _answer_ids(example, tokenizer, prompt_ids[-1], chat_template)
+    room = max_length - max(len(answer_ids), answer_room)
+    while len(prompt_ids) > room:
+        if not body:
+            raise DataError(
+                f"instruction ({len(prompt_ids)} tokens) and answer ({len(answer_ids)} tokens, room for {answer_room}) "
+                f"exceed max_length {max_length} without any of the user's text",
+                record=f"example {example.id}",
+                remedy="raise max_length or leave the example out",
+            )
+        body = _shorter(body, len(prompt_ids) - room, tokenizer)
+        prompt_ids = _prompt_ids(example, body, tokenizer, chat_template)
+    return Encoded(tuple(prompt_ids), answer_ids, truncated=len(body) < len(example.body))
+
+
+def _prompt_ids(example: Example, body: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool) -> list[int]:
+    text = example.head + body + example.tail
+    if chat_template:
+        turn = [{"role": "user", "content": text}]
+        text = cast(str, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        return _ids(tokenizer, text, add_special_tokens=False)
+    ids = _ids(tokenizer, text, add_special_tokens=True, split_special_tokens=True)
+    # An appended EOS would tell the model that the text is over before the answer. A lone one may be a BOS.
+    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+        ids.pop()
+    return ids
+
+
+def _answer_ids(
+    example: Example, tokenizer: PreTrainedTokenizerBase, last_prompt_id: int, chat_template: bool
+) -> tuple[int, ...]:
+    record = f"example {example.id}"
+    if example.answer is None or not example.answer.strip():
+        raise DataError("the answer is missing or empty", record=record, remedy="leave the example out of training")
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("the tokenizer has no eos_token; set one, it ends every answer")
+    texts = [example.answer] if chat_template else [" " + example.answer, example.answer]
+    variants = [_ids(tokenizer, text, **_PLAIN) for text in texts]
+    blanks = _leading_blanks(texts[0])
+    before = _decode(tokenizer, [last_prompt_id])
+    fitting = (
+        ids for ids in variants if _leading_blanks(_decode(tokenizer, [last_prompt_id, *ids])[len(before) :]) == blanks
+    )
+    ids = next(fitting, variants[0])
+    if not ids:
+        raise DataError("the answer has no tokens", record=record, remedy="leave the example out of training")
+    return (*ids, cast(int, tokenizer.eos_token_id))
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, **options: bool) -> list[int]:
+    return cast("list[int]", tokenizer.encode(text, **options))
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return cast(str, tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _leading_blanks(text: str) -> int:
+    return len(text) - len(text.lstrip(" "))
+
+
+def _shorter(body: str, excess: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """``body`` without about its last ``excess`` tokens; always at least one character shorter."""
+    if tokenizer.is_fast:
+        # Offsets, not decoding: half a character would come back as a replacement sign.
+        offsets = tokenizer(body, return_offsets_mapping=True, **_PLAIN)["offset_mapping"]
+        keep = len(offsets) - excess
+        cut = offsets[keep][0] if keep > 0 else 0
+    else:
+        length = len(_ids(tokenizer, body, **_PLAIN))
+        keep = length - excess
+        cut = len(body) * keep // length if keep > 0 else 0
+    return body[: min(cut, len(body) - 1)]

@@ -1,0 +1,144 @@
+"""Examples from records: what is extracted, what is cut, and which faults are named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from perfit.data.schema import HistoryItem, Query
+from perfit.errors import ConfigError, DataError
+from perfit.tasks import Task, get_task
+from perfit.tasks.template import fill, first_words
+
+SECRET = "a private sentence"
+NEWS = get_task("news_categorize")
+LAMP_QUESTION = f"categories: [travel, religion] article: {SECRET}"
+
+
+def test_query_example_rewraps_the_article() -> None:
+    example = NEWS.query_example(Query("q1", LAMP_QUESTION, gold=" politics\n"))
+    assert (example.id, example.body, example.tail, example.answer) == ("q1", SECRET, " category:", "politics")
+    assert example.prompt == NEWS.prompt.replace("{input}", SECRET)
+
+
+def test_the_first_marker_counts() -> None:
+    query = Query("q1", "x] article: one] article: two")
+    assert NEWS.query_example(query).body == "one] article: two"
+
+
+def test_without_gold_there_is_no_answer() -> None:
+    assert NEWS.query_example(Query("q1", LAMP_QUESTION)).answer is None
+
+
+def test_a_missing_marker_names_the_query_and_never_its_text() -> None:
+    with pytest.raises(DataError, match="query q7") as caught:
+        NEWS.query_example(Query("q7", SECRET))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("gold", ["", "  ", SECRET, "Politics"])
+def test_a_gold_outside_the_label_set_is_refused(gold: str) -> None:
+    with pytest.raises(DataError, match="query q7") as caught:
+        NEWS.query_example(Query("q7", LAMP_QUESTION, gold=gold))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("gold", "good"), [("3", True), ("4.0", True), ("6", False), ("nan", False), ("good", False)])
+def test_ratings_are_checked_as_numbers(gold: str, good: bool) -> None:
+    task = get_task("product_rating")
+    if good:
+        assert task.check_gold(gold, "query q1") == gold
+    else:
+        with pytest.raises(DataError, match="1, 2, 3, 4, 5"):
+            task.check_gold(gold, "query q1")
+
+
+def test_history_examples() -> None:
+    item = HistoryItem("h1", {"text": SECRET, "title": "A {text} title"})
+    example = get_task("LaMP_4").history_example(item)
+    assert example.prompt == f"Generate a headline for the following article.\n article: {SECRET} headline:"
+    assert (example.body, example.answer) == (SECRET, "A {text} title")
+    tweet = get_task("LaMP_7").history_example(HistoryItem("h2", {"text": "so it goes"}))
+    assert (tweet.head, tweet.body, tweet.tail, tweet.answer) == ("tweet:", "", "", "so it goes")
+
+
+@pytest.mark.parametrize("missing", ["text", "category"])
+def test_a_missing_history_field_is_named(missing: str) -> None:
+    fields = {"text": SECRET, "category": "politics"}
+    del fields[missing]
+    with pytest.raises(DataError, match=f"history item h3.*'{missing}'") as caught:
+        NEWS.history_example(HistoryItem("h3", fields))
+    assert SECRET not in str(caught.value)
+
+
+def test_word_limits_cut_training_text_but_never_evaluation_or_answers() -> None:
+    words = " ".join(f"w{i}" for i in range(1000))
+    query = Query("q1", f"categories: [x] article: {words}")
+    assert NEWS.query_example(query).body == words
+    assert NEWS.query_example(query, training=True).body.split()[-1] == "w767"
+    title = get_task("LaMP_4").history_example(HistoryItem("h", {"text": words, "title": words}))
+    assert (title.body.split()[-1], title.answer) == ("w767", words)
+    assert len(get_task("LaMP_7").retrieval_document(HistoryItem("h", {"text": words})).split()) == 369
+
+
+def test_first_words_keeps_the_spacing() -> None:
+    assert first_words("  a  b\nc ", 3) == "  a  b\nc "
+    assert first_words("  a  b\nc d", 2) == "  a  b"
+    assert first_words("a b", None) == "a b"
+
+
+def test_braces_in_texts_are_not_slots() -> None:
+    assert fill('{"a": {x}} {}', lambda name: "{y}") == '{"a": {y}} {}'
+
+
+def test_retrieval_texts() -> None:
+    item = HistoryItem("h", {"text": "t", "category": "crime"})
+    assert NEWS.retrieval_document(item) == "article: t category: crime\n"
+    assert NEWS.retrieval_question(Query("q", LAMP_QUESTION)).endswith(f"categories? arcicle: {SECRET}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": " "}, "name is empty"),
+        ({"kind": "ranking"}, "kind is 'ranking'; use one of label, rating, text"),
+        ({"prompt": "no slot"}, "prompt is 'no slot'"),
+        ({"prompt": "{input} {input}"}, "prompt is"),
+        ({"prompt": "{input} {text}"}, "prompt is"),
+        ({"history_prompt": "{text} {category}"}, "shows the model the answer"),
+        ({"history_prompt": "no field"}, "needs a field in braces"),
+        ({"history_prompt": "{text} {text}"}, "use each field once"),
+        ({"history_prompt": "{text} {title}"}, "history_input is None.*text, title"),
+        ({"history_input": "title"}, "history_input is 'title'"),
+        ({"history_answer": ""}, "history_answer is ''"),
+        ({"labels": ()}, "needs at least two"),
+        ({"labels": ("a", "a")}, "each label once"),
+        ({"labels": ("a", " b")}, "' b'"),
+        ({"kind": "rating"}, "are numbers"),
+        ({"kind": "text"}, "takes none"),
+        ({"metric": "mae"}, "metric is 'mae'.*accuracy"),
+        ({"marker": ""}, "marker is ''"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_new_tokens": True}, "max_new_tokens is True"),
+        ({"history_words": 0}, "history_words is 0"),
+        ({"retrieval_query": "none"}, "retrieval_query is 'none'"),
+    ],
+)
+def test_impossible_settings_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(NEWS, **change)  # type: ignore[arg-type]
+
+
+def test_several_history_fields_with_one_body() -> None:
+    task = Task(
+        name="mail",
+        lamp_id=None,
+        kind="text",
+        prompt="{input}",
+        history_prompt="to: {to} mail: {body} subject:",
+        history_answer="subject",
+        history_input="body",
+    )
+    example = task.history_example(HistoryItem("h", {"to": "Ann", "body": "long", "subject": "s"}))
+    assert (example.head, example.body, example.tail) == ("to: Ann mail: ", "long", " subject:")
