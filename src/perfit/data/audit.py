@@ -1,0 +1,328 @@
+"""Looks for answers to be predicted that stand in the training data.
+
+What trains what: stage 1 trains on the others' queries (and may show their histories), stage 2 trains one user's shift on
+that user's own history. So a match in the user's own history or among the stage-1 users can be a leak; a match in
+*another test user's* history never reaches this user's shift and is a note.
+
+Severity, per finding ("leak" stops a run, "note" is printed):
+
+* Texts shorter than ``MIN_WORDS`` words are notes: "Read more" or the title "Introduction" repeat by nature.
+* A query's text in the user's own history is a leak whatever the answer there: the test text itself was trained on.
+* A query's text among the stage-1 users is a leak unless its answer there is known to be another one, or unless the
+  answers belong to the person and not to the text (``shared_texts``): ten users may rate one film, and the nine other
+  ratings are evidence, not the answer.
+* A free-text answer found as an answer elsewhere is a leak. For label tasks answers repeat by nature; not checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from perfit.data.dates import is_after, parse_date
+from perfit.data.schema import Dataset, Query, User
+from perfit.errors import LeakError
+
+MIN_WORDS = 4
+"""Texts and answers with fewer words may repeat by chance: a match is only a note."""
+
+MIN_SHARED = 20
+"""Texts that two users have in common, from which on the data itself can tell whether answers belong to the person."""
+
+MIN_DISAGREEMENT = 0.25
+"""Share of those texts with differing answers, from which on they do."""
+
+Severity = Literal["leak", "note"]
+
+KINDS = {
+    "query_in_own_history": "the query's text is in the user's own history",
+    "query_in_test_history": "the query's text is in another test user's history",
+    "query_in_stage1_history": "the query's text is in a stage-1 user's history",
+    "query_in_stage1_queries": "the query's text is asked of a stage-1 user",
+    "answer_in_own_history": "the wanted answer is in the user's own history",
+    "answer_in_test_history": "the wanted answer is in another test user's history",
+    "answer_in_stage1_history": "the wanted answer is in a stage-1 user's history",
+    "answer_in_stage1_queries": "the wanted answer is an answer of a stage-1 query",
+    "test_user_in_stage1": "a test user is also a stage-1 user",
+    "history_after_query": "the user's history holds items dated after the query",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One query (or user) with matching training records; holds ids and places, never texts.
+
+    Attributes:
+        kind: A key of ``KINDS``.
+        severity: "leak" or "note".
+        user / query: The test user and query concerned; ``query`` is None for findings about a user.
+        where: The first matching record, e.g. ``others[3].queries[0]``; of the gravest ones if they differ.
+        matches: How many records match.
+    """
+
+    kind: str
+    severity: Severity
+    user: str
+    query: str | None
+    where: str
+    matches: int = 1
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the audit found, and what it looked at."""
+
+    findings: tuple[Finding, ...]
+    checked_queries: int
+    checked_records: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """The findings of severity "leak"."""
+        return tuple(finding for finding in self.findings if finding.severity == "leak")
+
+    @property
+    def counts(self) -> dict[tuple[str, Severity], int]:
+        """Number of findings by (kind, severity), in the order of ``KINDS``."""
+        counter = Counter((finding.kind, finding.severity) for finding in self.findings)
+        severities: tuple[Severity, ...] = ("leak", "note")
+        return {key: counter[key] for kind in KINDS for key in ((kind, s) for s in severities) if counter[key]}
+
+    def lines(self, *, examples: int = 3) -> list[str]:
+        """The report for printing: one line a kind, with the places of the first few findings."""
+        head = f"audit: {self.checked_queries} test queries against {self.checked_records} records"
+        result = [f"{head}: {len(self.leaks)} leaks, {len(self.findings) - len(self.leaks)} notes", *self.notes]
+        for (kind, severity), count in self.counts.items():
+            same = [f for f in self.findings if (f.kind, f.severity) == (kind, severity)]
+            users = len({finding.user for finding in same})
+            result.append(f"{severity}: {KINDS[kind]} ({kind}): {count} findings, {users} users")
+            for finding in same[:examples]:
+                query = "" if finding.query is None else f", query {finding.query}"
+                result.append(f"  user {finding.user}{query}: {finding.where} ({finding.matches} records)")
+            if count > examples:
+                result.append(f"  and {count - examples} more")
+        return result
+
+    def raise_if_leaky(self) -> None:
+        """Does nothing when there is no leak.
+
+        Raises:
+            LeakError: With the number of leaks and the first one's place.
+        """
+        if self.leaks:
+            first = self.leaks[0]
+            kinds = ", ".join(f"{kind} {count}" for (kind, severity), count in self.counts.items() if severity == "leak")
+            query = "" if first.query is None else f", query {first.query}"
+            raise LeakError(
+                f"{len(self.leaks)} leaks of test answers into the training data ({kinds})",
+                record=f"user {first.user}{query}: {first.where}",
+                remedy="remove these records, or allow leaks explicitly",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A test query, normalised."""
+
+    owner: int
+    user: str
+    query: str
+    text: str
+    gold: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A training record: its place, the group it belongs to, its texts and its answer, normalised."""
+
+    group: Literal["own", "test", "stage1"]
+    part: Literal["history", "queries"]
+    owner: int
+    where: str
+    texts: tuple[str, ...]
+    answer: str
+
+
+def audit(
+    dataset: Dataset,
+    *,
+    answer_field: str | None,
+    text_fields: Sequence[str],
+    free_text: bool,
+    marker: str | None = None,
+    shared_texts: bool | None = None,
+) -> AuditReport:
+    """Searches the training data for the test queries and their answers. Linear in the size of the data.
+
+    Args:
+        dataset: What a run would train and evaluate on.
+        answer_field: History field with the answer; None when items have none.
+        text_fields: History fields with the text that a query asks about.
+        free_text: Whether answers are free text (then their reappearance is checked) or labels.
+        marker: In LaMP question strings the article begins after this text.
+        shared_texts: Whether several users naturally answer on the same text, each in an own way (films, products).
+            None lets the data decide: for labels, when users with a text in common often differ in the answer.
+
+    Returns:
+        The report. Nothing is raised for a leak; see ``AuditReport.raise_if_leaky``.
+    """
+    targets = [
+        _Target(owner, user.id, query.id, _query_text(query, marker), _normal(query.gold))
+        for owner, user in enumerate(dataset.users)
+        for query in user.queries
+    ]
+    by_text = _index((target.text, target) for target in targets)
+    by_gold = _index((target.gold, target) for target in targets) if free_text else {}
+    notes: list[str] = []
+    if shared_texts is None:
+        shared_texts = False
+        if not free_text:
+            shared_texts, note = _texts_are_shared(dataset, answer_field, text_fields, marker)
+            notes.append(note)
+    hits = _Hits()
+    checked = 0
+    for source in _sources(dataset, answer_field, text_fields, marker):
+        checked += 1
+        for text in source.texts:
+            for target in by_text.get(text, ()):
+                hits.add("query", target, source, _text_severity(target, source, shared_texts))
+        for target in by_gold.get(source.answer, ()):
+            hits.add("answer", target, source, "leak" if _is_long(source.answer) else "note")
+    findings = hits.findings() + _double_users(dataset) + _late_items(dataset)
+    order = list(KINDS)
+    findings.sort(key=lambda finding: (finding.severity != "leak", order.index(finding.kind)))
+    return AuditReport(tuple(findings), len(targets), checked, tuple(notes))
+
+
+class _Hits:
+    """Matches, gathered to one finding a query and kind."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, str, str], Finding] = {}
+
+    def add(self, what: str, target: _Target, source: _Source, severity: Severity) -> None:
+        group = "own" if source.group == "test" and source.owner == target.owner else source.group
+        kind = f"{what}_in_{group}_{source.part}"
+        severity = "note" if group == "test" else severity
+        key = (kind, target.owner, target.user, target.query)
+        old = self._found.get(key)
+        keep = old is not None and (old.severity == "leak" or severity == "note")
+        self._found[key] = Finding(
+            kind,
+            old.severity if old and keep else severity,
+            target.user,
+            target.query,
+            old.where if old and keep else source.where,
+            old.matches + 1 if old else 1,
+        )
+
+    def findings(self) -> list[Finding]:
+        return list(self._found.values())
+
+
+def _text_severity(target: _Target, source: _Source, shared_texts: bool) -> Severity:
+    if not _is_long(target.text):
+        return "note"
+    if source.group == "test":
+        return "leak"
+    differs = bool(target.gold and source.answer) and target.gold != source.answer
+    return "note" if shared_texts or differs else "leak"
+
+
+def _sources(
+    dataset: Dataset, answer_field: str | None, text_fields: Sequence[str], marker: str | None
+) -> Iterator[_Source]:
+    for owner, user in enumerate(dataset.users):
+        for where, texts, answer in _history(user, answer_field, text_fields):
+            yield _Source("test", "history", owner, f"users[{owner}].{where}", texts, answer)
+    for owner, user in enumerate(dataset.others):
+        for where, texts, answer in _history(user, answer_field, text_fields):
+            yield _Source("stage1", "history", owner, f"others[{owner}].{where}", texts, answer)
+        for index, query in enumerate(user.queries):
+            where, text = f"others[{owner}].queries[{index}]", _query_text(query, marker)
+            yield _Source("stage1", "queries", owner, where, (text,), _normal(query.gold))
+
+
+def _history(
+    user: User, answer_field: str | None, text_fields: Sequence[str]
+) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    for index, item in enumerate(user.history):
+        texts = {_normal(item.fields[name]) for name in text_fields if name in item.fields}
+        yield f"history[{index}]", tuple(texts), _normal(item.fields.get(answer_field or ""))
+
+
+def _texts_are_shared(
+    dataset: Dataset, answer_field: str | None, text_fields: Sequence[str], marker: str | None
+) -> tuple[bool, str]:
+    owner_of: dict[str, tuple[str, str]] = {}
+    differing: dict[str, bool] = {}
+    asked = (
+        (f"users[{owner}]", _query_text(query, marker), _normal(query.gold))
+        for owner, user in enumerate(dataset.users)
+        for query in user.queries
+    )
+    trained = (
+        (source.where.split(".")[0], text, source.answer)
+        for source in _sources(dataset, answer_field, text_fields, marker)
+        for text in source.texts
+    )
+    for pairs in (asked, trained):
+        for owner_name, text, answer in pairs:
+            if not _is_long(text) or not answer:
+                continue
+            first_owner, first_answer = owner_of.setdefault(text, (owner_name, answer))
+            if first_owner != owner_name:
+                differing[text] = differing.get(text, False) or first_answer != answer
+    count = sum(differing.values())
+    shared = len(differing) >= MIN_SHARED and count >= MIN_DISAGREEMENT * len(differing)
+    verdict = "the person, so equal texts at different users are notes" if shared else "the text"
+    return shared, f"{len(differing)} texts occur at two or more users, {count} with differing answers: answers belong to {verdict}"
+
+
+def _double_users(dataset: Dataset) -> list[Finding]:
+    others = {user.id: index for index, user in enumerate(dataset.others)}
+    return [
+        Finding("test_user_in_stage1", "leak", user.id, None, f"others[{others[user.id]}]")
+        for user in dataset.users
+        if user.id in others
+    ]
+
+
+def _late_items(dataset: Dataset) -> list[Finding]:
+    findings = []
+    for owner, user in enumerate(dataset.users):
+        asked = [(query, date) for query in user.queries if (date := parse_date(query.date)) is not None]
+        if not asked:
+            continue
+        items = [(i, date) for i, item in enumerate(user.history) if (date := parse_date(item.date)) is not None]
+        for query, asked_on in asked:
+            late = [index for index, date in items if is_after(date, asked_on)]
+            if late:
+                where = f"users[{owner}].history[{late[0]}]"
+                findings.append(Finding("history_after_query", "leak", user.id, query.id, where, len(late)))
+    return findings
+
+
+def _query_text(query: Query, marker: str | None) -> str:
+    if marker and marker in query.input:
+        return _normal(query.input.split(marker, 1)[1])
+    return _normal(query.input)
+
+
+def _normal(text: str | None) -> str:
+    return " ".join((text or "").casefold().split())
+
+
+def _is_long(text: str) -> bool:
+    return text.count(" ") + 1 >= MIN_WORDS
+
+
+def _index(pairs: Iterable[tuple[str, _Target]]) -> dict[str, list[_Target]]:
+    index: dict[str, list[_Target]] = {}
+    for text, target in pairs:
+        if text:
+            index.setdefault(text, []).append(target)
+    return index

@@ -1,0 +1,116 @@
+"""One door for every data format: looks at the path, picks the reader."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from perfit.data.convert import convert_lamp
+from perfit.data.jsonl import read_jsonl
+from perfit.data.lamp import question_files
+from perfit.data.oppu import OTHERS, TEST_STEMS, find_json, read_oppu, read_oppu_users
+from perfit.data.parquet import read_parquet
+from perfit.data.schema import Dataset, User
+from perfit.errors import ConfigError, DataError
+
+Format = Literal["oppu", "lamp", "jsonl", "parquet"]
+
+
+def read_dataset(
+    path: str | os.PathLike[str],
+    *,
+    others: str | os.PathLike[str] | None = None,
+    format: Format | None = None,
+    task: str | None = None,
+) -> Dataset:
+    """Reads users from a folder or a file.
+
+    Formats: an OPPU folder or file ("oppu"), LaMP's own files ("lamp", converted; see ``convert_lamp``), JSON Lines
+    ("jsonl") and Parquet ("parquet"), all but Parquet also gzip'd.
+
+    Args:
+        path: Folder or file.
+        others: File of stage-1 users (OPPU, JSON Lines or Parquet; every user in it counts as stage 1); takes the
+            place of those that ``path`` brings.
+        format: Format of ``path``; None finds out from the names of the files.
+        task: Name of the task; None takes what the source says.
+
+    Returns:
+        The dataset; ``notes`` tells what was decided while reading.
+
+    Raises:
+        DataError: When the format is not recognised or a record is unusable.
+        ConfigError: For an unknown format, or ``others`` together with LaMP's own files.
+        MissingExtraError: For Parquet without pyarrow.
+    """
+    source = Path(path)
+    if format is not None and format not in get_args(Format):
+        raise ConfigError(f"format={format!r} is unknown; take one of {', '.join(get_args(Format))}")
+    if not source.exists():
+        raise DataError("no such file or folder", file=str(source), remedy="check the path")
+    found = format or detect_format(source)
+    if source.is_dir() and found in ("jsonl", "parquet"):
+        raise DataError(f"a folder cannot be read as {found}", file=str(source), remedy="pass the file inside it")
+    if found == "lamp":
+        if others is not None:
+            raise ConfigError("others= does not go with LaMP's own files: the conversion makes the stage-1 users itself")
+        dataset = convert_lamp(source)
+    elif found == "oppu":
+        dataset = read_oppu(source)
+    else:
+        dataset = read_jsonl(source) if found == "jsonl" else read_parquet(source)
+    if others is not None:
+        dataset = _with_others(dataset, Path(others))
+    return replace(dataset, task=task) if task is not None else dataset
+
+
+def detect_format(path: Path) -> Format:
+    """The format of a folder or file, by names.
+
+    Raises:
+        DataError: When nothing known is there, or two formats are.
+    """
+    if path.is_dir():
+        oppu = any(find_json(path, stem) for stem in (OTHERS, *TEST_STEMS))
+        lamp = bool(question_files(path))
+        if oppu == lamp:
+            content = "both OPPU and LaMP files" if oppu else "neither OPPU nor LaMP files"
+            remedy = "pass the format" if oppu else "pass a folder with user_*_history.json or *_questions.json, or a file"
+            raise DataError(f"found {content} in the folder", file=str(path), remedy=remedy)
+        return "oppu" if oppu else "lamp"
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".jsonl", ".ndjson")):
+        return "jsonl"
+    if path.suffix == ".parquet":
+        return "parquet"
+    if name.endswith("_questions.json"):
+        return "lamp"
+    if name.endswith(".json"):
+        return "oppu"
+    raise DataError(
+        "the format is not clear from the name", file=str(path), remedy="use .json, .jsonl or .parquet, or pass the format"
+    )
+
+
+def _with_others(dataset: Dataset, path: Path) -> Dataset:
+    note = f"stage-1 users from {path.name}"
+    if dataset.others:
+        note += f", in place of {len(dataset.others)} that came with the test users"
+    return replace(dataset, others=_read_others(path), notes=(*dataset.notes, note))
+
+
+def _read_others(path: Path) -> tuple[User, ...]:
+    if not path.is_file():
+        raise DataError("no such file of stage-1 users", file=str(path), remedy="check the path")
+    found = detect_format(path)
+    if found == "lamp":
+        raise DataError("LaMP questions cannot serve as stage-1 users", file=str(path), remedy="convert them first")
+    if found == "oppu":
+        return read_oppu_users(path)
+    dataset = read_jsonl(path) if found == "jsonl" else read_parquet(path)
+    seen = {user.id for user in dataset.users}
+    if any(user.id in seen for user in dataset.others):
+        raise DataError("a user id comes twice, as test and as other", file=str(path), remedy="keep one of the two")
+    return dataset.users + dataset.others
