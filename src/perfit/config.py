@@ -1,0 +1,209 @@
+"""Every setting of a run: typed, checked where it is made, and the presets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from perfit.errors import ConfigError
+from perfit.positions import Positions
+
+
+def _check(ok: bool, name: str, value: object, way_out: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name}: {value!r} is not possible; {way_out}")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one stage trains (paper, D.4 and D.5.1).
+
+    Attributes:
+        epochs: Passes over a learner's rows.
+        batch_size: Rows of one learner per optimiser step.
+        learning_rate: Peak of the linear schedule.
+        weight_decay: AdamW's decay. It acts on W and b only: R has unit rows by construction, decay would pull it
+            off the manifold that the retraction puts it back on, and through torch's ``orthogonal`` it is fatal.
+        warmup: Share of the steps over which the rate rises.
+        clip: Largest gradient norm of one learner.
+        group_by_length: Batches of rows of like length.
+    """
+
+    epochs: int = 4
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    clip: float = 0.3
+    group_by_length: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "epochs", self.epochs, "give at least 1")
+        _check(self.batch_size >= 1, "batch_size", self.batch_size, "give at least 1")
+        _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "give a positive number such as 1e-3")
+        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
+        _check(0 <= self.warmup < 1, "warmup", self.warmup, "give a share from 0 up to below 1")
+        _check(self.clip > 0, "clip", self.clip, "give a positive norm; inf turns clipping off")
+
+
+@dataclass(frozen=True)
+class PerFitConfig:
+    """One run of PerFit.
+
+    Attributes:
+        layers: Edited decoder layers, zero-based; the output of each is edited.
+        positions: Edited prompt tokens: "f7+l7", "l7", "all", or indices.
+        collective_rank, personal_rank: Ranks of the two shifts (Table 9's LRank and ULRank).
+        init: "identity" or "loreft".
+        stage1, stage2: Training of the collective and the personal stage.
+        stage1_data: What of the other users trains stage 1: "queries", "history" or "both".
+        max_length: Longest prompt + answer in tokens; longer prompts lose the end of the user's text, counted.
+        chat_template: Put prompts through the base's chat template.
+        seed: Seed of everything random.
+        dtype: The base's precision: "auto" (bfloat16 where this device multiplies it natively), "bfloat16", "float32".
+        engine: "auto", "frozen" or "plain" (the slow twin).
+        users_together: Most users that train in one step.
+        step_tokens: Most tokens of one forward of a step.
+        memory_gib: Budget of the frozen parts kept in memory; users wait until there is room.
+    """
+
+    layers: tuple[int, ...] = (9, 10)
+    positions: str = "l7"
+    collective_rank: int = 32
+    personal_rank: int = 8
+    init: str = "identity"
+    stage1: StageConfig = field(default_factory=StageConfig)
+    stage2: StageConfig = field(default_factory=StageConfig)
+    stage1_data: str = "queries"
+    max_length: int = 1024
+    chat_template: bool = False
+    seed: int = 0
+    dtype: str = "auto"
+    engine: str = "auto"
+    users_together: int = 64
+    step_tokens: int = 1536
+    memory_gib: float = 6.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        _check(bool(self.layers), "layers", self.layers, "name at least one layer")
+        _check(len(set(self.layers)) == len(self.layers), "layers", self.layers, "name each layer once")
+        _check(all(layer >= 0 for layer in self.layers), "layers", self.layers, "count from 0")
+        Positions.parse(self.positions)
+        _check(self.collective_rank >= 1, "collective_rank", self.collective_rank, "give at least 1")
+        _check(self.personal_rank >= 1, "personal_rank", self.personal_rank, "give at least 1")
+        for name, allowed in (
+            ("init", ("identity", "loreft")),
+            ("stage1_data", ("queries", "history", "both")),
+            ("dtype", ("auto", "bfloat16", "float32", "float16")),
+            ("engine", ("auto", "frozen", "plain")),
+        ):
+            _check(getattr(self, name) in allowed, name, getattr(self, name), f"choose one of {', '.join(allowed)}")
+        _check(self.max_length >= 8, "max_length", self.max_length, "give at least 8 tokens")
+        _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")
+        _check(self.step_tokens >= 1, "step_tokens", self.step_tokens, "give at least 1")
+        _check(self.memory_gib > 0, "memory_gib", self.memory_gib, "give a positive number of GiB")
+
+    def with_options(self, **changes: Any) -> PerFitConfig:
+        """A copy with other values. Names with a dot reach into a stage: ``**{"stage2.epochs": 2}``.
+
+        Raises:
+            ConfigError: An unknown name or an impossible value.
+        """
+        known = {f.name for f in fields(self)}
+        stage_known = {f.name for f in fields(StageConfig)}
+        plain: dict[str, Any] = {}
+        for name, value in changes.items():
+            stage, _, inner = name.partition(".")
+            if inner and stage in ("stage1", "stage2") and inner in stage_known:
+                current = plain.get(stage, getattr(self, stage))
+                plain[stage] = replace(current, **{inner: value})
+            elif not inner and name in known:
+                plain[name] = value
+            else:
+                names = sorted(known | {f"{s}.{n}" for s in ("stage1", "stage2") for n in stage_known})
+                raise ConfigError(f"{name}: no such setting; known are {', '.join(names)}")
+        return replace(self, **plain)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as manifests keep them."""
+        values = asdict(self)
+        values["layers"] = list(self.layers)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PerFitConfig:
+        """The inverse of ``as_dict``.
+
+        Raises:
+            ConfigError: An unknown name or an impossible value.
+        """
+        flat = {k: v for k, v in values.items() if k not in ("stage1", "stage2")}
+        for stage in ("stage1", "stage2"):
+            flat |= {f"{stage}.{name}": value for name, value in values.get(stage, {}).items()}
+        if "layers" in flat:
+            flat["layers"] = tuple(flat["layers"])
+        return cls().with_options(**flat)
+
+    def digest_text(self) -> str:
+        """The settings that decide the numbers, as one line of JSON, to tell whether a run may be resumed."""
+        values = self.as_dict()
+        return json.dumps(values, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class PaperSetting:
+    """One row of the paper's Table 9 for Llama-2-7B."""
+
+    collective_rank: int
+    personal_rank: int
+    layers: tuple[int, ...]
+    positions: str
+    epochs: int
+    batch_size: int
+
+
+TABLE_9: dict[str, PaperSetting] = {
+    "news_categorize": PaperSetting(16, 32, (14, 15, 16), "f7+l7", 6, 16),
+    "movie_tagging": PaperSetting(32, 4, (14, 15), "f7+l7", 4, 16),
+    "product_rating": PaperSetting(32, 4, (14, 15, 16), "l7", 4, 2),
+    "news_headline": PaperSetting(32, 4, (14, 15, 16), "l7", 4, 16),
+    "scholarly_title": PaperSetting(32, 8, (15,), "f7+l7", 4, 4),
+    "tweet_paraphrase": PaperSetting(32, 16, (14, 15), "f7+l7", 4, 16),
+}
+
+
+def paper_preset(task: str) -> PerFitConfig:
+    """The paper's settings for a task (Table 9, D.4, D.5.1), meant for a base of Llama-2-7B's depth.
+
+    Raises:
+        ConfigError: The paper has no row for this task.
+    """
+    row = TABLE_9.get(task)
+    if row is None:
+        raise ConfigError(f"preset: the paper has no setting for task {task!r}; it has {', '.join(TABLE_9)}")
+    stage = StageConfig(epochs=row.epochs, batch_size=row.batch_size, learning_rate=1e-4)
+    return PerFitConfig(
+        layers=row.layers,
+        positions=row.positions,
+        collective_rank=row.collective_rank,
+        personal_rank=row.personal_rank,
+        init="loreft",
+        stage1=stage,
+        stage2=stage,
+        max_length=2048,
+    )
+
+
+def small_preset(n_layers: int) -> PerFitConfig:
+    """Measured defaults for small bases (about 100M to 1B): two layers at a third of the depth, "l7", ranks 32 and 8.
+
+    The rate is ten times the paper's 1e-4: at a few hundred steps a 135M base has hardly moved at 1e-4.
+    """
+    first = max(n_layers // 3 - 1, 0)
+    layers = (first, first + 1) if first + 1 < n_layers else (first,)
+    return PerFitConfig(
+        layers=layers, stage1=StageConfig(epochs=3, batch_size=16), stage2=StageConfig(epochs=4, batch_size=16)
+    )

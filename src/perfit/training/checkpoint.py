@@ -1,0 +1,90 @@
+"""The state of a training loop as one file, so that a killed run goes on and ends with the same numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from perfit.errors import StoreError
+from perfit.training.loop import Learner, Loop, Progress
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
+    """Save every bit that decides how the loop goes on: slots, moments, steps, and which learners are in it.
+
+    Args:
+        loop: Between two steps.
+        path: The checkpoint file, replaced atomically.
+        context: What the checkpoint belongs to; ``load_loop`` refuses another.
+    """
+    slots = torch.tensor([p.slot for p in loop.active], dtype=torch.long)
+    tensors: dict[str, torch.Tensor] = {"slots": slots}
+    for number, ((_, parameter), first, second) in enumerate(
+        zip(loop.optimiser.parameters, loop.optimiser.first, loop.optimiser.second, strict=True)
+    ):
+        index = slots.to(parameter.device)
+        for kind, tensor in (("value", parameter), ("first", first), ("second", second)):
+            tensors[f"{number}.{kind}"] = tensor.detach().index_select(0, index).cpu().contiguous()
+    state = {
+        "context": context,
+        "taken": loop.taken,
+        "free": loop.free,
+        "active": [[p.learner.name, p.slot, p.step, p.losses] for p in loop.active],
+    }
+    write_atomically(path, save(tensors, metadata={"state": json.dumps(state)}))
+
+
+def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: dict[str, Any]) -> bool:
+    """Bring a fresh loop to a saved state; False when there is no checkpoint of this context.
+
+    Args:
+        loop: Made with the same settings.
+        path: The checkpoint file.
+        learners: The same learners in the same order.
+        context: As given to ``save_loop``.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
+    if state["context"] != context:
+        return False
+    by_name = {learner.name: learner for learner in learners}
+    loop.taken, loop.free = state["taken"], state["free"]
+    with torch.no_grad():
+        for number, ((_, parameter), first, second) in enumerate(
+            zip(loop.optimiser.parameters, loop.optimiser.first, loop.optimiser.second, strict=True)
+        ):
+            index = tensors["slots"].to(parameter.device)
+            for kind, tensor in (("value", parameter), ("first", first), ("second", second)):
+                tensor.index_copy_(0, index, tensors[f"{number}.{kind}"].to(tensor))
+    for name, slot, step, losses in state["active"]:
+        progress = Progress(by_name[name], slot, step, losses)
+        progress.held = sum(loop.runner.size(row) for row in progress.learner.rows)
+        loop._prepare(progress)
+        loop.active.append(progress)
+    return True

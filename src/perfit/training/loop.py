@@ -1,0 +1,226 @@
+"""The one training loop of both stages: many learners step together, each exactly as it would alone.
+
+Stage 1 is one learner whose slot holds both shared shifts; stage 2 is one learner per user whose slot holds the
+personal shift. Everything with a memory (order of rows, rate, moments, clip) belongs to the learner.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from perfit.config import StageConfig
+from perfit.plan import TwoStageShift
+from perfit.shift import Shift, ShiftBank
+from perfit.training.optimiser import SlotAdamW
+from perfit.training.rows import Runner, Slots, TokenRow
+from perfit.training.schedule import epoch_batches, learning_rate, steps_per_epoch, total_steps
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Someone who trains: a user, or the collective of stage 1.
+
+    Attributes:
+        name: The user's id; data, used for the order of rows and in events.
+        rows: Training rows.
+        start: Shifts to start from, one per trained bank: [layers, r, d].
+    """
+
+    name: str
+    rows: Sequence[TokenRow]
+    start: Sequence[Shift]
+
+
+@dataclass
+class Progress:
+    """A learner in training: its slot, its next step, and its losses per epoch as (sum, tokens)."""
+
+    learner: Learner
+    slot: int
+    step: int = 0
+    losses: list[list[float]] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A learner's end: its shifts (one per trained bank), or why there are none.
+
+    Attributes:
+        losses: Mean training loss per answer token, per epoch.
+    """
+
+    name: str
+    shifts: tuple[Shift, ...]
+    losses: tuple[float, ...]
+    steps: int
+    problem: str | None = None
+
+
+class Loop:
+    """Trains learners in the order given, as many at once as slots and memory allow.
+
+    Args:
+        runner: How a step runs.
+        shift: Both banks; rows of a learner in slot s use ``slots_of(s)``.
+        trained: The banks that learn; the others are constants.
+        slots_of: (collective slot, personal slot) of a learner's rows, from its slot.
+        config: The stage's settings.
+        seed: Seed of the row orders.
+        step_tokens: Most tokens of one forward.
+        memory: Budget in bytes of the prepared rows; at least one learner trains whatever its size.
+        emit: Receives events: ``prepare``, ``step``, ``finished``, ``skipped``.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        shift: TwoStageShift,
+        trained: Sequence[ShiftBank],
+        slots_of: Callable[[int], Slots],
+        config: StageConfig,
+        *,
+        seed: int,
+        step_tokens: int,
+        memory: float = math.inf,
+        emit: Emit = lambda event: None,
+    ):
+        self.runner, self.shift, self.trained, self.slots_of = runner, shift, list(trained), slots_of
+        self.config, self.seed, self.step_tokens, self.memory, self.emit = config, seed, step_tokens, memory, emit
+        self.optimiser = SlotAdamW(self.trained, weight_decay=config.weight_decay, clip=config.clip)
+        self.active: list[Progress] = []
+        self.free = list(range(self.trained[0].slots - 1, 0, -1))
+        self.taken = 0
+
+    def run(self, learners: Sequence[Learner], after_step: Callable[[], None] = lambda: None) -> Iterator[Trained]:
+        """Train all learners; each comes out as it finishes.
+
+        Args:
+            learners: All of them, the same sequence when a run is resumed.
+            after_step: Called when the state is complete and could be saved.
+        """
+        while self.active or self.taken < len(learners):
+            yield from self._admit(learners)
+            if self.active:
+                yield from self._step()
+            after_step()
+
+    def _admit(self, learners: Sequence[Learner]) -> Iterator[Trained]:
+        while self.free and self.taken < len(learners):
+            learner = learners[self.taken]
+            need = sum(self.runner.size(row) for row in learner.rows)
+            if self.active and sum(p.held for p in self.active) + need > self.memory:
+                return
+            self.taken += 1
+            if not learner.rows:
+                yield self._skip(learner, "has nothing to train on (empty history)")
+                continue
+            progress = Progress(learner, self.free.pop(), held=need)
+            for bank, start in zip(self.trained, learner.start, strict=True):
+                bank.put(progress.slot, start)
+            self.optimiser.reset(progress.slot)
+            self._prepare(progress)
+            self.active.append(progress)
+
+    def _prepare(self, progress: Progress) -> None:
+        def done(rows: int) -> None:
+            self.emit({"event": "prepare", "rows": rows})
+
+        progress.items = self.runner.prepare(progress.learner.rows, done)
+
+    def _skip(self, learner: Learner, problem: str) -> Trained:
+        self.emit({"event": "skipped", "learner": learner.name, "problem": problem})
+        return Trained(learner.name, (), (), 0, problem)
+
+    def _next_batch(self, progress: Progress) -> list[int]:
+        rows = progress.learner.rows
+        epoch, step = divmod(progress.step, steps_per_epoch(len(rows), self.config.batch_size))
+        if step == 0 or not progress.batches:
+            lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in rows]
+            progress.batches = epoch_batches(
+                lengths, self.config, seed=self.seed, learner=progress.learner.name, epoch=epoch
+            )
+            while len(progress.losses) <= epoch:
+                progress.losses.append([0.0, 0.0])
+        return progress.batches[step]
+
+    def _step(self) -> Iterator[Trained]:
+        began = time.perf_counter()
+        batches = [self._next_batch(progress) for progress in self.active]
+        weights, work = [], []
+        for number, (progress, batch) in enumerate(zip(self.active, batches, strict=True)):
+            tokens = sum(len(progress.learner.rows[i].answer_ids) for i in batch)
+            weights.append(tokens)
+            work += [(self.runner.width(progress.items[i]), number, progress.items[i]) for i in batch]
+        work.sort(key=lambda part: (-part[0], part[1]))
+        sums = [0.0] * len(self.active)
+        self.optimiser.zero_grad()
+        for chunk in self._chunks(work):
+            owners = [number for _, number, _ in chunk]
+            slots = [self.slots_of(self.active[number].slot) for number in owners]
+            loss = self.runner.answer_loss([item for _, _, item in chunk], slots, self.shift)
+            share = torch.tensor([1.0 / weights[number] for number in owners], device=loss.device)
+            (loss * share).sum().backward()  # type: ignore[no-untyped-call]
+            for number, value in zip(owners, loss.tolist(), strict=True):
+                sums[number] += value
+        norms = self.optimiser.gradient_norms([p.slot for p in self.active]).tolist()
+        well = [math.isfinite(total) and math.isfinite(norm) for total, norm in zip(sums, norms, strict=True)]
+        going = [p for p, ok in zip(self.active, well, strict=True) if ok]
+        if going:
+            self.optimiser.step(
+                [p.slot for p in going],
+                [p.step + 1 for p in going],
+                [learning_rate(p.step, total_steps(len(p.learner.rows), self.config), self.config) for p in going],
+            )
+        for progress, batch, total, tokens in zip(self.active, batches, sums, weights, strict=True):
+            epoch = progress.step // steps_per_epoch(len(progress.learner.rows), self.config.batch_size)
+            progress.losses[epoch][0] += total
+            progress.losses[epoch][1] += tokens
+            progress.step += 1
+        self.emit(
+            {
+                "event": "step",
+                "rows": len(work),
+                "learners": len(self.active),
+                "loss": sum(sums) / sum(weights),
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        yield from self._leave(well)
+
+    def _chunks(self, work: list[tuple[int, int, Any]]) -> Iterator[list[tuple[int, int, Any]]]:
+        begin = 0
+        while begin < len(work):
+            rows = max(self.step_tokens // work[begin][0], 1)
+            yield work[begin : begin + rows]
+            begin += rows
+
+    def _leave(self, well: Sequence[bool]) -> Iterator[Trained]:
+        staying, leaving = [], []
+        for progress, ok in zip(self.active, well, strict=True):
+            done = progress.step >= total_steps(len(progress.learner.rows), self.config)
+            (leaving if done or not ok else staying).append((progress, ok))
+        self.active = [progress for progress, _ in staying]
+        for progress, ok in leaving:
+            self.free.append(progress.slot)
+            name = progress.learner.name
+            if not ok:
+                yield self._skip(progress.learner, f"its loss or gradient is not finite at step {progress.step}")
+                continue
+            shifts = tuple(bank.get(progress.slot) for bank in self.trained)
+            if not all(torch.isfinite(t).all() for shift in shifts for t in shift.tensors().values()):
+                yield self._skip(progress.learner, f"its shift is not finite after step {progress.step}")
+                continue
+            losses = tuple(total / max(tokens, 1) for total, tokens in progress.losses)
+            self.emit({"event": "finished", "learner": name, "steps": progress.step, "losses": losses})
+            yield Trained(name, shifts, losses, progress.step)
