@@ -8,8 +8,8 @@ import pytest
 
 from perfit.data.schema import HistoryItem, Query
 from perfit.errors import ConfigError
-from perfit.tasks import get_task
 from perfit.tasks import custom as custom_module
+from perfit.tasks import get_task
 
 FULL = """
 name: support_queue

@@ -32,7 +32,8 @@ def test_prompts_equal_the_reference_byte_for_byte(task: Task) -> None:
 def test_the_oddities_of_the_reference_are_kept() -> None:
     assert get_task("LaMP_4").prompt == "Generate a headline for the following article.\narticle: {input} headline:"
     assert (
-        get_task("LaMP_4").history_prompt == "Generate a headline for the following article.\n article: {text} headline:"
+        get_task("LaMP_4").history_prompt
+        == "Generate a headline for the following article.\n article: {text} headline:"
     )
     assert get_task("LaMP_7").history_prompt == "tweet:"
     assert get_task("LaMP_7").history_answer == "text"
