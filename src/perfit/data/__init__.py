@@ -1,9 +1,10 @@
 """Reading, checking and making the data of users."""
 
-from perfit.data.audit import AuditReport, Finding, audit
+from perfit.data.audit import audit
+from perfit.data.audit_report import AuditReport, Finding
 from perfit.data.convert import convert_lamp
-
-
+from perfit.data.demo import demo_dataset, demo_truth
+from perfit.data.download import download_lamp
 from perfit.data.jsonl import write_jsonl
 from perfit.data.oppu import write_oppu
 from perfit.data.parquet import write_parquet

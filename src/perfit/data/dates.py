@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 
 _ISO = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_UTC = timezone(timedelta(0))
 _UNIX = re.compile(r"-?\d{5,11}(?:\.\d+)?")
 
 
@@ -19,14 +20,15 @@ def parse_date(text: str | None) -> tuple[float, ...] | None:
     try:
         if match := _ISO.fullmatch(text):
             parts = tuple(int(part) for part in match.groups() if part)
-            datetime(*(parts + (1, 1))[:3])
+            date(*[*parts, 1, 1][:3])
             return parts
         if _UNIX.fullmatch(text):
-            return _full(datetime.fromtimestamp(float(text), timezone.utc))
+            return _full(datetime.fromtimestamp(float(text), _UTC))
         if len(text) < 10:
             return None
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return _full(moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc))
+        # Python 3.10 does not read the "Z".
+        moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)
+        return _full(moment if moment.tzinfo else moment.replace(tzinfo=_UTC))
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -38,6 +40,6 @@ def is_after(late: tuple[float, ...], early: tuple[float, ...]) -> bool:
 
 
 def _full(moment: datetime) -> tuple[float, ...]:
-    moment = moment.astimezone(timezone.utc)
+    moment = moment.astimezone(_UTC)
     second = moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6
     return (moment.year, moment.month, moment.day, second)

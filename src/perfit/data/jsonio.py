@@ -111,7 +111,10 @@ def parse_json(data: bytes, *, file: str, line: int | None = None, offset: int =
         ) from None
     except ValueError:
         raise DataError(
-            "a number is NaN, Infinity or far too long", file=file, record=record, remedy="write it as text or leave it out"
+            "a number is NaN, Infinity or far too long",
+            file=file,
+            record=record,
+            remedy="write it as text or leave it out",
         ) from None
     except RecursionError:
         raise DataError(

@@ -25,25 +25,20 @@ def find_json(folder: Path, stem: str) -> Path | None:
     return next((path for suffix in (".json", ".json.gz") if (path := folder / (stem + suffix)).is_file()), None)
 
 
-def read_oppu(path: Path, *, others: Path | None = None) -> Dataset:
+def read_oppu(path: Path) -> Dataset:
     """Reads an OPPU folder, or one file of test users with the gold file beside it.
 
     Answers stand in the queries (``gold``) or in the gold file ``<test file>_label.json``; both may be there when they
     agree.
 
     Args:
-        path: The folder, or a file of test users.
-        others: File of stage-1 users; without it the folder's ``user_others.json``, if any. A file given as ``path``
-            brings no stage-1 users of its own.
+        path: The folder, or a file of test users (which brings no stage-1 users).
 
     Raises:
         DataError: For missing or doubtful files, and for every fault of a record.
     """
-    if path.is_dir():
-        test_file = _only_test_file(path)
-        others = others or find_json(path, OTHERS)
-    else:
-        test_file = path
+    test_file = _only_test_file(path) if path.is_dir() else path
+    others = find_json(path, OTHERS) if path.is_dir() else None
     users = read_oppu_users(test_file)
     task = None
     label_file = find_json(test_file.parent, test_file.name.split(".json")[0] + "_label")

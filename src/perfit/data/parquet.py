@@ -37,7 +37,9 @@ def write_parquet(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     """
     arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
     text = arrow.string()
-    names = sorted({name for user in (*dataset.users, *dataset.others) for item in user.history for name in item.fields})
+    names = sorted(
+        {name for user in (*dataset.users, *dataset.others) for item in user.history for name in item.fields}
+    )
     item_type = arrow.struct([(name, text) for name in ("id", *names, "date")])
     query_type = arrow.struct([(name, text) for name in ("id", "input", "gold", "date")])
     schema = arrow.schema(

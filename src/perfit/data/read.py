@@ -55,7 +55,9 @@ def read_dataset(
         raise DataError(f"a folder cannot be read as {found}", file=str(source), remedy="pass the file inside it")
     if found == "lamp":
         if others is not None:
-            raise ConfigError("others= does not go with LaMP's own files: the conversion makes the stage-1 users itself")
+            raise ConfigError(
+                "others= does not go with LaMP's own files: the conversion makes the stage-1 users itself"
+            )
         dataset = convert_lamp(source)
     elif found == "oppu":
         dataset = read_oppu(source)
@@ -77,7 +79,9 @@ def detect_format(path: Path) -> Format:
         lamp = bool(question_files(path))
         if oppu == lamp:
             content = "both OPPU and LaMP files" if oppu else "neither OPPU nor LaMP files"
-            remedy = "pass the format" if oppu else "pass a folder with user_*_history.json or *_questions.json, or a file"
+            remedy = (
+                "pass the format" if oppu else "pass a folder with user_*_history.json or *_questions.json, or a file"
+            )
             raise DataError(f"found {content} in the folder", file=str(path), remedy=remedy)
         return "oppu" if oppu else "lamp"
     name = path.name.removesuffix(".gz")
@@ -90,7 +94,9 @@ def detect_format(path: Path) -> Format:
     if name.endswith(".json"):
         return "oppu"
     raise DataError(
-        "the format is not clear from the name", file=str(path), remedy="use .json, .jsonl or .parquet, or pass the format"
+        "the format is not clear from the name",
+        file=str(path),
+        remedy="use .json, .jsonl or .parquet, or pass the format",
     )
 
 

@@ -108,7 +108,8 @@ def parse_user(raw: object, layout: Layout, place: Place) -> User:
         first = seen.setdefault(item.id, index)
         if first != index:
             raise here.error(
-                f"the item id was used before, at {layout.history}[{first}]", "give every item of a user an id of its own"
+                f"the item id was used before, at {layout.history}[{first}]",
+                "give every item of a user an id of its own",
             )
         history.append(item)
     # One's own users may come without queries: a shift can be trained for them all the same.
