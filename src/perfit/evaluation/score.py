@@ -1,0 +1,204 @@
+"""Scores of predictions, with the semantics of the LaMP evaluator that OPPU and the paper use."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from statistics import fmean
+from typing import Any
+
+from perfit.errors import ConfigError, DataError, MissingExtraError
+from perfit.tasks.task import Task
+
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "accuracy": True,
+    "macro_f1": True,
+    "mae": False,
+    "rmse": False,
+    "rouge1": True,
+    "rougeL": True,
+    "rouge1_recall": True,
+    "rougeL_recall": True,
+    "exact_match": True,
+    "format_failure_rate": False,
+}
+"""The direction of every metric."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method reached on a set of queries; all values are pooled over the queries, none is a percentage.
+
+    Attributes:
+        task: Name of the task.
+        n: Number of queries.
+        metrics: All metrics of the task's kind.
+        format_failure_rate: Share of predictions that are no answer at all: outside the label set; no number, or one
+            outside the ratings; empty text. A method can score low for this reason alone (paper, Table 3, base row).
+        primary: Name of the metric in ``per_query``.
+        per_query: The primary metric of each query: 0 or 1, absolute error, or ROUGE.
+    """
+
+    task: str
+    n: int
+    metrics: Mapping[str, float]
+    format_failure_rate: float
+    primary: str
+    per_query: Mapping[str, float]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of the primary metric."""
+        return HIGHER_IS_BETTER[self.primary]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return asdict(self)
+
+
+def score(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) -> Scores:
+    """Score predictions by query id against golds by query id. Both are stripped, and nothing else is repaired.
+
+    * label: exact match with a label; accuracy, and macro F1 over the *full* label list, so that a label absent from
+      the data counts as 0 (as the LaMP evaluator does).
+    * rating: the prediction as a number; where it is none, the end of the scale farther from the gold. MAE and RMSE.
+    * text: ROUGE-1 and ROUGE-L F-measure without stemming, and exact match. The mean over queries is the plain one;
+      the reference prints the middle value of a bootstrap, which differs in about the third decimal.
+      ``*_recall`` are the formulas of the paper's Table 7, which its reference code does not compute.
+      rouge_score sees only Latin letters and digits: a title in another script scores 0.
+
+    Raises:
+        DataError: The ids disagree, there is none, or a gold is no answer of the task.
+        MissingExtraError: scikit-learn or rouge_score is not installed (extra "eval").
+    """
+    _check_ids(predictions, golds)
+    golds = {query: task.check_gold(gold, f"query {query}") for query, gold in golds.items()}
+    predictions = {query: predictions[query].strip() for query in golds}
+    rows = {query: _metrics_of_one(task, predictions[query], gold) for query, gold in golds.items()}
+    metrics = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
+    if task.kind == "label":
+        metrics["macro_f1"] = _macro_f1(task, predictions, golds)
+    if task.kind == "rating":
+        metrics["rmse"] = math.hypot(*(row["mae"] for row in rows.values())) / math.sqrt(len(rows))
+    return Scores(
+        task=task.name,
+        n=len(rows),
+        metrics=metrics,
+        format_failure_rate=fmean(is_format_failure(task, prediction) for prediction in predictions.values()),
+        primary=task.primary_metric,
+        per_query={query: row[task.primary_metric] for query, row in rows.items()},
+    )
+
+
+def per_query(task: Task, prediction: str, gold: str) -> float:
+    """The primary metric of one prediction: 0 or 1 for labels, absolute error for ratings, ROUGE-L for text.
+
+    Raises:
+        DataError: The gold is no answer of the task.
+        MissingExtraError: rouge_score is not installed (extra "eval"; text only).
+    """
+    gold = task.check_gold(gold, "the gold answer")
+    return _metrics_of_one(task, prediction.strip(), gold)[task.primary_metric]
+
+
+def is_format_failure(task: Task, prediction: str) -> bool:
+    """Whether a prediction is no answer at all, whatever the gold (see ``Scores.format_failure_rate``)."""
+    prediction = prediction.strip()
+    if task.kind == "label":
+        return prediction not in task.labels
+    if task.kind == "rating":
+        value = _number(prediction)
+        low, high = _scale(task)
+        return value is None or not low <= value <= high
+    return not prediction
+
+
+def higher_is_better(metric: str) -> bool:
+    """The direction of a metric.
+
+    Raises:
+        ConfigError: There is no such metric.
+    """
+    if metric not in HIGHER_IS_BETTER:
+        raise ConfigError(f"metric is {metric!r}; use one of {', '.join(HIGHER_IS_BETTER)}")
+    return HIGHER_IS_BETTER[metric]
+
+
+def import_extra(module: str, package: str, extra: str = "eval") -> Any:
+    """Import an optional dependency when it is used.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(extra, package) from error
+
+
+def _check_ids(predictions: Mapping[str, str], golds: Mapping[str, str]) -> None:
+    missing = [query for query in golds if query not in predictions]
+    unknown = [query for query in predictions if query not in golds]
+    faults = [
+        f"{len(ids)} {fault} ({', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''})"
+        for ids, fault in ((missing, "queries without prediction"), (unknown, "predictions without gold"))
+        if ids
+    ]
+    if faults:
+        raise DataError("; ".join(faults), remedy="give exactly one prediction per gold")
+    if not golds:
+        raise DataError("there is nothing to score", remedy="give at least one gold answer")
+
+
+def _metrics_of_one(task: Task, prediction: str, gold: str) -> dict[str, float]:
+    if task.kind == "label":
+        return {"accuracy": float(prediction == gold)}
+    if task.kind == "rating":
+        wanted = float(gold)
+        value = _number(prediction)
+        if value is None:
+            value = _farther_end(task, wanted)
+        return {"mae": abs(value - wanted)}
+    rouge = _rouge_scorer().score(gold, prediction)
+    return {
+        "rouge1": float(rouge["rouge1"].fmeasure),
+        "rougeL": float(rouge["rougeL"].fmeasure),
+        "rouge1_recall": float(rouge["rouge1"].recall),
+        "rougeL_recall": float(rouge["rougeL"].recall),
+        "exact_match": float(prediction == gold),
+    }
+
+
+def _farther_end(task: Task, gold: float) -> float:
+    low, high = _scale(task)
+    return low if abs(low - gold) > abs(high - gold) else high
+
+
+def _scale(task: Task) -> tuple[float, float]:
+    values = [float(label) for label in task.labels]
+    return min(values), max(values)
+
+
+def _number(text: str) -> float | None:
+    """The number a text states; "nan" and "inf" are none, though Python reads them as numbers."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _macro_f1(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) -> float:
+    metrics = import_extra("sklearn.metrics", "scikit-learn")
+    index = {label: position for position, label in enumerate(task.labels)}
+    wanted = [index[gold] for gold in golds.values()]
+    found = [index.get(predictions[query], -1) for query in golds]
+    return float(metrics.f1_score(wanted, found, labels=range(len(index)), average="macro", zero_division=0))
+
+
+@cache
+def _rouge_scorer() -> Any:
+    return import_extra("rouge_score.rouge_scorer", "rouge_score").RougeScorer(["rouge1", "rougeL"], use_stemmer=False)

@@ -1,0 +1,122 @@
+"""Floors: by hand, and the known numbers of a public data set."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import DataError
+from perfit.evaluation.floors import floors, nearest
+from perfit.evaluation.score import score
+from perfit.tasks import Task, get_task
+
+NEWS, RATING, TITLE, TWEET = (get_task(name) for name in ("2N", "3", "5", "7"))
+DATA = Path(os.environ.get("PERFIT_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "lamp_format")
+
+
+def user(name: str, field: str, answers: list[str], text_field: str = "text", queries: int = 1) -> User:
+    items = tuple(HistoryItem(str(i), {text_field: f"t{i}", field: answer}) for i, answer in enumerate(answers))
+    return User(name, items, tuple(Query(f"{name}{i}", "] article: x", "crime") for i in range(queries)))
+
+
+def test_majorities_and_ties() -> None:
+    users = [
+        user("a", "category", ["crime", "sports", "crime", "sports"]),  # a tie: sports came last
+        user("b", "category", ["sports", "crime", "crime"], queries=2),
+    ]
+    result = floors(NEWS, users)
+    assert result["user_majority"] == {"a0": "sports", "b0": "crime", "b1": "crime"}
+    assert result["majority"] == {"a0": "crime", "b0": "crime", "b1": "crime"}
+
+
+def test_an_overall_tie_goes_to_the_earlier_label() -> None:
+    assert floors(NEWS, [user("a", "category", ["crime", "sports"])])["majority"] == {"a0": "sports"}
+
+
+def test_only_histories_are_read() -> None:
+    assert floors(NEWS, [user("a", "category", ["sports"])])["user_majority"] == {"a0": "sports"}
+
+
+def test_users_without_history_are_counted_in_a_warning() -> None:
+    users = [user("a", "category", ["crime"]), user("b", "category", [])]
+    with pytest.warns(UserWarning, match="1 users have no history"):
+        assert floors(NEWS, users)["user_majority"]["b0"] == "crime"
+
+
+def test_means_of_ratings() -> None:
+    users = [user("a", "score", ["1", "2.0", "2"]), user("b", "score", ["5"])]
+    result = floors(RATING, users)
+    assert result["user_majority"] == {"a0": "2", "b0": "5"}
+    assert result["majority"] == {"a0": "2", "b0": "2"}
+    assert {key: float(value) for key, value in result["user_mean"].items()} == {"a0": pytest.approx(5 / 3), "b0": 5}
+    assert float(result["mean"]["a0"]) == 2.5
+
+
+def test_text_copies_the_answer_of_the_nearest_item() -> None:
+    items = (
+        HistoryItem("1", {"abstract": "parsing trees with grammars", "title": "Trees"}),
+        HistoryItem("2", {"abstract": "speech and sound", "title": "Sound"}),
+        HistoryItem("3", {"abstract": "machine translation", "title": "Translation"}),
+    )
+    marker = TITLE.marker or ""
+    queries = (Query("q1", marker + "we listen to speech"), Query("q2", marker + "nothing shared"))
+    assert floors(TITLE, [User("u", items, queries)])["nearest"] == {"q1": "Sound", "q2": "Translation"}
+
+
+def test_tweets_are_their_own_text() -> None:
+    items = (HistoryItem("1", {"text": "tea in the rain"}), HistoryItem("2", {"text": "coffee"}))
+    query = Query("q1", (TWEET.marker or "") + "the rain")
+    assert floors(TWEET, [User("u", items, (query,))])["nearest"] == {"q1": "tea in the rain"}
+
+
+def test_nearest() -> None:
+    assert nearest(["a b", "a b", "c"], ["a b", "c", "z"]) == [1, 2, 2]
+    assert nearest(["!", "?"], ["a"]) == [1]
+    assert nearest([], ["a", "b"]) == [None, None]
+
+
+def test_unusable_users_are_refused() -> None:
+    with pytest.raises(DataError, match="no user has a history"):
+        floors(NEWS, [user("a", "category", [])])
+    with pytest.raises(DataError, match="share an id"):
+        floors(NEWS, [user("a", "category", ["crime"])] * 2)
+    twin = User("b", (), user("a", "category", []).queries)
+    with pytest.raises(DataError, match=r"used twice, e\.g\. a0"):
+        floors(NEWS, [user("a", "category", ["crime"]), twin])
+    with pytest.raises(DataError, match="history item 0"):
+        floors(NEWS, [user("a", "category", ["private"])])
+
+
+def load(task: Task) -> tuple[list[User], dict[str, str]]:
+    file = DATA / task.name / "user_top_100_history.json.gz"
+    if not file.exists():
+        pytest.skip(f"no {task.name} data; point PERFIT_DATA at a folder of data sets in the OPPU format")
+    users = [
+        User(
+            record["user_id"],
+            tuple(HistoryItem(item["id"], item) for item in record["profile"]),
+            tuple(Query(query["id"], query["input"], query["gold"]) for query in record["query"]),
+        )
+        for record in json.loads(gzip.decompress(file.read_bytes()))
+    ]
+    return users, {query.id: query.gold or "" for user in users for query in user.queries}
+
+
+def test_the_known_floors_of_news_categories() -> None:
+    users, golds = load(NEWS)
+    result = {name: score(NEWS, predictions, golds) for name, predictions in floors(NEWS, users).items()}
+    assert len(golds) == 757
+    assert result["user_majority"].metrics["accuracy"] == pytest.approx(0.740, abs=5e-4)
+    assert result["majority"].metrics["accuracy"] == pytest.approx(0.494, abs=5e-4)
+    assert result["user_majority"].format_failure_rate == 0
+
+
+def test_a_user_s_own_mean_beats_the_overall_mean_on_ratings() -> None:
+    users, golds = load(RATING)
+    result = {name: score(RATING, predictions, golds).metrics for name, predictions in floors(RATING, users).items()}
+    assert result["user_mean"]["rmse"] < result["mean"]["rmse"]
