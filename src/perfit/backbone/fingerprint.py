@@ -1,0 +1,171 @@
+"""Which base model this is: the identity an artifact carries, so that it refuses any other base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from perfit.errors import BaseModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SAMPLES = 1024
+_PROBES = (
+    "Which category does this article relate to? category: politics",
+    "  Two spaces,\n\n5 new lines\t\tand 12345 digits: 3.14, 1,000 and v2.0  10",
+    "don't “quote” — naïve café e\u0301 漢字 😀 Ünïcödé 𝔘 ½ x²",
+    "<s></s><b>bold</b> {'code': [1, 2]} https://example.org/a?b=c&d #tag @user",
+    " leading and trailing ",
+)
+_WORDS = {
+    "architecture": "architecture",
+    "hidden_size": "hidden size",
+    "n_layers": "number of layers",
+    "vocab_size": "vocabulary size",
+    "weights": "weights",
+    "tokenizer": "tokenizer",
+}
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """What tells one base model from another.
+
+    Attributes:
+        architecture: Class name of the model, e.g. ``LlamaForCausalLM``.
+        hidden_size: Width d of the hidden states.
+        n_layers: Number of decoder layers.
+        vocab_size: Rows of the embedding.
+        weights: Hash of the weights, see :func:`weights_fingerprint`.
+        tokenizer: Hash of the tokenizer, see :func:`tokenizer_fingerprint`.
+    """
+
+    architecture: str
+    hidden_size: int
+    n_layers: int
+    vocab_size: int
+    weights: str
+    tokenizer: str
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BaseIdentity:
+        """Read what :meth:`as_dict` wrote; unknown keys are ignored.
+
+        Raises:
+            BaseModelError: A part is missing or has the wrong type.
+        """
+        for part in fields(cls):
+            wanted = int if part.name in ("hidden_size", "n_layers", "vocab_size") else str
+            if type(values.get(part.name)) is not wanted:
+                raise BaseModelError(
+                    f"the identity of the base model lacks a valid {_WORDS[part.name]} ({part.name!r})"
+                )
+        return cls(**{part.name: values[part.name] for part in fields(cls)})
+
+    @property
+    def digest(self) -> str:
+        """One hash over all parts."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: BaseIdentity) -> list[str]:
+        """One phrase per part in which ``other`` differs, e.g. ``hidden size is 64, not 32``."""
+        mine, theirs = self.as_dict(), other.as_dict()
+        return [
+            f"{_WORDS[key]} is {_short(theirs[key])}, not {_short(mine[key])}"
+            for key in mine
+            if mine[key] != theirs[key]
+        ]
+
+    def check(self, other: BaseIdentity) -> None:
+        """Make sure that ``other``, the model at hand, is this one.
+
+        Raises:
+            BaseModelError: It is not; the message names each part that differs.
+        """
+        if found := self.differences(other):
+            raise BaseModelError(
+                f"this belongs to another base model: {'; '.join(found)}; load the base it was made with"
+            )
+
+
+def _short(value: str | int) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def base_identity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> BaseIdentity:
+    """The identity of a loaded base model; well under a second for 135M parameters.
+
+    Raises:
+        BaseModelError: The weights are not loaded (they lie on the meta device).
+    """
+    config: Any = model.config.get_text_config()
+    return BaseIdentity(
+        architecture=type(model).__name__,
+        hidden_size=int(config.hidden_size),
+        n_layers=int(config.num_hidden_layers),
+        vocab_size=int(config.vocab_size),
+        weights=weights_fingerprint(model),
+        tokenizer=tokenizer_fingerprint(tokenizer),
+    )
+
+
+def weights_fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 over each parameter's name, shape and up to 1,024 evenly spaced values, rounded to bf16.
+
+    Rounding makes it the same for a model loaded as fp32 and as bf16, on any device. Tied parameters count once. A sample is not
+    proof against tampering with single weights; it tells trained, fine-tuned or quantised bases apart. Packed (integer) weights
+    are hashed as they are, so a quantised base is another base.
+
+    Raises:
+        BaseModelError: A parameter lies on the meta device.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach()
+        if values.is_meta:
+            raise BaseModelError(f"the weight {name!r} is not loaded; load the whole model before using it")
+        digest.update(f"{name}{tuple(values.shape)}".encode())
+        count = values.numel()
+        if not count:
+            continue
+        size = min(_SAMPLES, count)
+        # Integers throughout: float positions would round differently in large tensors.
+        places = torch.arange(size, device=values.device) * (count - 1) // max(size - 1, 1)
+        sample = values.reshape(-1)[places]
+        if sample.is_floating_point():
+            raw = sample.to(torch.bfloat16).view(torch.int16)
+        else:
+            raw = sample.to(torch.int64)
+        digest.update(raw.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over the vocabulary, the bos, eos and unk ids, and the ids of a few fixed texts.
+
+    The texts stand for everything between text and ids (normaliser, digit and space rules, merges, added bos). The tokenizer's own
+    JSON is not used: it changes with truncation and padding state and with the version of the library. The pad token does not
+    count, because padding is masked.
+    """
+    digest = hashlib.sha256()
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    digest.update(json.dumps(vocabulary).encode())
+    special = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
+    digest.update(json.dumps(special).encode())
+    marks = [token for token in (tokenizer.bos_token, tokenizer.eos_token) if token]
+    for text in (*_PROBES, *(f"a{mark}b" for mark in marks)):
+        for with_special in (True, False):
+            ids = tokenizer(text, add_special_tokens=with_special, truncation=False, padding=False)["input_ids"]
+            digest.update(json.dumps(ids).encode())
+    return digest.hexdigest()
