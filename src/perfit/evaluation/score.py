@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from perfit.errors import ConfigError, DataError, MissingExtraError
-from perfit.tasks.task import Task
+from perfit.tasks.task import Task, as_number
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "accuracy": True,
@@ -66,7 +66,7 @@ def score(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) 
       the data counts as 0 (as the LaMP evaluator does).
     * rating: the prediction as a number; where it is none, the end of the scale farther from the gold. MAE and RMSE.
     * text: ROUGE-1 and ROUGE-L F-measure without stemming, and exact match. The mean over queries is the plain one;
-      the reference prints the middle value of a bootstrap, which differs in about the third decimal.
+      the reference prints the middle value of a bootstrap, which is close to it but random.
       ``*_recall`` are the formulas of the paper's Table 7, which its reference code does not compute.
       rouge_score sees only Latin letters and digits: a title in another script scores 0.
 
@@ -110,7 +110,7 @@ def is_format_failure(task: Task, prediction: str) -> bool:
     if task.kind == "label":
         return prediction not in task.labels
     if task.kind == "rating":
-        value = _number(prediction)
+        value = as_number(prediction)
         low, high = _scale(task)
         return value is None or not low <= value <= high
     return not prediction
@@ -158,7 +158,7 @@ def _metrics_of_one(task: Task, prediction: str, gold: str) -> dict[str, float]:
         return {"accuracy": float(prediction == gold)}
     if task.kind == "rating":
         wanted = float(gold)
-        value = _number(prediction)
+        value = as_number(prediction)
         if value is None:
             value = _farther_end(task, wanted)
         return {"mae": abs(value - wanted)}
@@ -180,15 +180,6 @@ def _farther_end(task: Task, gold: float) -> float:
 def _scale(task: Task) -> tuple[float, float]:
     values = [float(label) for label in task.labels]
     return min(values), max(values)
-
-
-def _number(text: str) -> float | None:
-    """The number a text states; "nan" and "inf" are none, though Python reads them as numbers."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _macro_f1(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) -> float:

@@ -150,7 +150,7 @@ class Task:
                 raise ConfigError(f"labels holds {label!r}; labels are not empty and have no space around them")
         if len(set(self.labels)) != len(self.labels):
             raise ConfigError(f"labels is {list(self.labels)!r}; name each label once")
-        if self.kind == "rating" and any(_number(label) is None for label in self.labels):
+        if self.kind == "rating" and any(as_number(label) is None for label in self.labels):
             raise ConfigError(f"labels is {list(self.labels)!r}; labels of kind 'rating' are numbers")
 
     @property
@@ -233,7 +233,7 @@ class Task:
                 record=record,
                 remedy="correct the record, or use a task with its own label list",
             )
-        if self.kind == "rating" and _number(answer) not in {float(label) for label in self.labels}:
+        if self.kind == "rating" and as_number(answer) not in {float(label) for label in self.labels}:
             raise DataError(
                 f"the answer is not one of the ratings {', '.join(self.labels)}",
                 record=record,
@@ -274,7 +274,8 @@ class Task:
         return head + self.article(query) + tail
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
+    """The number a text states, or None; "nan" and "inf" are none, though Python reads them as numbers."""
     try:
         value = float(text)
     except ValueError:
