@@ -108,15 +108,16 @@ def download_lamp(
 
 def _fetch(url: str, target: Path, progress: Progress | None, timeout: float, backoff: float) -> None:
     part = target.with_name(target.name + ".part")
-    failures = 0
+    failures, most = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             _attempt(url, target.name, part, progress, timeout)
             break
         except _Again as reason:
-            # A long download over a bad line is no failure as long as every attempt brings something.
-            failures = 1 if _size(part) > before else failures + 1
+            # A long download over a bad line is no failure as long as every attempt gets further than all before.
+            size = _size(part)
+            failures = 1 if size > most else failures + 1
+            most = max(most, size)
             if failures >= _ATTEMPTS:
                 raise DownloadError(f"{url}: {reason}, {_ATTEMPTS} times running; try again later") from None
             time.sleep(backoff * 2 ** (failures - 1))
