@@ -1,0 +1,295 @@
+"""The personal shifts of many users in one file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from perfit.errors import StoreError, UnknownUserError
+from perfit.store import database
+from perfit.store.export import read_export, write_export
+from perfit.store.payload import DTYPES, StoredShift, checksum, decode, differences, encode
+from perfit.store.payload import is_intact, is_text, require_id, sizes_of, to_json
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    import torch
+
+_UPSERT = (
+    "INSERT INTO users (user_id, sha256, meta, created, payload) VALUES (?, ?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE "
+    "SET sha256 = excluded.sha256, meta = excluded.meta, created = excluded.created, payload = excluded.payload"
+)
+# Beyond this many ids a search for similar ones would keep the caller waiting.
+_NEAR_LIMIT = 5_000
+
+
+class ShiftStore:
+    """Users' shifts at rest: an SQLite file of safetensors payloads, each with a checksum.
+
+    Killing a writer at any moment leaves every committed user intact. Several processes may read while one writes. One object may
+    be used from several threads. User ids are data: any non-empty text, compared exactly, never part of a path.
+
+    Attributes:
+        path: The file.
+        identity: The base model the shifts belong to.
+        spec: What kind of shifts they are (layers, rank, positions, ...).
+        dtype: ``bf16`` or ``fp32``, how payloads are stored.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection):
+        """Use :meth:`create` or :meth:`open`."""
+        self.path = path
+        self._database = connection
+        self._lock = threading.RLock()
+        house = self._read_house()
+        self.identity: dict[str, Any] = json.loads(house["identity"])
+        self.spec: dict[str, Any] = json.loads(house["spec"])
+        self.dtype = house["dtype"]
+        self._sizes = sizes_of(self.identity, self.spec)
+
+    @classmethod
+    def create(
+        cls, path: str | Path, identity: Mapping[str, Any], spec: Mapping[str, Any], *, dtype: str = "bf16"
+    ) -> ShiftStore:
+        """Make an empty store and open it.
+
+        Args:
+            path: A file that does not exist yet.
+            identity: The base model, e.g. ``BaseIdentity.as_dict()``; its ``hidden_size`` is demanded of every shift.
+            spec: Plain JSON values; ``rank`` (int) and ``layers`` (int or list), if there, are demanded of every shift.
+            dtype: ``bf16`` or ``fp32``.
+
+        Raises:
+            StoreError: The file exists, cannot be written, or an argument is not plain JSON.
+        """
+        if dtype not in DTYPES:
+            raise StoreError(f"dtype {dtype!r} is not known; use one of: {', '.join(DTYPES)}")
+        house = {"dtype": dtype, "identity": to_json(identity, "the identity"), "spec": to_json(spec, "the spec")}
+        database.create(Path(path), house | {"sha256": _house_checksum(house)})
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path, identity: Mapping[str, Any] | None = None, readonly: bool = False) -> ShiftStore:
+        """Open a store.
+
+        Args:
+            path: The file.
+            identity: The base model at hand; None skips the comparison.
+            readonly: Refuse changes.
+
+        Raises:
+            StoreError: Missing, damaged, not a store, another format, or made for another base model.
+        """
+        path = Path(path)
+        connection = database.connect(path, readonly)
+        try:
+            store = cls(path, connection)
+            if identity is not None:
+                store._require_identity(identity, str(path))
+        except BaseException:
+            connection.close()
+            raise
+        return store
+
+    def put(self, user: str, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | None = None) -> None:
+        """Store one user's shift, replacing an older one; on return it is on the disk.
+
+        Args:
+            user: Any non-empty text.
+            tensors: ``R`` [L, r, d], ``D`` = W - R [L, r, d], ``b`` [L, r].
+            meta: Plain JSON values to keep with it.
+
+        Raises:
+            StoreError: Wrong shapes, values that are not finite, an impossible id, or the file cannot be written.
+        """
+        self.put_many([(user, tensors, meta or {})])
+
+    def put_many(self, entries: Iterable[tuple[str, Mapping[str, torch.Tensor], Mapping[str, Any]]]) -> int:
+        """Store many ``(user, tensors, meta)`` in one transaction: all of them, or none if one is refused.
+
+        Other writers wait until ``entries`` is exhausted, so do not train inside the iterator.
+
+        Returns:
+            How many were stored.
+
+        Raises:
+            StoreError: As :meth:`put`; the message names the user.
+        """
+        count = 0
+        with self._lock, database.faults(self.path), database.transaction(self._database):
+            for user, tensors, meta in entries:
+                require_id(user)
+                try:
+                    payload, text = encode(tensors, self.dtype, self._sizes), to_json(meta, "meta")
+                except StoreError as error:
+                    raise StoreError(f"user {user!r}: {error}") from error
+                created = datetime.now(UTC).isoformat(timespec="seconds")
+                row = (user, checksum(user, payload, text, created), text, created, payload)
+                self._database.execute(_UPSERT, row)
+                count += 1
+        return count
+
+    def get(self, user: str) -> StoredShift:
+        """Read one user's shift.
+
+        Raises:
+            UnknownUserError: Nothing is stored for this id; the message names similar ids.
+            StoreError: What is stored for this user is damaged. Other users are not affected.
+        """
+        row = self._row(user)
+        if not is_intact(user, *row):
+            raise self._damaged(user)
+        return StoredShift(decode(row[3]), json.loads(row[1]))
+
+    def users(self) -> list[str]:
+        """All user ids, sorted."""
+        with self._lock, database.faults(self.path):
+            return [row[0] for row in self._database.execute("SELECT user_id FROM users ORDER BY user_id")]
+
+    def __contains__(self, user: object) -> bool:
+        """Whether a shift is stored for this id."""
+        if not is_text(user):
+            return False
+        with self._lock, database.faults(self.path):
+            found = self._database.execute("SELECT 1 FROM users WHERE user_id = ?", (user,)).fetchone()
+        return found is not None
+
+    def __len__(self) -> int:
+        """How many users are stored."""
+        with self._lock, database.faults(self.path):
+            return int(self._database.execute("SELECT count(*) FROM users").fetchone()[0])
+
+    def delete(self, user: str) -> None:
+        """Erase one user: the bytes are overwritten in the file, not only unlinked.
+
+        Copies outside the file (backups, snapshots of the file system, exports) are not reached.
+
+        Raises:
+            UnknownUserError: Nothing is stored for this id.
+        """
+        with self._lock, database.faults(self.path):
+            with database.transaction(self._database):
+                gone = is_text(user) and self._database.execute("DELETE FROM users WHERE user_id = ?", (user,)).rowcount
+            if not gone:
+                raise self._unknown(user)
+
+    def export_user(self, user: str, path: str | Path) -> None:
+        """Write one user's shift as a safetensors file that names its user, base model and spec.
+
+        Raises:
+            UnknownUserError: Nothing is stored for this id.
+            StoreError: It is damaged, or the file cannot be written.
+        """
+        stored = self.get(user)
+        parts = {"identity": self.identity, "spec": self.spec, "meta": stored.meta}
+        write_export(Path(path), user, stored.tensors, parts)
+
+    def import_user(self, path: str | Path, user: str | None = None, overwrite: bool = False) -> str:
+        """Take in a file that :meth:`export_user` wrote.
+
+        Args:
+            path: The file.
+            user: The id to store it under; None keeps the one in the file.
+            overwrite: Replace a shift that is stored already.
+
+        Returns:
+            The id it is stored under.
+
+        Raises:
+            StoreError: Damaged, not such a file, for another base model or spec, or the user exists already.
+        """
+        inside, tensors, parts = read_export(Path(path))
+        name = inside if user is None else user
+        self._require_identity(parts["identity"], str(path))
+        if found := differences(parts["spec"], self.spec):
+            raise StoreError(f"{path} holds another kind of shift: {found}")
+        with self._lock:
+            if not overwrite and name in self:
+                raise StoreError(f"user {name!r} is stored already; pass overwrite=True to replace it")
+            self.put(name, tensors, parts["meta"])
+        return name
+
+    def verify(self) -> list[str]:
+        """Read everything; return the ids whose shift is damaged (sorted; empty when all is well).
+
+        Raises:
+            StoreError: The file is damaged in a way that cannot be pinned on users.
+        """
+        with self._lock, database.faults(self.path):
+            rows = self._database.execute(
+                "SELECT CAST(user_id AS BLOB), sha256, meta, created, payload FROM users NOT INDEXED"
+            )
+            bad, seen = set(), set()
+            for raw, *rest in rows:
+                user = bytes(raw).decode(errors="replace")
+                seen.add(user)
+                if not is_intact(user, *rest):
+                    bad.add(user)
+            bad |= seen ^ set(self.users())
+            report = self._database.execute("PRAGMA integrity_check(3)").fetchall()
+        if not bad and report != [("ok",)]:
+            raise StoreError(f"{self.path}: {report[0][0]}; every user is readable: copy them to a new store")
+        return sorted(bad)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: closed at the end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _read_house(self) -> dict[str, str]:
+        with database.faults(self.path):
+            house = dict(self._database.execute("SELECT key, value FROM meta").fetchall())
+        claimed = house.pop("sha256", None)
+        if set(house) != {"dtype", "identity", "spec"} or claimed != _house_checksum(house):
+            raise StoreError(f"{self.path}: the description of the store is damaged; restore a copy")
+        return house
+
+    def _require_identity(self, identity: Mapping[str, Any], where: str) -> None:
+        if found := differences(self.identity, json.loads(to_json(identity, "the identity"))):
+            raise StoreError(
+                f"{where} belongs to another base model than the one here: {found}; use the base it was made with"
+            )
+
+    def _row(self, user: str) -> tuple[Any, ...]:
+        query = "SELECT sha256, meta, created, payload FROM users {} WHERE user_id = ?"
+        with self._lock, database.faults(self.path):
+            row = None
+            if is_text(user):
+                row = self._database.execute(query.format(""), (user,)).fetchone()
+                if row is None and self._database.execute(query.format("NOT INDEXED"), (user,)).fetchone():
+                    # The row is there but the index has lost it: not an unknown user.
+                    raise self._damaged(user)
+        if row is None:
+            raise self._unknown(user)
+        return tuple(row)
+
+    def _damaged(self, user: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: what is stored for user {user!r} is damaged; personalise this user again, or restore a copy"
+        )
+
+    def _unknown(self, user: object) -> UnknownUserError:
+        near = difflib.get_close_matches(str(user), self.users()[:_NEAR_LIMIT], n=3)
+        hint = f"; similar ids: {', '.join(map(repr, near))}" if near else ""
+        return UnknownUserError(f"no shift is stored for user {user!r} in {self.path}{hint}")
+
+
+def _house_checksum(house: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(house, sort_keys=True).encode()).hexdigest()
