@@ -132,6 +132,8 @@ def test_a_test_user_in_the_stage_1_pool() -> None:
         ("1600000000", "2020-09-13T12:26:39Z", True),
         ("2020-09-13T12:26:41+00:00", "1600000000", True),
         ("2020-09-13", "1600000000", False),
+        ("1600000000", "2020-09-13", False),
+        ("2020-05-05", "2020", False),
         ("2021", "2020-05-05", True),
         ("2020", "2020-05-05", False),
         ("2020-06", "2020-05-05", True),
@@ -201,11 +203,16 @@ def test_planted_leaks_in_demo_data_are_found(task: str, answer: str, marker: st
     data = demo_dataset(task=task)  # type: ignore[arg-type]
     query = data.users[2].queries[4]
     planted = HistoryItem("leak", {"text": query.input.removeprefix(marker), answer: query.gold or ""})
-    for place in ("users", "others"):
-        group = list(getattr(data, place))
-        group[2] = replace(group[2], history=(*group[2].history, planted))
+
+    def plant(group: tuple[User, ...]) -> tuple[User, ...]:
+        return (*group[:2], replace(group[2], history=(*group[2].history, planted)), *group[3:])
+
+    for place, leaky in (
+        ("users", replace(data, users=plant(data.users))),
+        ("others", replace(data, others=plant(data.others))),
+    ):
         report = audit(
-            replace(data, **{place: tuple(group)}),
+            leaky,
             answer_field=answer,
             text_fields=("text",),
             free_text=answer == "title",

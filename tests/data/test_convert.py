@@ -52,6 +52,12 @@ def test_a_later_profile_does_not_leak_an_earlier_answer(tmp_path: Path) -> None
     assert data.notes[3].endswith("; 1 items known to some of them only were left out")
 
 
+def test_the_order_of_the_questions_does_not_matter_for_that(tmp_path: Path) -> None:
+    early, late = [item(1), item(2)], [item(1), item(2), item(3, text="question 0", title="answer 0")]
+    write(tmp_path, [question(2, late, "a"), question(0, early, "a"), question(1, [item(9)], "b")])
+    assert [i.id for i in read_dataset(tmp_path).users[0].history] == ["i1", "i2"]
+
+
 def test_histories_are_put_in_order_of_time_where_all_items_are_dated(tmp_path: Path) -> None:
     mixed = [item(3), item(1), item(2)]
     undated = [item(7), {"id": "i6", "text": "x"}, item(5)]
