@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.prefix_attention import PREFIX, using_prefix_attention
 
 
 class ConstantPrefix:
@@ -22,6 +24,7 @@ class ConstantPrefix:
         keys, values: By layer index, each [rows, heads, prefix, head size]; empty for no prefix.
         length: Prefix length, padding included.
         record: Keep the keys and values of the tokens that run now, in ``recorded``.
+        apart: Hang the prefix on the new keys and values instead of joining them, for ``prefix_attention``.
     """
 
     is_compileable = False
@@ -32,7 +35,9 @@ class ConstantPrefix:
         values: dict[int, Tensor] | None = None,
         length: int = 0,
         record: bool = False,
+        apart: bool = False,
     ):
+        self.apart = apart
         self.keys, self.values, self.length = keys or {}, values or {}, length
         self.recorded: dict[int, tuple[Tensor, Tensor]] | None = {} if record else None
 
@@ -40,7 +45,10 @@ class ConstantPrefix:
         """The prefix followed by the tokens that run now."""
         if self.recorded is not None:
             self.recorded[layer_idx] = (key, value)
-        if self.length:
+        if self.length and self.apart:
+            setattr(key, PREFIX, self.keys[layer_idx])
+            setattr(value, PREFIX, self.values[layer_idx])
+        elif self.length:
             key = torch.cat([self.keys[layer_idx], key], dim=2)
             value = torch.cat([self.values[layer_idx], value], dim=2)
         return key, value
@@ -178,6 +186,7 @@ class Sections:
         else:
             assert tokens is not None
             inputs = {"input_ids": tokens}
+        cache = cache if cache is not None else ConstantPrefix()
         last: list[Tensor] = []
         handle = None
         if stop == len(kept) and not finish:
@@ -185,13 +194,14 @@ class Sections:
                 lambda m, a, out: last.append(out[0] if isinstance(out, tuple) else out)
             )
         try:
-            out: Tensor = decoder(
-                **inputs,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                past_key_values=cache if cache is not None else ConstantPrefix(),
-                use_cache=True,
-            ).last_hidden_state
+            with using_prefix_attention(decoder.config) if cache.apart else nullcontext():
+                out: Tensor = decoder(
+                    **inputs,
+                    attention_mask=attention_mask,
+                    position_ids=position_ids,
+                    past_key_values=cache,
+                    use_cache=True,
+                ).last_hidden_state
             if finish:
                 return out
             return last[0] if stop == len(kept) else kept[stop].taken  # type: ignore[return-value]

@@ -236,7 +236,7 @@ class FrozenRunner:
     def _prefix_cache(self, items: Sequence[FrozenRow]) -> ConstantPrefix:
         longest = max(item.start for item in items)
         if not longest or not len(self.above):
-            return ConstantPrefix(length=longest if len(self.above) else 0)
+            return ConstantPrefix(apart=bool(len(self.above)) and self.reach is not None)
         example = next((item.prefix for item in items if item.prefix is not None), self._shared_above)
         assert example is not None
         _, above, heads, _, size = example.shape
@@ -249,7 +249,10 @@ class FrozenRunner:
                 assert self._shared_above is not None
                 both[:, :, index, :, longest - item.start : longest - own] = self._shared_above
         return ConstantPrefix(
-            {i: both[0, n] for n, i in enumerate(self.above)}, {i: both[1, n] for n, i in enumerate(self.above)}, longest
+            {i: both[0, n] for n, i in enumerate(self.above)},
+            {i: both[1, n] for n, i in enumerate(self.above)},
+            longest,
+            apart=True,
         )
 
 

@@ -1,0 +1,127 @@
+"""Generation for many owners at once: edited at the prompt, untouched afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from perfit.backbone.model import Backbone
+from perfit.errors import ConfigError
+from perfit.plan import EditPlan, TwoStageShift
+from perfit.positions import Positions
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen.
+
+    Attributes:
+        max_new_tokens: Limit per prompt.
+        sample: Greedy when False; otherwise temperature, top-k and top-p sampling.
+        temperature, top_k, top_p: The paper's values (D.5.2).
+        beams: Beam search width; 1 is greedy.
+        seed: Seed of sampling.
+        batch_tokens: Most prompt tokens, padding included, of one batch.
+        batch_rows: Most prompts of one batch.
+    """
+
+    max_new_tokens: int = 200
+    sample: bool = False
+    temperature: float = 0.1
+    top_k: int = 10
+    top_p: float = 0.9
+    beams: int = 1
+    seed: int = 0
+    batch_tokens: int = 16384
+    batch_rows: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "beams", "batch_tokens", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: {getattr(self, name)!r} is not possible; give at least 1")
+        if self.sample and not self.temperature > 0:
+            raise ConfigError(f"temperature: {self.temperature!r} is not possible; give a positive number")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p: {self.top_p!r} is not possible; give a share above 0, at most 1")
+
+
+def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Prompts [rows, t] padded on the left with 0, their mask, and where each begins."""
+    width = max(map(len, prompts))
+    starts = [width - len(prompt) for prompt in prompts]
+    ids = torch.tensor([[0] * start + list(p) for start, p in zip(starts, prompts, strict=True)], device=device)
+    mask = torch.tensor([[0] * start + [1] * len(p) for start, p in zip(starts, prompts, strict=True)], device=device)
+    return ids, mask, starts
+
+
+def generate(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    decoding: Decoding,
+    done: Callable[[int], None] = lambda rows: None,
+) -> list[str]:
+    """The text that follows each prompt, special tokens left out, in the order of ``prompts``.
+
+    Args:
+        prompts: Token ids of each prompt.
+        slots: (collective slot, personal slot) of each prompt; every row may have another owner.
+        shift: The banks the slots point into.
+        positions: Which prompt tokens are edited.
+        decoding: How tokens are chosen.
+        done: Called with the number of prompts finished.
+    """
+    from transformers import GenerationConfig
+
+    tokenizer = backbone.tokenizer
+    own: Any = backbone.model.generation_config
+    eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    stops = sorted({*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id} - {None})
+    settings = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=decoding.sample,
+        num_beams=decoding.beams,
+        eos_token_id=stops,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0],
+        **(
+            {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
+            if decoding.sample
+            else {}
+        ),
+    )
+    texts = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    begin = 0
+    while begin < len(order):
+        rows = max(min(decoding.batch_tokens // len(prompts[order[begin]]), decoding.batch_rows), 1)
+        batch = order[begin : begin + rows]
+        ids, mask, starts = left_padded([prompts[i] for i in batch], backbone.device)
+        lengths = [len(prompts[i]) for i in batch]
+        plan = EditPlan.for_prompts(
+            positions, lengths, [slots[i] for i in batch], starts=starts, device=backbone.device
+        )
+        with torch.no_grad(), torch.random.fork_rng(devices=_cuda(backbone.device)), backbone.editing(plan, shift):
+            torch.manual_seed(decoding.seed * 1_000_003 + begin)
+            out = backbone.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        for index, tokens in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
+            texts[index] = tokenizer.decode(_until(tokens, stops), skip_special_tokens=True)
+        done(len(batch))
+        begin += rows
+    return texts
+
+
+def _until(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """The tokens before the first stop: what follows it is padding, whatever id that has."""
+    for place, token in enumerate(tokens):
+        if token in stops:
+            return list(tokens[:place])
+    return list(tokens)
+
+
+def _cuda(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

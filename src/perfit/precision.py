@@ -1,0 +1,23 @@
+"""Which floating-point type the base runs in on a device."""
+
+from __future__ import annotations
+
+import torch
+
+
+def resolve_dtype(wanted: str, device: str | torch.device = "cpu") -> torch.dtype:
+    """The dtype for "auto", "bfloat16", "float16" or "float32".
+
+    "auto" is bfloat16 where the device multiplies it natively (CUDA from compute capability 8; CPUs with avx512_bf16
+    or amx), and float32 elsewhere: emulated bfloat16 is slower than float32.
+    """
+    if wanted != "auto":
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
+    kind = torch.device(device).type
+    if kind == "cuda":
+        native = torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
+    elif kind == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32

@@ -1,0 +1,159 @@
+"""The two stages of Algorithm 1, as uses of the one loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perfit.backbone.model import Backbone
+from perfit.config import PerFitConfig
+from perfit.errors import PerfitError
+from perfit.plan import TwoStageShift
+from perfit.positions import Positions
+from perfit.shift import Init, Shift, ShiftBank, new_shift
+from perfit.training.checkpoint import load_loop, save_loop
+from perfit.training.frozen import FrozenRunner
+from perfit.training.loop import Emit, Learner, Loop, Trained
+from perfit.training.plain import PlainRunner
+from perfit.training.rows import Runner, TokenRow, common_prefix
+from perfit.training.schedule import total_steps
+
+COLLECTIVE = "collective"
+_CHECKPOINT_SECONDS = 20.0
+
+
+def choose_runner(backbone: Backbone, config: PerFitConfig, rows: Sequence[TokenRow]) -> Runner:
+    """The runner a config asks for; "auto" is the frozen one, which all found families can take."""
+    positions = Positions.parse(config.positions)
+    if config.engine == "plain":
+        return PlainRunner(backbone, positions)
+    return FrozenRunner(backbone, positions, config.layers, shared=common_prefix(rows))
+
+
+def fresh_shifts(config: PerFitConfig, hidden_size: int) -> tuple[Shift, Shift]:
+    """Both shared shifts at the start of stage 1, [layers, r, d] each (Algorithm 1, line 1)."""
+    generator = torch.Generator().manual_seed(config.seed)
+    init: Init = "loreft" if config.init == "loreft" else "identity"
+    first = new_shift((len(config.layers), config.collective_rank, hidden_size), init=init, generator=generator)
+    second = new_shift((len(config.layers), config.personal_rank, hidden_size), init=init, generator=generator)
+    return first, second
+
+
+def bank_of(shifts: Sequence[Shift], device: torch.device | str) -> ShiftBank:
+    """A bank whose slots 1, 2, … hold these shifts."""
+    layers, rank, width = shifts[0].R.shape
+    bank = ShiftBank.empty(len(shifts), layers, rank, width, device=device)
+    for slot, shift in enumerate(shifts, start=1):
+        bank.put(slot, shift)
+    return bank
+
+
+def _drive(
+    loop: Loop,
+    learners: Sequence[Learner],
+    *,
+    checkpoint: Path | None,
+    context: Mapping[str, Any],
+    before_save: Callable[[], None],
+    emit: Emit,
+) -> Iterator[Trained]:
+    saved = time.monotonic()
+
+    def after_step() -> None:
+        nonlocal saved
+        if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            before_save()
+            save_loop(loop, checkpoint, context=dict(context))
+            saved = time.monotonic()
+
+    if checkpoint is not None and load_loop(loop, checkpoint, learners, context=dict(context)):
+        emit({"event": "resumed", "learners": len(loop.active), "taken": loop.taken})
+    yield from loop.run(learners, after_step)
+
+
+def train_collective(
+    backbone: Backbone,
+    rows: Sequence[TokenRow],
+    config: PerFitConfig,
+    *,
+    checkpoint: Path | None = None,
+    context: Mapping[str, Any] = {},
+    emit: Emit = lambda event: None,
+) -> tuple[Shift, Shift]:
+    """Stage 1: both shared shifts on all other users' rows (Algorithm 1, lines 4-13).
+
+    Raises:
+        PerfitError: There are no rows, or training diverged.
+    """
+    if not rows:
+        raise PerfitError("stage 1 has nothing to train on: no other users, or none with the data of stage1_data")
+    first, second = fresh_shifts(config, backbone.hidden_size)
+    collective, personal = bank_of([first], backbone.device), bank_of([second], backbone.device)
+    loop = Loop(
+        choose_runner(backbone, config, rows),
+        TwoStageShift(config.layers, collective, personal),
+        [collective, personal],
+        lambda slot: (slot, slot),
+        config.stage1,
+        seed=config.seed,
+        step_tokens=config.step_tokens,
+        emit=emit,
+    )
+    learner = Learner(COLLECTIVE, rows, [first, second])
+    emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * config.stage1.epochs})
+    done = list(_drive(loop, [learner], checkpoint=checkpoint, context=context, before_save=lambda: None, emit=emit))
+    if done[0].problem is not None:
+        raise PerfitError(f"stage 1 stopped: {done[0].problem}; a smaller stage1.learning_rate may help")
+    return done[0].shifts[0], done[0].shifts[1]
+
+
+def train_personal(
+    backbone: Backbone,
+    users: Mapping[str, Sequence[TokenRow]],
+    collective: tuple[Shift, Shift],
+    config: PerFitConfig,
+    *,
+    checkpoint: Path | None = None,
+    context: Mapping[str, Any] = {},
+    before_save: Callable[[], None] = lambda: None,
+    emit: Emit = lambda event: None,
+) -> Iterator[Trained]:
+    """Stage 2: each user's own second shift, from the shared one, on the user's rows (Algorithm 1, lines 14-23).
+
+    Args:
+        users: Rows of each user, in a fixed order.
+        collective: Both shared shifts; the first stays as it is.
+        before_save: Called before each checkpoint, to make finished users durable first.
+    """
+    every = [row for rows in users.values() for row in rows]
+    slots = max(min(config.users_together, len(users)), 1)
+    personal = ShiftBank.empty(slots, *collective[1].R.shape, device=backbone.device)
+    loop = Loop(
+        choose_runner(backbone, config, every),
+        TwoStageShift(config.layers, bank_of([collective[0]], backbone.device), personal),
+        [personal],
+        lambda slot: (1, slot),
+        config.stage2,
+        seed=config.seed,
+        step_tokens=config.step_tokens,
+        memory=config.memory_gib * 2**30,
+        emit=emit,
+    )
+    learners = [Learner(name, rows, [collective[1]]) for name, rows in users.items()]
+    total = sum(len(rows) for rows in users.values())
+    steps = sum(total_steps(len(rows), config.stage2) for rows in users.values())
+    emit(
+        {
+            "event": "stage",
+            "stage": 2,
+            "rows": total,
+            "users": len(users),
+            "rows_total": total * config.stage2.epochs,
+            "steps": steps,
+        }
+    )
+    yield from _drive(loop, learners, checkpoint=checkpoint, context=context, before_save=before_save, emit=emit)
