@@ -7,34 +7,8 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-SECRET = "Zanzibar quokka"
-"""Stands in the texts of faulty records; no message may contain a part of it."""
-
-
-def user(name: str = "u1", items: int = 2, **changes: Any) -> dict[str, Any]:
-    """A valid OPPU record."""
-    return {
-        "user_id": name,
-        "profile": [
-            {
-                "id": f"{name}-i{n}",
-                "text": f"{SECRET} {name} {n}",
-                "category": "travel",
-                "date": "2020-01-0" + str(n + 1),
-            }
-            for n in range(items)
-        ],
-        "query": [{"id": f"{name}-q", "input": f"{SECRET} question {name}", "gold": "sports"}],
-    } | changes
-
-
-def own(name: str = "u1", **changes: Any) -> dict[str, Any]:
-    """A valid record of one's own format."""
-    return {"user": name, "history": [{"text": SECRET, "category": "travel"}], "queries": [{"input": SECRET}]} | changes
 
 
 @pytest.fixture

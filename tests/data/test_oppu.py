@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import user
 
 from perfit.data import demo_dataset, read_dataset, write_oppu
 from perfit.errors import DataError
 
 Write = Callable[..., Path]
+
+
+def user(name: str = "u1", items: int = 2, **changes: Any) -> dict[str, Any]:
+    """A valid record."""
+    history = [
+        {"id": f"i{n}", "text": f"t{n}", "category": "travel", "date": f"2020-01-0{n + 1}"} for n in range(items)
+    ]
+    return {
+        "user_id": name,
+        "profile": history,
+        "query": [{"id": f"{name}-q", "input": "x", "gold": "sports"}],
+    } | changes
 
 
 @pytest.mark.parametrize("packed", [False, True])

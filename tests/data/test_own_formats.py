@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import own
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfit.data import Dataset, HistoryItem, Query, User, read_dataset, write_jsonl, write_oppu, write_parquet
 from perfit.errors import DataError, MissingExtraError
+
+
+def own(name: str = "u1", **changes: Any) -> dict[str, Any]:
+    """A valid record."""
+    return {"user": name, "history": [{"text": "x", "category": "travel"}], "queries": [{"input": "x"}]} | changes
 
 
 def write_lines(path: Path, *records: dict[str, Any]) -> Path:
