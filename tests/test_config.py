@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from perfit.config import TABLE_9, PerFitConfig, StageConfig, paper_preset, small_preset
+from perfit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": ()},
+        {"layers": (1, 1)},
+        {"layers": (-1,)},
+        {"positions": "x9"},
+        {"collective_rank": 0},
+        {"personal_rank": 0},
+        {"init": "zeros"},
+        {"stage1_data": "all"},
+        {"dtype": "int8"},
+        {"engine": "fast"},
+        {"max_length": 7},
+        {"users_together": 0},
+        {"step_tokens": 0},
+        {"memory_gib": 0},
+        {"stage1.epochs": 0},
+        {"stage2.batch_size": 0},
+        {"stage2.learning_rate": 0},
+        {"stage2.weight_decay": -1},
+        {"stage2.warmup": 1},
+        {"stage2.clip": 0},
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(change: dict[str, Any]) -> None:
+    name = next(iter(change)).rpartition(".")[2]
+    with pytest.raises(ConfigError, match=rf"^{name}: "):
+        PerFitConfig().with_options(**change)
+
+
+@pytest.mark.parametrize("name", ["rank", "stage3.epochs", "stage1.rank", "layers.epochs", "stage1."])
+def test_an_unknown_setting_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no such setting"):
+        PerFitConfig().with_options(**{name: 1})
+
+
+def test_dotted_names_reach_into_a_stage_and_leave_the_rest() -> None:
+    config = PerFitConfig().with_options(**{"stage2.epochs": 9, "stage2.clip": 1.0, "seed": 5})
+    assert config.stage2 == StageConfig(epochs=9, clip=1.0)
+    assert config.stage1 == StageConfig()
+    assert config.seed == 5
+
+
+def test_a_config_survives_json() -> None:
+    config = PerFitConfig(layers=(1, 3), positions="f2+l3", stage1=StageConfig(epochs=2))
+    again = PerFitConfig.from_dict(json.loads(json.dumps(config.as_dict())))
+    assert again == config
+    assert again.digest_text() == config.digest_text()
+    assert config.digest_text() != config.with_options(seed=1).digest_text()
+
+
+@pytest.mark.parametrize("task", TABLE_9)
+def test_the_papers_presets_are_its_table_9(task: str) -> None:
+    config, row = paper_preset(task), TABLE_9[task]
+    assert (config.layers, config.positions) == (row.layers, row.positions)
+    assert (config.collective_rank, config.personal_rank) == (row.collective_rank, row.personal_rank)
+    assert config.stage1 == config.stage2
+    stage = config.stage1
+    assert (stage.epochs, stage.batch_size, stage.learning_rate) == (row.epochs, row.batch_size, 1e-4)
+    assert (stage.weight_decay, stage.warmup, stage.clip, stage.group_by_length) == (1e-2, 0.1, 0.3, True)
+
+
+def test_an_unknown_paper_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no setting for task 'poems'"):
+        paper_preset("poems")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 12, 30])
+def test_the_small_preset_fits_every_depth(depth: int) -> None:
+    layers = small_preset(depth).layers
+    assert all(0 <= layer < depth for layer in layers)
+    assert depth != 30 or layers == (9, 10)
