@@ -38,7 +38,8 @@ def identity() -> BaseIdentity:
 
 def test_it_names_what_the_base_is(identity: BaseIdentity) -> None:
     assert (identity.architecture, identity.hidden_size, identity.n_layers) == ("LlamaForCausalLM", 32, 2)
-    assert identity.vocab_size == 300 and len(identity.weights) == len(identity.tokenizer) == 64
+    assert identity.vocab_size == 300
+    assert len(identity.weights) == len(identity.tokenizer) == 64
     assert BaseIdentity.from_dict(identity.as_dict() | {"new": 1}) == identity
     identity.check(base_identity(tiny_model(), tiny_tokenizer()))
 

@@ -48,11 +48,14 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_loads_frozen(folder: Path) -> None:
     base = load_base(folder, attn_implementation="eager")
-    assert not base.model.training and not any(parameter.requires_grad for parameter in base.model.parameters())
-    assert base.model.dtype == torch.float32 and base.name == str(folder)
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    assert base.model.dtype == torch.float32
+    assert base.name == str(folder)
     assert base.model.config._attn_implementation == "eager"
     assert base.tokenizer.pad_token_id == base.tokenizer.eos_token_id == 2
-    assert base.identity.hidden_size == 32 and base.fingerprint == base.identity.digest
+    assert base.identity.hidden_size == 32
+    assert base.fingerprint == base.identity.digest
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "bfloat16", torch.bfloat16])
@@ -77,7 +80,7 @@ def test_unknown_dtype_and_device(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing/here", "a/b/c", "two words", "..", ""])
 def test_missing_folders_are_not_taken_for_hub_ids(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BaseModelError, match="no such folder|no config.json"):
+    with pytest.raises(BaseModelError, match=r"no such folder|no config\.json"):
         load_base(name)
 
 
@@ -98,7 +101,7 @@ def test_hub_ids_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         raise OSError("We couldn't connect to the hub.\nSee the documentation.")
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
-    with pytest.raises(BaseModelError, match="couldn't connect to the hub; check the name and the connection.*pypi:"):
+    with pytest.raises(BaseModelError, match=r"couldn't connect to the hub; check the name and the connection.*pypi:"):
         load_base("nobody/nothing")
 
 
@@ -146,7 +149,8 @@ def test_damaged_folders_are_one_clear_line(folder: Path, harm: str) -> None:
         config.write_text(json.dumps(values | {"intermediate_size": 65}))
     with pytest.raises(BaseModelError) as caught:
         load_base(folder)
-    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pickle_is_not_read_unasked(folder: Path) -> None:

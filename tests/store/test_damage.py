@@ -105,8 +105,7 @@ def _survives(path: Path) -> str:
                     store.get(user)
             return "named" if bad else "harmless"
     except StoreError as error:
-        assert str(path) in str(error)
-        return "refused"
+        return "refused" if str(path) in str(error) else "unclear"
 
 
 def test_bit_flips_are_named_refused_or_harmless(full: Path) -> None:
@@ -120,7 +119,7 @@ def test_bit_flips_are_named_refused_or_harmless(full: Path) -> None:
         full.write_bytes(damaged)
         outcome = _survives(full)
         seen[outcome] = seen.get(outcome, 0) + 1
-    assert seen.keys() >= {"named", "refused"}, seen
+    assert {"named", "refused"} <= seen.keys() <= {"named", "refused", "harmless"}, seen
 
 
 def test_cut_files_are_refused(full: Path) -> None:

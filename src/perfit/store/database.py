@@ -57,8 +57,8 @@ def create(path: Path, meta: dict[str, str]) -> None:
 def connect(path: Path, readonly: bool) -> sqlite3.Connection:
     """Open a store file after cheap checks that it is one and was not cut short.
 
-    A rollback journal left by a killed writer is played back by SQLite at the first read; that needs write access, so a read-only
-    store is opened writable where the file allows it and held to reading by ``query_only``.
+    A rollback journal left by a killed writer is played back by SQLite at the first read; that needs write access, so a
+    read-only store is opened writable where the file allows it and held to reading by ``query_only``.
 
     Raises:
         StoreError: Missing, foreign, of another format, or truncated.
@@ -75,7 +75,7 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
             check_same_thread=False,
         )
         try:
-            # DELETE: at rest there is one file. EXTRA: a commit is on the disk when it returns, journal removal included.
+            # DELETE: one file at rest. EXTRA: a commit is on the disk when it returns, journal removal included.
             for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON"):
                 if mode == "rw":
                     database.execute(f"PRAGMA {pragma}").fetchall()

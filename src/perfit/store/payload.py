@@ -55,7 +55,8 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, 
             raise StoreError(f"tensor {name} has values that are not finite in {dtype}; the training diverged")
         # A view would drag its whole storage along.
         stored[name] = rounded.clone()
-    return save(stored)
+    payload: bytes = save(stored)
+    return payload
 
 
 def check_shapes(tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:

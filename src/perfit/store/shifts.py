@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from perfit.errors import StoreError, UnknownUserError
 from perfit.store import database
+from perfit.store import payload as codec
 from perfit.store.export import read_export, write_export
-from perfit.store.payload import DTYPES, StoredShift, checksum, decode, differences, encode
-from perfit.store.payload import is_intact, is_text, require_id, sizes_of, to_json
+from perfit.store.payload import StoredShift
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 _UPSERT = (
-    "INSERT INTO users (user_id, sha256, meta, created, payload) VALUES (?, ?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE "
-    "SET sha256 = excluded.sha256, meta = excluded.meta, created = excluded.created, payload = excluded.payload"
+    "INSERT INTO users (user_id, sha256, meta, created, payload) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (user_id) DO UPDATE SET sha256 = excluded.sha256, meta = excluded.meta, created = excluded.created, "
+    "payload = excluded.payload"
 )
 # Beyond this many ids a search for similar ones would keep the caller waiting.
 _NEAR_LIMIT = 5_000
@@ -34,8 +35,8 @@ _NEAR_LIMIT = 5_000
 class ShiftStore:
     """Users' shifts at rest: an SQLite file of safetensors payloads, each with a checksum.
 
-    Killing a writer at any moment leaves every committed user intact. Several processes may read while one writes. One object may
-    be used from several threads. User ids are data: any non-empty text, compared exactly, never part of a path.
+    Killing a writer at any moment leaves every committed user intact. Several processes may read while one writes. One
+    object may be used from several threads. User ids are data: any non-empty text, compared exactly, never a path.
 
     Attributes:
         path: The file.
@@ -53,7 +54,7 @@ class ShiftStore:
         self.identity: dict[str, Any] = json.loads(house["identity"])
         self.spec: dict[str, Any] = json.loads(house["spec"])
         self.dtype = house["dtype"]
-        self._sizes = sizes_of(self.identity, self.spec)
+        self._sizes = codec.sizes_of(self.identity, self.spec)
 
     @classmethod
     def create(
@@ -70,9 +71,13 @@ class ShiftStore:
         Raises:
             StoreError: The file exists, cannot be written, or an argument is not plain JSON.
         """
-        if dtype not in DTYPES:
-            raise StoreError(f"dtype {dtype!r} is not known; use one of: {', '.join(DTYPES)}")
-        house = {"dtype": dtype, "identity": to_json(identity, "the identity"), "spec": to_json(spec, "the spec")}
+        if dtype not in codec.DTYPES:
+            raise StoreError(f"dtype {dtype!r} is not known; use one of: {', '.join(codec.DTYPES)}")
+        house = {
+            "dtype": dtype,
+            "identity": codec.to_json(identity, "the identity"),
+            "spec": codec.to_json(spec, "the spec"),
+        }
         database.create(Path(path), house | {"sha256": _house_checksum(house)})
         return cls.open(path)
 
@@ -126,13 +131,13 @@ class ShiftStore:
         count = 0
         with self._lock, database.faults(self.path), database.transaction(self._database):
             for user, tensors, meta in entries:
-                require_id(user)
+                codec.require_id(user)
                 try:
-                    payload, text = encode(tensors, self.dtype, self._sizes), to_json(meta, "meta")
+                    payload, text = codec.encode(tensors, self.dtype, self._sizes), codec.to_json(meta, "meta")
                 except StoreError as error:
                     raise StoreError(f"user {user!r}: {error}") from error
                 created = datetime.now(UTC).isoformat(timespec="seconds")
-                row = (user, checksum(user, payload, text, created), text, created, payload)
+                row = (user, codec.checksum(user, payload, text, created), text, created, payload)
                 self._database.execute(_UPSERT, row)
                 count += 1
         return count
@@ -145,9 +150,9 @@ class ShiftStore:
             StoreError: What is stored for this user is damaged. Other users are not affected.
         """
         row = self._row(user)
-        if not is_intact(user, *row):
+        if not codec.is_intact(user, *row):
             raise self._damaged(user)
-        return StoredShift(decode(row[3]), json.loads(row[1]))
+        return StoredShift(codec.decode(row[3]), json.loads(row[1]))
 
     def users(self) -> list[str]:
         """All user ids, sorted."""
@@ -156,7 +161,7 @@ class ShiftStore:
 
     def __contains__(self, user: object) -> bool:
         """Whether a shift is stored for this id."""
-        if not is_text(user):
+        if not codec.is_text(user):
             return False
         with self._lock, database.faults(self.path):
             found = self._database.execute("SELECT 1 FROM users WHERE user_id = ?", (user,)).fetchone()
@@ -177,7 +182,10 @@ class ShiftStore:
         """
         with self._lock, database.faults(self.path):
             with database.transaction(self._database):
-                gone = is_text(user) and self._database.execute("DELETE FROM users WHERE user_id = ?", (user,)).rowcount
+                gone = (
+                    codec.is_text(user)
+                    and self._database.execute("DELETE FROM users WHERE user_id = ?", (user,)).rowcount
+                )
             if not gone:
                 raise self._unknown(user)
 
@@ -209,7 +217,7 @@ class ShiftStore:
         inside, tensors, parts = read_export(Path(path))
         name = inside if user is None else user
         self._require_identity(parts["identity"], str(path))
-        if found := differences(parts["spec"], self.spec):
+        if found := codec.differences(parts["spec"], self.spec):
             raise StoreError(f"{path} holds another kind of shift: {found}")
         with self._lock:
             if not overwrite and name in self:
@@ -231,7 +239,7 @@ class ShiftStore:
             for raw, *rest in rows:
                 user = bytes(raw).decode(errors="replace")
                 seen.add(user)
-                if not is_intact(user, *rest):
+                if not codec.is_intact(user, *rest):
                     bad.add(user)
             bad |= seen ^ set(self.users())
             report = self._database.execute("PRAGMA integrity_check(3)").fetchall()
@@ -240,7 +248,7 @@ class ShiftStore:
         return sorted(bad)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; using the store afterwards is a StoreError."""
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -262,16 +270,14 @@ class ShiftStore:
         return house
 
     def _require_identity(self, identity: Mapping[str, Any], where: str) -> None:
-        if found := differences(self.identity, json.loads(to_json(identity, "the identity"))):
-            raise StoreError(
-                f"{where} belongs to another base model than the one here: {found}; use the base it was made with"
-            )
+        if found := codec.differences(self.identity, json.loads(codec.to_json(identity, "the identity"))):
+            raise StoreError(f"{where} belongs to another base model: {found}; use the base it was made with")
 
     def _row(self, user: str) -> tuple[Any, ...]:
         query = "SELECT sha256, meta, created, payload FROM users {} WHERE user_id = ?"
         with self._lock, database.faults(self.path):
             row = None
-            if is_text(user):
+            if codec.is_text(user):
                 row = self._database.execute(query.format(""), (user,)).fetchone()
                 if row is None and self._database.execute(query.format("NOT INDEXED"), (user,)).fetchone():
                     # The row is there but the index has lost it: not an unknown user.
@@ -281,9 +287,7 @@ class ShiftStore:
         return tuple(row)
 
     def _damaged(self, user: str) -> StoreError:
-        return StoreError(
-            f"{self.path}: what is stored for user {user!r} is damaged; personalise this user again, or restore a copy"
-        )
+        return StoreError(f"{self.path}: the shift of user {user!r} is damaged; personalise again, or restore a copy")
 
     def _unknown(self, user: object) -> UnknownUserError:
         near = difflib.get_close_matches(str(user), self.users()[:_NEAR_LIMIT], n=3)
