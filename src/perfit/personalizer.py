@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfit.backbone.fingerprint import BaseIdentity, base_identity
+from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
@@ -24,6 +24,7 @@ from perfit.run import RunDirectory
 from perfit.shift import Shift, ShiftBank, from_stored, to_stored
 from perfit.store.shifts import ShiftStore
 from perfit.tasks import get_task
+from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker
 from perfit.training.loop import Emit, Trained
@@ -425,17 +426,6 @@ class PerFit:
             self._store = ShiftStore.open(run.store_path, identity=self.identity.as_dict())
         else:
             self._store = self._new_store(run)
-
-
-def audit_arguments(task: Task) -> dict[str, Any]:
-    """What the leak audit must know of a task."""
-    body = task.body_field
-    return {
-        "answer_field": task.history_answer,
-        "text_fields": (body,) if body is not None else (),
-        "free_text": task.kind == "text",
-        "marker": task.marker,
-    }
 
 
 def _summary(trained: Trained) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""``perfit evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perfit.cli.show import Screen, as_json, table
+from perfit.cli.train import DEVICE, JSON, TASK
+from perfit.errors import ConfigError
+
+
+def evaluate(
+    data: Annotated[
+        Path | None, typer.Argument(help="Users with queries: OPPU folder, LaMP files, .jsonl, .parquet.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run directory of perfit train.")] = None,
+    task: TASK = None,
+    methods: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = "base,collective,personal",
+    sample: Annotated[
+        bool, typer.Option(help="The paper's sampling (T 0.1, top-k 10, top-p 0.9) instead of greedy.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
+    device: DEVICE = "cpu",
+    lamp: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Score a predictions file against a gold file of LaMP's format.")
+    ] = None,
+    json: JSON = False,
+) -> None:
+    """Score base, collective and personal answers, and the floors any personal model must beat."""
+    if lamp is not None:
+        from perfit.evaluation.lamp_format import score_lamp_files
+        from perfit.tasks import get_task
+
+        scores = score_lamp_files(lamp[0], lamp[1], task=get_task(task) if task else None)
+        if json:
+            as_json(scores.as_dict())
+        else:
+            table(["metric", "value"], [[name, f"{value:.4f}"] for name, value in scores.metrics.items()])
+            print(f"format failures {scores.format_failure_rate:.1%} of {scores.n}")
+        return
+    if data is None or run is None:
+        raise ConfigError("evaluate: give the users' data and --run, or --lamp PREDICTIONS GOLDS")
+    from perfit.backbone.generate import Decoding
+    from perfit.data import read_dataset
+    from perfit.evaluation.evaluate import evaluate as run_evaluation
+    from perfit.personalizer import PerFit
+    from perfit.run import RunDirectory
+
+    directory = RunDirectory(run)
+    directory.manifest()
+    people = read_dataset(data).users[:users]
+    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    perfit = PerFit.from_pretrained(run, device=device)
+    screen = Screen(quiet=json)
+    queries = sum(len(user.queries) for user in people)
+    with screen.counting("answering", queries * len(chosen), "queries") as advance:
+
+        def done(method: str, rows: int) -> None:
+            advance(rows, method)
+
+        result = run_evaluation(
+            perfit, people, methods=chosen, decoding=Decoding(sample=sample, seed=seed), run=directory, done=done
+        )
+    if json:
+        as_json(result.as_dict())
+        return
+    show_evaluation(result)
+    screen.console.print(f"predictions and scores: {run}", markup=False)
+
+
+def show_evaluation(result: Any) -> None:
+    """Print an evaluation's table and what it does not say."""
+    header, rows = result.rows()
+    table(header, rows, title=f"{result.task.name}")
+    for line in result.summary():
+        print(line)

@@ -1,0 +1,77 @@
+"""``perfit generate``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfit.cli.show import Screen, as_json
+from perfit.cli.train import DEVICE, JSON
+from perfit.errors import ConfigError, DataError
+
+
+def generate(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to answer; the task's prompt goes around each.")
+    ] = None,
+    run: Annotated[Path, typer.Option("--run", help="Run directory of perfit train.")] = Path("runs/quickstart"),
+    user: Annotated[
+        list[str], typer.Option("--user", help="Whose shift: an id, base or collective. Several answer each text.")
+    ] = ["collective"],  # noqa: B006
+    input: Annotated[
+        Path | None, typer.Option("--input", help='JSON Lines of {"user": ..., "input": ...} instead of TEXTS.')
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Limit per answer; the task's own if not given.")] = None,
+    sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+    device: DEVICE = "cpu",
+    json: JSON = False,
+) -> None:
+    """Answer texts for users; rows of different users run in one batch."""
+    if (input is None) == (not texts):
+        raise ConfigError("generate: give texts to answer, or --input with a JSON Lines file")
+    pairs = _read(input) if input is not None else [(name, text) for text in texts or [] for name in user]
+    from dataclasses import replace
+
+    from perfit.backbone.generate import Decoding
+    from perfit.personalizer import PerFit
+
+    perfit = PerFit.from_pretrained(run, device=device)
+    decoding = Decoding(sample=sample, seed=seed)
+    decoding = replace(decoding, max_new_tokens=max_new_tokens or perfit.answer_limit())
+    screen = Screen(quiet=json)
+    with screen.counting("answering", len(pairs), "texts") as advance:
+        answers = perfit.generate([t for _, t in pairs], [u for u, _ in pairs], decoding=decoding, done=advance)
+    if json:
+        as_json([{"user": u, "answer": a.strip()} for (u, _), a in zip(pairs, answers, strict=True)])
+        return
+    width = max(len(u) for u, _ in pairs)
+    for (name, _), answer in zip(pairs, answers, strict=True):
+        print(f"{name:<{width}}  {answer.strip()}")
+
+
+def _read(path: Path) -> list[tuple[str, str]]:
+    pairs = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError("is not UTF-8", file=str(path), remedy="save it as UTF-8") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = jsonlib.loads(line)
+            pairs.append((str(record["user"]), str(record["input"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                'is not an object with "user" and "input"',
+                file=str(path),
+                record=f"line {number}",
+                remedy="mend the line",
+            ) from error
+    if not pairs:
+        raise DataError("holds no lines", file=str(path), remedy='write one {"user": ..., "input": ...} per line')
+    return pairs

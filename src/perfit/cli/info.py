@@ -1,0 +1,72 @@
+"""``perfit info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perfit.cli.show import as_json, table
+from perfit.cli.train import JSON
+
+
+def info(
+    run: Annotated[Path | None, typer.Argument(help="A run directory; without one, the installation.")] = None,
+    json: JSON = False,
+) -> None:
+    """What a run holds, or what is installed on this machine."""
+    facts = _installation() if run is None else _run(run)
+    if json:
+        as_json(facts)
+    else:
+        table(["what", "value"], [[name, str(value)] for name, value in facts.items()])
+
+
+def _installation() -> dict[str, Any]:
+    import torch
+
+    from perfit.backbone.packaged import cache_dir
+    from perfit.precision import resolve_dtype
+    from perfit.run import versions
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {
+        **versions(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "base dtype (auto)": str(resolve_dtype("auto", device)).removeprefix("torch."),
+        "cache of packaged bases": str(cache_dir()),
+    }
+
+
+def _run(run: Path) -> dict[str, Any]:
+    from perfit.run import RunDirectory
+    from perfit.shift import parameter_count
+    from perfit.store.shifts import ShiftStore
+
+    directory = RunDirectory(run)
+    manifest = directory.manifest()
+    config, base = manifest["config"], manifest["base"]
+    width = base["identity"]["hidden_size"]
+    layers = len(config["layers"])
+    users = 0
+    if directory.store_path.exists():
+        with ShiftStore.open(directory.store_path, readonly=True) as store:
+            users = len(store)
+    data = manifest.get("data") or {}
+    return {
+        "run": str(run),
+        "base": base["name"],
+        "task": manifest["task"]["name"],
+        "layers": config["layers"],
+        "positions": config["positions"],
+        "collective parameters": parameter_count(layers, config["collective_rank"], width)
+        + parameter_count(layers, config["personal_rank"], width),
+        "personal parameters per user": parameter_count(layers, config["personal_rank"], width),
+        "users with a shift": users,
+        "collective shift": "trained" if directory.has_collective() else "not finished",
+        "data": f"{data.get('source')} ({data.get('users')} users, {data.get('others')} others)",
+        "seed": manifest["seed"],
+        **{f"version of {name}": version for name, version in manifest["versions"].items()},
+    }

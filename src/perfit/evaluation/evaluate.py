@@ -1,0 +1,208 @@
+"""Base, collective, personal and the floors on the same queries: predict, score, compare, write down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from perfit.backbone.generate import Decoding
+from perfit.data.schema import User
+from perfit.errors import ConfigError
+from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
+from perfit.evaluation.floors import floors
+from perfit.evaluation.lamp_format import write_lamp
+from perfit.evaluation.score import Scores, score
+from perfit.personalizer import BASE, COLLECTIVE, PerFit
+from perfit.run import RunDirectory
+from perfit.tasks.task import Task
+from perfit.training.checkpoint import write_atomically
+
+PERSONAL = "personal"
+METHODS = (BASE, COLLECTIVE, PERSONAL)
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method's predictions and scores."""
+
+    predictions: Mapping[str, str]
+    scores: Scores
+    users: Aggregate
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything one evaluation found.
+
+    Attributes:
+        task: The task.
+        methods: By name, in the order of printing: the floors first, then base, collective, personal.
+        helped: Personal against collective, when both were evaluated.
+        left_out: Users or queries that were not evaluated, and why, counted.
+    """
+
+    task: Task
+    methods: Mapping[str, MethodResult]
+    helped: Comparison | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``metrics.json``; predictions are files of their own."""
+        return {
+            "task": self.task.name,
+            "methods": {
+                name: {
+                    **result.scores.as_dict(),
+                    "seconds": round(result.seconds, 3),
+                    "per_user": result.users.as_dict(),
+                }
+                for name, result in self.methods.items()
+            },
+            "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
+            "left_out": dict(self.left_out),
+        }
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """The table: header and one row per method."""
+        metrics = list(next(iter(self.methods.values())).scores.metrics)
+        header = ["method", *metrics, "mean of users", "format failures", "seconds"]
+        body = [
+            [
+                name,
+                *(f"{result.scores.metrics[metric]:.3f}" for metric in metrics),
+                f"{result.users.mean_of_users:.3f}",
+                f"{result.scores.format_failure_rate:.1%}",
+                f"{result.seconds:.1f}" if result.seconds else "",
+            ]
+            for name, result in self.methods.items()
+        ]
+        return header, body
+
+    def summary(self) -> list[str]:
+        """What the table does not say, one line each."""
+        lines = []
+        if self.helped is not None:
+            c = self.helped
+            interval = (
+                "" if c.gain.low is None else f" (95 % interval over users {c.gain.low:+.3f} to {c.gain.high:+.3f})"
+            )
+            primary = next(iter(self.methods.values())).scores.primary
+            lines.append(
+                f"personal against collective: helps {c.helped} users, harms {c.harmed}, leaves {c.equal}; "
+                f"gain in {primary} {c.gain.value:+.3f}{interval}"
+            )
+        return lines + [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
+
+    def markdown(self) -> str:
+        """The table and its notes as Markdown."""
+        header, body = self.rows()
+        table = [header, *body]
+        widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+
+        def line(row: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+
+        rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+        return "\n".join([line(header), rule, *map(line, body), "", *self.summary()]) + "\n"
+
+
+def evaluate(
+    perfit: PerFit,
+    users: Sequence[User],
+    *,
+    methods: Sequence[str] = METHODS,
+    decoding: Decoding | None = None,
+    with_floors: bool = True,
+    run: RunDirectory | None = None,
+    done: Callable[[str, int], None] = lambda method, rows: None,
+) -> Evaluation:
+    """Answer all users' queries with each method and score them; rows of many users run in one batch.
+
+    Users without a personal shift and queries without a known answer are left out for every method alike, and counted.
+
+    Args:
+        perfit: A trained run.
+        users: Users with queries and, for the floors, histories.
+        methods: Of "base", "collective", "personal".
+        decoding: Greedy within the task's limit when not given; ``max_new_tokens`` is always the task's.
+        with_floors: Also score what any personal model must beat.
+        run: Where to write predictions and scores.
+        done: Called with the method and the number of queries answered.
+
+    Raises:
+        ConfigError: An unknown method, or nothing to evaluate.
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise ConfigError(f"methods: {unknown or list(methods)} is not possible; choose from {', '.join(METHODS)}")
+    chosen, left_out = _evaluable(perfit, users, methods)
+    golds = {query.id: query.gold or "" for user in chosen for query in user.queries}
+    if not golds:
+        raise ConfigError("there is nothing to evaluate: no user with a personal shift has a query with a known answer")
+    results: dict[str, MethodResult] = {}
+
+    def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:
+        scores = score(perfit.task, predictions, golds)
+        results[name] = MethodResult(predictions, scores, aggregate(scores.per_query, chosen), seconds)
+        if run is not None:
+            _write_predictions(run, name, perfit.task, chosen, predictions)
+
+    if with_floors:
+        for name, predictions in floors(perfit.task, chosen).items():
+            add(f"floor: {name}", predictions, 0.0)
+    limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
+    asked = [(user.id, query) for user in chosen for query in user.queries]
+    for method in methods:
+        began = time.perf_counter()
+        owners = [user if method == PERSONAL else method for user, _ in asked]
+
+        def report(rows: int, name: str = method) -> None:
+            done(name, rows)
+
+        texts = perfit.generate([query for _, query in asked], owners, decoding=limit, done=report)
+        answers = {query.id: text.strip() for (_, query), text in zip(asked, texts, strict=True)}
+        add(method, answers, time.perf_counter() - began)
+    helped = None
+    if COLLECTIVE in results and PERSONAL in results:
+        personal, collective = results[PERSONAL].scores, results[COLLECTIVE].scores
+        helped = compare(personal.per_query, collective.per_query, chosen, higher_is_better=personal.higher_is_better)
+    evaluation = Evaluation(perfit.task, results, helped, left_out)
+    if run is not None:
+        run.write_json("metrics.json", evaluation.as_dict())
+        write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
+    return evaluation
+
+
+def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) -> tuple[list[User], dict[str, int]]:
+    known = set(perfit.users())
+    left_out = {"users without a personal shift": 0, "queries without a known answer": 0}
+    chosen = []
+    for user in users:
+        if PERSONAL in methods and user.id not in known:
+            left_out["users without a personal shift"] += 1
+            continue
+        queries = tuple(query for query in user.queries if query.gold is not None)
+        left_out["queries without a known answer"] += len(user.queries) - len(queries)
+        if queries:
+            chosen.append(replace(user, queries=queries))
+    return chosen, left_out
+
+
+def _write_predictions(
+    run: RunDirectory, method: str, task: Task, users: Sequence[User], predictions: Mapping[str, str]
+) -> None:
+    (run.path / "predictions").mkdir(parents=True, exist_ok=True)
+    stem = method.replace(": ", "_")
+    lines = [
+        json.dumps({"user": user.id, "query": query.id, "prediction": predictions[query.id]}, ensure_ascii=False)
+        for user in users
+        for query in user.queries
+    ]
+    write_atomically(run.path / "predictions" / f"{stem}.jsonl", ("\n".join(lines) + "\n").encode())
+    if task.lamp_id is not None:
+        write_lamp(run.path / "predictions" / f"{stem}.lamp.json", task, predictions, model=method)
