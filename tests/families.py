@@ -79,17 +79,17 @@ NAMES = tuple(FAMILIES)
 
 
 class NumberTokenizer:
-    """Token 7 is the text "7"."""
+    """Token 7 is the text "7"; the closing token is one that no base here ever says."""
 
-    eos_token_id: int | None = None
-    pad_token_id: int | None = None
+    eos_token_id: int | None = VOCABULARY + 1
+    pad_token_id: int | None = 0
 
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool = False) -> str:
         return " ".join(map(str, tokens))
 
 
 @cache
-def tiny(family: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Backbone:
+def tiny(family: str, dtype: torch.dtype = torch.float32, attention: str | None = None) -> Backbone:
     """A random base; biases and norms are random too, for zeros and ones hide faults."""
     kind, values, _ = FAMILIES[family]
     config = getattr(transformers, kind)(**values, pad_token_id=0, bos_token_id=1, eos_token_id=None)
