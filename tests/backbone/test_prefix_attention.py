@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from families import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from perfit.backbone.prefix_attention import NAME, PREFIX, prefix_attention, using_prefix_attention
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, softcap: float | None
+) -> Tensor:
+    """Attention written out: one head, one query at a time, [rows, t, heads, size]."""
+    rows, heads, length, _ = query.shape
+    share = heads // key.shape[1]
+    out = torch.empty(rows, length, heads, value.shape[3], dtype=query.dtype)
+    parts = []
+    for row in range(rows):
+        for head in range(heads):
+            for t in range(length):
+                scores = key[row, head // share] @ query[row, head, t] * scaling
+                if softcap is not None:
+                    scores = softcap * torch.tanh(scores / softcap)
+                if mask is not None:
+                    scores = scores + mask[row % mask.shape[0], 0, t]
+                parts.append(scores.softmax(-1) @ value[row, head // share])
+    return torch.stack(parts).view(rows, heads, length, -1).transpose(1, 2).reshape(out.shape)
+
+
+@given(
+    st.integers(1, 3),
+    st.sampled_from([(4, 4), (4, 2), (4, 1)]),
+    st.integers(1, 4),
+    st.integers(0, 5),
+    st.sampled_from([None, 2.0]),
+    st.sampled_from([None, 0.3]),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_it_is_attention_over_prefix_and_own_tokens(
+    rows: int,
+    heads: tuple[int, int],
+    length: int,
+    past: int,
+    softcap: float | None,
+    scaling: float | None,
+    masked: bool,
+    seed: int,
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+
+    def random(count: int, n: int) -> Tensor:
+        return torch.randn(rows, count, n, 6, generator=g, dtype=torch.float64)
+
+    q, k, v = random(heads[0], length), random(heads[1], length), random(heads[1], length)
+    before_k, before_v = random(heads[1], past), random(heads[1], past)
+    leaves = [t.requires_grad_(True) for t in (q, k, v)]
+    mask = None
+    if masked:
+        keep = torch.rand(rows, 1, length, past + length, generator=g) < 0.7
+        keep[..., past] = True
+        mask = torch.zeros(keep.shape, dtype=torch.float64).masked_fill(~keep, torch.finfo(torch.float32).min)
+    expected = attend(
+        q,
+        torch.cat([before_k, k], 2),
+        torch.cat([before_v, v], 2),
+        mask,
+        6**-0.5 if scaling is None else scaling,
+        softcap,
+    )
+    if past:
+        setattr(k, PREFIX, before_k)
+        setattr(v, PREFIX, before_v)
+    got, weights = prefix_attention(nn.Module(), q, k, v, mask, scaling=scaling, softcap=softcap)
+    assert weights is None
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    direction = torch.randn(expected.shape, generator=g, dtype=torch.float64)
+    for a, b in zip(
+        torch.autograd.grad((got * direction).sum(), leaves),
+        torch.autograd.grad((expected * direction).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_sinks_are_refused() -> None:
+    x = torch.zeros(1, 1, 1, 2)
+    with pytest.raises(NotImplementedError, match="sinks"):
+        prefix_attention(nn.Module(), x, x, x, None, s_aux=x)
+
+
+def test_the_context_gives_the_usual_attention_back_even_after_a_fault() -> None:
+    config = tiny("llama").model.config
+    usual = config._attn_implementation
+    with pytest.raises(RuntimeError), using_prefix_attention(config):
+        assert config._attn_implementation == NAME
+        raise RuntimeError
+    assert config._attn_implementation == usual

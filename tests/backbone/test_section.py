@@ -1,0 +1,168 @@
+"""Partial runs of the base, over a constant prefix or not, equal the whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from families import DEPTH, FAMILIES, NAMES, VOCABULARY, WIDTH, tiny
+from torch import Tensor
+
+from perfit.backbone.model import Backbone
+from perfit.backbone.section import ConstantPrefix, Sections
+
+ROWS, LENGTH, SHORT = 3, 20, 15
+
+families = pytest.mark.parametrize("family", NAMES)
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, mask (row 1 is shorter) and positions."""
+    ids = torch.randint(3, VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones(ROWS, LENGTH, dtype=torch.long)
+    mask[1, SHORT:] = 0
+    return ids, mask, torch.arange(LENGTH).expand(ROWS, -1)
+
+
+def streams(backbone: Backbone, ids: Tensor, mask: Tensor) -> list[Tensor]:
+    """Output of each layer in a run of the whole base."""
+    seen: list[Tensor] = []
+    layers = backbone.model.get_submodule(FAMILIES[backbone.name][2])
+    handles = [
+        layer.register_forward_hook(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
+        for layer in layers
+    ]
+    try:
+        backbone.logits(ids, mask)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+@families
+@pytest.mark.parametrize("cut", range(DEPTH + 1))
+@torch.no_grad()
+def test_two_sections_equal_the_whole(family: str, cut: int) -> None:
+    backbone = tiny(family)
+    ids, mask, positions = batch()
+    expected, own = streams(backbone, ids, mask), mask.bool()
+    sections = Sections(backbone)
+    where = {"attention_mask": mask, "position_ids": positions}
+    if cut == 0:
+        end = sections.run(0, DEPTH, tokens=ids, **where)
+    else:
+        states = sections.run(0, cut, tokens=ids, **where)
+        torch.testing.assert_close(states[own], expected[cut - 1][own], rtol=1e-4, atol=1e-5)
+        end = sections.run(cut, DEPTH, states=states, **where)
+    torch.testing.assert_close(end[own], expected[-1][own], rtol=1e-4, atol=1e-4)
+
+
+@families
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("prefix", [1, 8])
+@torch.no_grad()
+def test_a_constant_prefix_stands_for_its_tokens(family: str, apart: bool, prefix: int) -> None:
+    backbone, start = tiny(family), 2
+    ids, mask, positions = batch()
+    logits, own = backbone.logits(ids, mask), mask.bool()
+    sections = Sections(backbone)
+    states = sections.run(0, start, tokens=ids, attention_mask=mask, position_ids=positions)
+    whole = ConstantPrefix(record=True)
+    sections.run(start, DEPTH, states=states, attention_mask=mask, position_ids=positions, cache=whole)
+    assert whole.recorded is not None and sorted(whole.recorded) == list(range(start, DEPTH))
+    cache = ConstantPrefix(
+        {i: k[:, :, :prefix] for i, (k, _) in whole.recorded.items()},
+        {i: v[:, :, :prefix] for i, (_, v) in whole.recorded.items()},
+        prefix,
+        apart=apart,
+    )
+    final = sections.run(
+        start,
+        DEPTH,
+        states=states[:, prefix:],
+        attention_mask=mask,
+        position_ids=positions[:, prefix:],
+        cache=cache,
+        finish=True,
+    )
+    got = sections.head(final[own[:, prefix:]])
+    torch.testing.assert_close(got, logits[:, prefix:][own[:, prefix:]], rtol=1e-4, atol=2e-4)
+
+
+@families
+@torch.no_grad()
+def test_a_prefix_padded_at_the_front_keeps_the_true_distances(family: str) -> None:
+    # Two rows share a batch though their prefixes are 8 and 3 long; sliding windows are 6 wide.
+    backbone, start, lengths, run = tiny(family), 1, (8, 3), 7
+    ids = torch.randint(3, VOCABULARY, (2, 15), generator=torch.Generator().manual_seed(4))
+    sections = Sections(backbone)
+    keys, values, states, expected = {}, {}, [], []
+    for row, n in enumerate(lengths):
+        one = ids[row : row + 1, : n + run]
+        where = {"attention_mask": torch.ones_like(one), "position_ids": torch.arange(n + run)[None]}
+        below = sections.run(0, start, tokens=one, **where)
+        cache = ConstantPrefix(record=True)
+        expected.append(sections.run(start, DEPTH, states=below, cache=cache, finish=True, **where)[0, n:])
+        states.append(below[0, n:])
+        assert cache.recorded is not None
+        for i, (k, v) in cache.recorded.items():
+            for kept, new in ((keys, k), (values, v)):
+                front = new.new_zeros(1, new.shape[1], max(lengths) - n, new.shape[3])
+                kept.setdefault(i, []).append(torch.cat([front, new[:, :, :n]], dim=2))
+    before = torch.tensor([[int(p >= max(lengths) - n) for p in range(max(lengths))] for n in lengths])
+    for apart in (False, True):
+        got = sections.run(
+            start,
+            DEPTH,
+            states=torch.stack(states),
+            attention_mask=torch.cat([before, torch.ones(2, run, dtype=torch.long)], dim=1),
+            position_ids=torch.tensor(lengths)[:, None] + torch.arange(run),
+            cache=ConstantPrefix(
+                {i: torch.cat(k) for i, k in keys.items()}, {i: torch.cat(v) for i, v in values.items()}, 8, apart=apart
+            ),
+            finish=True,
+        )
+        torch.testing.assert_close(got, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@families
+@torch.no_grad()
+def test_the_head_alone_gives_the_familys_logits(family: str) -> None:
+    backbone = tiny(family)
+    ids, mask, positions = batch()
+    sections = Sections(backbone)
+    final = sections.run(0, DEPTH, tokens=ids, attention_mask=mask, position_ids=positions, finish=True)
+    got = sections.head(final.reshape(-1, WIDTH)).view(ROWS, LENGTH, VOCABULARY)
+    torch.testing.assert_close(got[mask.bool()], backbone.logits(ids, mask)[mask.bool()], rtol=1e-4, atol=1e-4)
+
+
+@families
+@torch.no_grad()
+def test_sections_leave_the_base_as_it_was(family: str) -> None:
+    backbone = tiny(family)
+    ids, mask, positions = batch()
+    before, names = backbone.logits(ids, mask), [name for name, _ in backbone.model.named_modules()]
+    attention = backbone.model.config._attn_implementation
+    sections = Sections(backbone)
+    states = sections.run(0, 2, tokens=ids, attention_mask=mask, position_ids=positions)
+    cache = ConstantPrefix(apart=True)
+    sections.run(2, DEPTH, states=states, attention_mask=mask, position_ids=positions, cache=cache, finish=True)
+    sections.head(states[0])
+    assert torch.equal(backbone.logits(ids, mask), before)
+    assert [name for name, _ in backbone.model.named_modules()] == names
+    assert backbone.model.config._attn_implementation == attention
+    assert not any(layer._forward_hooks for layer in backbone.layers)
+
+
+@torch.no_grad()
+def test_a_section_that_fails_keeps_no_states() -> None:
+    backbone = tiny("llama")
+    ids, mask, positions = batch()
+    sections = Sections(backbone)
+    with pytest.raises((RuntimeError, ValueError)):
+        sections.run(2, DEPTH, states=torch.zeros(1, 3, WIDTH + 1), attention_mask=mask, position_ids=positions)
+    _, kept = sections._decoder(2, DEPTH)
+    assert kept[1].given is None and kept[1].taken is None
+    states = sections.run(0, 2, tokens=ids, attention_mask=mask, position_ids=positions)
+    own = mask.bool()
+    torch.testing.assert_close(states[own], streams(backbone, ids, mask)[1][own], rtol=1e-4, atol=1e-5)
