@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,33 @@ def test_a_killed_writer_loses_nothing_that_was_committed(tmp_path: Path) -> Non
             assert all(_is_right(store, user) for user in (*said, *(users - committed)))
         assert readonly or [entry.name for entry in tmp_path.iterdir()] == ["users.db"]
     print(f"{KILLS} kills, {len(committed)} users, {hot} left a journal")
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_write_torn_in_the_middle_is_undone(tmp_path: Path, readonly: bool) -> None:
+    """The files as a crash would leave them: half of a transaction is already in the main file."""
+    path, copy = tmp_path / "users.db", tmp_path / "crash" / "users.db"
+    copy.parent.mkdir()
+
+    def entries() -> Iterator[tuple[str, dict[str, torch.Tensor], dict[str, int]]]:
+        for n in range(300):
+            if n == 200:
+                for suffix in ("", "-journal"):
+                    if (source := path.with_name(path.name + suffix)).exists():
+                        shutil.copy(source, copy.with_name(copy.name + suffix))
+            yield f"user{n}", _shift(n + 1), {"n": n + 1}
+
+    with ShiftStore.create(path, IDENTITY, SPEC) as store:
+        store.put_many((f"user{n}", _shift(n), {"n": n}) for n in range(100))
+        before = path.read_bytes()
+        store._database.execute("PRAGMA cache_size = 1")
+        store.put_many(entries())
+        assert (store.verify(), len(store)) == ([], 300)
+    assert copy.read_bytes() != before, "nothing was torn"
+    with ShiftStore.open(copy, IDENTITY, readonly=readonly) as store:
+        assert (store.verify(), len(store)) == ([], 100)
+        assert all(store.get(f"user{n}").meta == {"n": n} for n in range(100))
+    assert [entry.name for entry in copy.parent.iterdir()] == ["users.db"]
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, 
         rounded = tensor.to("cpu", getattr(torch, DTYPES[dtype])).contiguous()
         if not bool(torch.isfinite(rounded).all()):
             raise StoreError(f"tensor {name} has values that are not finite in {dtype}; the training diverged")
-        # A view would drag its whole storage along.
+        # Views of one storage (slots of a bank) are refused by safetensors.
         stored[name] = rounded.clone()
     payload: bytes = save(stored)
     return payload
