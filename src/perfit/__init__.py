@@ -50,7 +50,7 @@ _WHERE = {
     "small_preset": "perfit.config",
 }
 
-__all__ = list(_WHERE)  # noqa: PLE0605
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

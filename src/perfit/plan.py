@@ -58,7 +58,7 @@ class SlotGroups:
         Returns:
             [rows, p, d] in the shift's dtype.
         """
-        rows, p, d = x.shape
+        _, p, d = x.shape
         if len(self.slots) == 1:
             return Shift(shift.R[0], shift.W[0], shift.b[0]).delta(x)
         grouped = x[self.members].reshape(len(self.slots), -1, d)
@@ -160,7 +160,7 @@ class TwoStageShift:
         Returns:
             New states of the same shape and dtype; ``hidden`` itself when nothing in it is edited.
         """
-        rows, length, width = hidden.shape
+        _, length, width = hidden.shape
         if plan.last < offset or plan.first >= offset + length:
             return hidden
         local = plan.positions - offset

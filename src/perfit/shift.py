@@ -36,11 +36,13 @@ class Shift:
     def delta(self, x: Tensor) -> Tensor:
         """The intervention vector Rᵀ((W − R)x + b) for x [..., n, d]; computed and returned in the shift's dtype."""
         low = x.to(self.R.dtype) @ self.D.mT + self.b.unsqueeze(-2)
-        return low @ self.R
+        change: Tensor = low @ self.R
+        return change
 
     def __call__(self, x: Tensor) -> Tensor:
         """φ(x) for x [..., n, d], in x's dtype."""
-        return (x + self.delta(x)).to(x.dtype)
+        moved: Tensor = x + self.delta(x)
+        return moved.to(x.dtype)
 
     def tensors(self) -> dict[str, Tensor]:
         """R, W and b by name."""
@@ -62,9 +64,8 @@ def retract(X: Tensor) -> Tensor:
     Continuous in X and the identity on matrices that are row-orthonormal already. Matrices whose Gram matrix is too
     ill-conditioned for Cholesky go through Householder QR instead.
     """
-    gram = X @ X.mT
-    factor, info = torch.linalg.cholesky_ex(gram)
-    Q = torch.linalg.solve_triangular(factor, X, upper=False)
+    factor, info = torch.linalg.cholesky_ex(X @ X.mT)
+    Q: Tensor = torch.linalg.solve_triangular(factor, X, upper=False)
     # One more round takes the error from cond² · eps to eps.
     factor, again = torch.linalg.cholesky_ex(Q @ Q.mT)
     Q = torch.linalg.solve_triangular(factor, Q, upper=False)
@@ -78,7 +79,8 @@ def thin_qr(X: Tensor) -> Tensor:
     """The same factor as ``retract`` by thin Householder QR of Xᵀ; differentiable, and the twin that tests compare."""
     Q, T = torch.linalg.qr(X.mT, mode="reduced")
     sign = torch.where(T.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(X.dtype)
-    return (Q * sign.unsqueeze(-2)).mT
+    rows: Tensor = (Q * sign.unsqueeze(-2)).mT
+    return rows
 
 
 def new_shift(

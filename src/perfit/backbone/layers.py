@@ -39,4 +39,5 @@ def find_layers(model: nn.Module, override: str | None = None) -> str:
         raise BaseModelError(
             f"no list of {wanted} equal decoder layers found in {type(model).__name__}; name it with layers_path"
         )
-    return max(candidates)[1]
+    path: str = max(candidates)[1]
+    return path

@@ -40,12 +40,14 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         """Where the embeddings live, and so the inputs."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The base's own floating-point type."""
-        return next(self.model.parameters()).dtype
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
 
     def check_layers(self, layers: tuple[int, ...]) -> None:
         """Refuse layer indices that this base does not have.
@@ -117,8 +119,8 @@ class Backbone:
         position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, **kwargs}
         if plan is None or shift is None:
-            logits: Tensor = self.model(**inputs).logits
-            return logits
+            untouched: Tensor = self.model(**inputs).logits
+            return untouched
         with self.editing(plan, shift):
-            logits = self.model(**inputs).logits
-        return logits
+            edited: Tensor = self.model(**inputs).logits
+            return edited

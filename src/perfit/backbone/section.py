@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +181,7 @@ class Sections:
         decoder, kept = self._decoder(start, stop)
         if start > 0:
             assert states is not None
-            kept[start - 1].given = states  # type: ignore[assignment]
+            cast(_Skip, kept[start - 1]).given = states
             inputs: dict[str, Any] = {"inputs_embeds": torch.zeros_like(states).detach()}
         else:
             assert tokens is not None
@@ -204,7 +204,8 @@ class Sections:
                 ).last_hidden_state
             if finish:
                 return out
-            return last[0] if stop == len(kept) else kept[stop].taken  # type: ignore[return-value]
+            taken: Tensor = last[0] if stop == len(kept) else cast(_Skip, kept[stop]).taken  # type: ignore[assignment]
+            return taken
         finally:
             if handle is not None:
                 handle.remove()

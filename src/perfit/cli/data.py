@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -65,6 +65,9 @@ def download(
     """Download LaMP's own files of one task and split; repeat the command to resume."""
     from perfit.data import download_lamp
 
+    if split not in ("train", "dev", "test"):
+        raise ConfigError(f"split: {split!r} is unknown; choose train, dev or test")
+
     screen = Screen()
     with screen.counting(f"{task} {split}", 0, "bytes") as advance:
         seen: dict[str, int] = {}
@@ -73,7 +76,9 @@ def download(
             advance(max(received - seen.get(name, 0), 0), name)
             seen[name] = received
 
-        paths = download_lamp(task, split, folder, time_ordered=time_ordered, progress=progress)
+        paths = download_lamp(
+            task, cast(Literal["train", "dev", "test"], split), folder, time_ordered=time_ordered, progress=progress
+        )
     for path in paths:
         print(path)
 

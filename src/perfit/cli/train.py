@@ -116,6 +116,7 @@ def train(
     from perfit.precision import resolve_dtype
     from perfit.tasks import get_task
     from perfit.training.events import EventFile, TensorBoard, tee
+    from perfit.training.loop import Emit
 
     the_task = get_task(dataset.task or "")
     screen = Screen(quiet=json)
@@ -125,7 +126,7 @@ def train(
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
     chosen = make_config(preset, the_task.name, base, settings, len(backbone.layers))
     perfit = PerFit(backbone, the_task, chosen, loaded.identity)
-    listeners = [screen, EventFile(run / "events.jsonl")]
+    listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
     if tensorboard is not None:
         listeners.append(TensorBoard(tensorboard))
     try:

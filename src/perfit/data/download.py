@@ -29,7 +29,7 @@ class DownloadError(PerfitError):
     """A file could not be fetched, or what arrived is not the file."""
 
 
-class _Again(Exception):
+class _RetryError(Exception):
     """This attempt failed in a way that another one may mend; the text says how."""
 
 
@@ -113,7 +113,7 @@ def _fetch(url: str, target: Path, progress: Progress | None, timeout: float, ba
         try:
             _attempt(url, target.name, part, progress, timeout)
             break
-        except _Again as reason:
+        except _RetryError as reason:
             # A long download over a bad line is no failure as long as every attempt gets further than all before.
             size = _size(part)
             failures = 1 if size > most else failures + 1
@@ -127,7 +127,7 @@ def _fetch(url: str, target: Path, progress: Progress | None, timeout: float, ba
 
 
 def _attempt(url: str, name: str, part: Path, progress: Progress | None, timeout: float) -> None:
-    """One connection; returns when the part file is complete, raises ``_Again`` when another one may help."""
+    """One connection; returns when the part file is complete, raises ``_RetryError`` when another one may help."""
     tag_file = _tag_file(part)
     tag = tag_file.read_text(encoding="utf-8") if tag_file.is_file() else ""
     have = _size(part) if tag else 0
@@ -141,21 +141,21 @@ def _attempt(url: str, name: str, part: Path, progress: Progress | None, timeout
         error.close()
         if error.code == 416:
             _forget(part)
-            raise _Again("the server has a shorter file than before") from None
+            raise _RetryError("the server has a shorter file than before") from None
         if error.code in _RETRY_CODES:
-            raise _Again(f"the server answered {error.code}") from None
+            raise _RetryError(f"the server answered {error.code}") from None
         raise DownloadError(
             f"{url}: the server answered {error.code}; check the task, the split and the base address"
         ) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-        raise _Again(f"no connection ({_reason(error)})") from None
+        raise _RetryError(f"no connection ({_reason(error)})") from None
     with response:
         if "html" in response.headers.get("Content-Type", "").lower():
             raise _page_error(url)
         start = _range_start(response) if response.status == 206 else 0
         if start not in (0, have):
             _forget(part)
-            raise _Again("the server sent another piece than asked for")
+            raise _RetryError("the server sent another piece than asked for")
         new_tag = _strong_tag(response)
         if start == 0:
             _forget(part)
@@ -175,7 +175,7 @@ def _receive(
             try:
                 chunk = response.read(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
-                raise _Again(f"the connection broke off ({_reason(error)})") from None
+                raise _RetryError(f"the connection broke off ({_reason(error)})") from None
             if not chunk:
                 break
             if done == 0 and chunk.lstrip().startswith(b"<"):
@@ -189,7 +189,7 @@ def _receive(
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:
-        raise _Again(f"{done} of {total} bytes arrived")
+        raise _RetryError(f"{done} of {total} bytes arrived")
 
 
 def _check_json_ends(part: Path, url: str) -> None:
@@ -198,7 +198,7 @@ def _check_json_ends(part: Path, url: str) -> None:
         head = file.read(64).strip()
         file.seek(max(0, size - 64))
         tail = file.read().strip()
-    if not (head[:1], tail[-1:]) in ((b"[", b"]"), (b"{", b"}")):
+    if (head[:1], tail[-1:]) not in ((b"[", b"]"), (b"{", b"}")):
         _forget(part)
         raise DownloadError(f"{url}: the {size} bytes that arrived are not a complete JSON file; try again later")
 

@@ -66,9 +66,9 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
     if not path.exists():
         return False
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
     if state["context"] != context:

@@ -95,7 +95,8 @@ class FrozenRunner:
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         start, shared = self._start(row), self._prefix(row)
         kept = max(start - shared, 0) * len(self.above) * 2 * heads * head_size if self.reach is not None else 0
-        return (kept + (len(row.input_ids) - max(start, shared)) * config.hidden_size) * self.backbone.dtype.itemsize
+        numbers = kept + (len(row.input_ids) - max(start, shared)) * self.backbone.hidden_size
+        return int(numbers * self.backbone.dtype.itemsize)
 
     @torch.no_grad()
     def _share(self) -> None:
@@ -107,7 +108,7 @@ class FrozenRunner:
         mask = torch.ones_like(ids)
         positions = torch.arange(len(self.shared), device=device).unsqueeze(0)
         cache = ConstantPrefix(record=True)
-        where = {"attention_mask": mask, "position_ids": positions, "cache": cache}
+        where: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "cache": cache}
         states = self.sections.run(0, self.first + 1, tokens=ids, **where)
         if self.reach is not None and len(self.above):
             self.sections.run(self.above.start, self.above.stop, states=states, **where)

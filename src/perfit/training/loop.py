@@ -182,7 +182,7 @@ class Loop:
                 [p.step + 1 for p in going],
                 [learning_rate(p.step, total_steps(len(p.learner.rows), self.config), self.config) for p in going],
             )
-        for progress, batch, total, tokens in zip(self.active, batches, sums, weights, strict=True):
+        for progress, total, tokens in zip(self.active, sums, weights, strict=True):
             epoch = progress.step // steps_per_epoch(len(progress.learner.rows), self.config.batch_size)
             progress.losses[epoch][0] += total
             progress.losses[epoch][1] += tokens
@@ -206,11 +206,15 @@ class Loop:
             begin += rows
 
     def _leave(self, well: Sequence[bool]) -> Iterator[Trained]:
-        staying, leaving = [], []
+        staying: list[Progress] = []
+        leaving: list[tuple[Progress, bool]] = []
         for progress, ok in zip(self.active, well, strict=True):
             done = progress.step >= total_steps(len(progress.learner.rows), self.config)
-            (leaving if done or not ok else staying).append((progress, ok))
-        self.active = [progress for progress, _ in staying]
+            if done or not ok:
+                leaving.append((progress, ok))
+            else:
+                staying.append(progress)
+        self.active = staying
         for progress, ok in leaving:
             self.free.append(progress.slot)
             name = progress.learner.name
