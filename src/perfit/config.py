@@ -200,10 +200,14 @@ def paper_preset(task: str) -> PerFitConfig:
 def small_preset(n_layers: int) -> PerFitConfig:
     """Measured defaults for small bases (about 100M to 1B): two layers at a third of the depth, "l7", ranks 32 and 8.
 
-    The rate is ten times the paper's 1e-4: at a few hundred steps a 135M base has hardly moved at 1e-4.
+    The rate is ten times the paper's 1e-4: at a few hundred steps a 135M base has hardly moved at 1e-4. Stage 1 learns
+    from the other users' queries and histories: pools of a few hundred queries are too few for the answer format.
     """
     first = max(n_layers // 3 - 1, 0)
     layers = (first, first + 1) if first + 1 < n_layers else (first,)
     return PerFitConfig(
-        layers=layers, stage1=StageConfig(epochs=3, batch_size=16), stage2=StageConfig(epochs=4, batch_size=16)
+        layers=layers,
+        stage1=StageConfig(epochs=3),
+        stage2=StageConfig(epochs=4),
+        stage1_data="both",
     )

@@ -21,7 +21,8 @@ class _Bar:
 
     def __init__(self, title: str, total: int, unit: str, console: Console):
         self.title, self.total, self.unit, self.console = title, total, unit, console
-        self.count, self.began, self.said = 0, time.monotonic(), time.monotonic()
+        self.count, self.prepared = 0, 0
+        self.began = self.said = time.monotonic()
         self.progress: Progress | None = None
         self.task: TaskID | None = None
         if console.is_terminal:
@@ -40,6 +41,9 @@ class _Bar:
             self.progress.start()
 
     def advance(self, count: int, note: str = "") -> None:
+        if self.count == 0:
+            # Preparation is over; the rate and the time left are those of what is counted.
+            self.began = time.monotonic() - 1e-6 if self.prepared else self.began
         self.count += count
         elapsed = max(time.monotonic() - self.began, 1e-6)
         rate = f"{self.count / elapsed:.1f} {self.unit}/s"
@@ -50,6 +54,16 @@ class _Bar:
             text = f"{self.title}: {self.count}/{self.total} {self.unit}, {rate}, {left:.0f} s left"
             self.console.print(f"{text}  {note}" if note else text)
             self.said = time.monotonic()
+
+    def prepare(self, rows: int) -> None:
+        self.prepared += rows
+        if self.count == 0:
+            note = f"computing the frozen part: {self.prepared} {self.unit}"
+            if self.progress is not None and self.task is not None:
+                self.progress.update(self.task, note=note)
+            elif time.monotonic() - self.said > _LINE_SECONDS:
+                self.console.print(f"{self.title}: {note}")
+                self.said = time.monotonic()
 
     def close(self) -> None:
         if self.progress is not None:
@@ -64,7 +78,7 @@ class Screen:
     """
 
     def __init__(self, quiet: bool = False):
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.bar: _Bar | None = None
         self.finished = 0
@@ -85,6 +99,8 @@ class Screen:
         elif kind == "step" and self.bar is not None:
             who = f" users done {self.finished}/{self.users}" if self.users else ""
             self.bar.advance(event["rows"], f"loss {event['loss']:.3f}{who}")
+        elif kind == "prepare" and self.bar is not None:
+            self.bar.prepare(event["rows"])
         elif kind == "finished":
             self.finished += 1
         elif kind == "resumed" and self.bar is not None:
