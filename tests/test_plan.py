@@ -161,7 +161,8 @@ def test_bf16_states_stay_bf16_and_unplanned_rows_keep_their_bits() -> None:
     hidden = torch.randn(2, 4, WIDTH).bfloat16()
     got = shift.edit(hidden, 0, plan)
     assert got.dtype == torch.bfloat16
-    assert torch.equal(got[1], hidden[1]) and torch.equal(got[0, :2], hidden[0, :2])
+    assert torch.equal(got[1], hidden[1])
+    assert torch.equal(got[0, :2], hidden[0, :2])
     torch.testing.assert_close(got, naive(hidden, shift, 0, plan), rtol=2e-2, atol=2e-2)
 
 
@@ -172,6 +173,8 @@ def test_nan_in_one_users_states_reaches_no_other_users_gradient() -> None:
     hidden[0] = float("nan")
     shift.edit(hidden, 0, plan).sum().backward()
     for t in shift.personal.shift.tensors().values():
-        assert t.grad is not None and torch.isfinite(t.grad[2:]).all()
+        assert t.grad is not None
+        assert torch.isfinite(t.grad[2:]).all()
     for t in shift.collective.shift.tensors().values():
-        assert t.grad is not None and torch.isfinite(t.grad[2]).all()
+        assert t.grad is not None
+        assert torch.isfinite(t.grad[2]).all()

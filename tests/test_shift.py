@@ -129,7 +129,8 @@ def one_step_both_ways(r: int, lr: float) -> tuple[Tensor, Tensor]:
     raw = R.clone().requires_grad_(True)
     Q = thin_qr(raw)
     ((Q - target).square().sum() + (Q @ target.T).pow(3).sum()).backward()
-    assert free.grad is not None and raw.grad is not None
+    assert free.grad is not None
+    assert raw.grad is not None
     return retract(R - lr * free.grad), thin_qr(R - lr * raw.grad)
 
 
@@ -264,7 +265,8 @@ def test_bank_gives_back_what_was_put() -> None:
             for a, b in zip(bank.get(slot).tensors().values(), before.get(slot).tensors().values(), strict=True)
         )
     at = bank.at(1, torch.tensor([2, 0]))
-    assert torch.equal(at.R[0], mine.R[1]) and torch.equal(at.R[1], before.shift.R[0, 1])
+    assert torch.equal(at.R[0], mine.R[1])
+    assert torch.equal(at.R[1], before.shift.R[0, 1])
     taken = bank.get(2)
     taken.R.zero_()
     assert torch.equal(bank.get(2).R, mine.R)

@@ -63,9 +63,7 @@ def wrong_plans(starts: Sequence[int], side: str) -> dict[str, EditPlan]:
     """Plans with the faults that the tolerance must tell from the right one."""
     where = [[s + i for i in picked(RULE, n)] for s, n in zip(starts, LENGTHS, strict=True)]
     width = max(LENGTHS)
-    padding = [
-        [i for i in picked(RULE, n)] if side == "left" else [width - n + i for i in picked(RULE, n)] for n in LENGTHS
-    ]
+    padding = [list(picked(RULE, n)) if side == "left" else [width - n + i for i in picked(RULE, n)] for n in LENGTHS]
     return {
         "off by one": EditPlan.build(
             [[max(p - 1, s) for p in row] for row, s in zip(where, starts, strict=True)], PAIRS
@@ -236,7 +234,8 @@ def test_the_edit_stands_on_the_output_of_its_own_layer(family: str, side: str) 
     plain = entering(backbone, ids, mask, None, shift)
     edited = entering(backbone, ids, mask, plan_for(starts), shift)
     # What enters layers 0 and 1 is untouched; what enters layer 2 is the output of layer 1 with the patch on it.
-    assert torch.equal(plain[0], edited[0]) and torch.equal(plain[1], edited[1])
+    assert torch.equal(plain[0], edited[0])
+    assert torch.equal(plain[1], edited[1])
     patched = plain[2].clone()
     for row, (pair, start, n) in enumerate(zip(PAIRS, starts, LENGTHS, strict=True)):
         for p in picked(RULE, n):

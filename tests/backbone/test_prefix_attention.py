@@ -95,7 +95,14 @@ def test_attention_sinks_are_refused() -> None:
 def test_the_context_gives_the_usual_attention_back_even_after_a_fault() -> None:
     config = tiny("llama").model.config
     usual = config._attn_implementation
-    with pytest.raises(RuntimeError), using_prefix_attention(config):
-        assert config._attn_implementation == NAME
-        raise RuntimeError
+    inside = []
+
+    def fail() -> None:
+        with using_prefix_attention(config):
+            inside.append(config._attn_implementation)
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
+    assert inside == [NAME]
     assert config._attn_implementation == usual

@@ -69,7 +69,8 @@ def test_a_constant_prefix_stands_for_its_tokens(family: str, apart: bool, prefi
     states = sections.run(0, start, tokens=ids, attention_mask=mask, position_ids=positions)
     whole = ConstantPrefix(record=True)
     sections.run(start, DEPTH, states=states, attention_mask=mask, position_ids=positions, cache=whole)
-    assert whole.recorded is not None and sorted(whole.recorded) == list(range(start, DEPTH))
+    assert whole.recorded is not None
+    assert sorted(whole.recorded) == list(range(start, DEPTH))
     cache = ConstantPrefix(
         {i: k[:, :, :prefix] for i, (k, _) in whole.recorded.items()},
         {i: v[:, :, :prefix] for i, (_, v) in whole.recorded.items()},
@@ -162,7 +163,8 @@ def test_a_section_that_fails_keeps_no_states() -> None:
     with pytest.raises((RuntimeError, ValueError)):
         sections.run(2, DEPTH, states=torch.zeros(1, 3, WIDTH + 1), attention_mask=mask, position_ids=positions)
     _, kept = sections._decoder(2, DEPTH)
-    assert kept[1].given is None and kept[1].taken is None
+    assert kept[1].given is None
+    assert kept[1].taken is None
     states = sections.run(0, 2, tokens=ids, attention_mask=mask, position_ids=positions)
     own = mask.bool()
     torch.testing.assert_close(states[own], streams(backbone, ids, mask)[1][own], rtol=1e-4, atol=1e-5)

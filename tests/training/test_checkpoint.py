@@ -51,7 +51,8 @@ def run(loop: Loop, people: Sequence[Learner], folder: Path | None = None) -> tu
 def test_a_run_resumed_at_any_step_ends_with_the_same_bits(tmp_path: Path) -> None:
     people = learners()
     whole, counts = run(fresh(), people, tmp_path)
-    assert len(counts) > 8 and len(whole) == 6
+    assert len(counts) > 8
+    assert len(whole) == 6
     for place, finished in enumerate(counts):
         loop = fresh()
         assert load_loop(loop, tmp_path / f"{place}.safetensors", people, context=CONTEXT)
@@ -100,7 +101,8 @@ def test_no_checkpoint_or_one_of_another_context_is_not_taken(tmp_path: Path) ->
     loop = fresh()
     before = {name: t.detach().clone() for name, t in loop.trained[0].shift.tensors().items()}
     assert not load_loop(loop, path, learners(), context={**CONTEXT, "run": "two"})
-    assert loop.taken == 0 and not loop.active
+    assert loop.taken == 0
+    assert not loop.active
     assert all(torch.equal(t, before[name]) for name, t in loop.trained[0].shift.tensors().items())
     assert load_loop(loop, path, learners(), context=CONTEXT)
 
@@ -132,7 +134,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr("perfit.training.checkpoint.os.fsync", dies)
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="the disk is full"):
             write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")

@@ -115,7 +115,8 @@ def test_R_stays_orthonormal_after_every_step(seed: int) -> None:
         lambda: seen.append(off_orthonormal(loop.trained[0].shift.R.detach())),
     ):
         pass
-    assert len(seen) > 6 and max(seen) < 1e-5
+    assert len(seen) > 6
+    assert max(seen) < 1e-5
 
 
 def test_the_collective_shift_and_slot_0_keep_every_bit() -> None:
@@ -196,7 +197,8 @@ def test_the_memory_budget_is_never_exceeded_by_two() -> None:
 def test_a_user_without_rows_is_skipped_and_said_so() -> None:
     done, events = events_of(new_loop(CONFIG, 2, frozen()), [learner("b", 3), learner("none", 0), learner("c", 5)])
     assert done["none"].problem == "has nothing to train on (empty history)"
-    assert done["none"].shifts == () and done["none"].steps == 0
+    assert done["none"].shifts == ()
+    assert done["none"].steps == 0
     assert [e["learner"] for e in events if e["event"] == "skipped"] == ["none"]
     assert sorted(e["learner"] for e in events if e["event"] == "finished") == ["b", "c"]
     assert_same(done["b"], alone("b"))
@@ -215,7 +217,8 @@ def poisoned(value: float) -> Shift:
 def test_a_user_whose_shift_is_not_finite_leaves_the_others_as_alone(slots: int, kind: str, value: float) -> None:
     learners = [learner("b", 3), learner("bad", 9, poisoned(value)), learner("c", 5), learner("a", 1)]
     done, events = events_of(new_loop(CONFIG, slots, runner(kind)), learners)
-    assert done["bad"].problem is not None and "not finite" in done["bad"].problem
+    assert done["bad"].problem is not None
+    assert "not finite" in done["bad"].problem
     assert done["bad"].shifts == ()
     assert [e["learner"] for e in events if e["event"] == "skipped"] == ["bad"]
     for name in "abc":

@@ -112,7 +112,9 @@ def test_stage_2_leaves_both_shared_shifts_alone_and_gives_one_shift_a_user(shar
 
 def test_stage_1_moves_both_shifts(shared: tuple[Shift, Shift]) -> None:
     for start, end in zip(fresh_shifts(CONFIG, WIDTH), shared, strict=True):
-        assert not torch.equal(start.R, end.R) and not torch.equal(start.W, end.W) and not torch.equal(start.b, end.b)
+        assert not torch.equal(start.R, end.R)
+        assert not torch.equal(start.W, end.W)
+        assert not torch.equal(start.b, end.b)
         assert off_orthonormal(end.R) < 1e-5
 
 
@@ -132,7 +134,7 @@ def test_the_config_chooses_the_runner() -> None:
     assert isinstance(choose_runner(backbone, CONFIG.with_options(engine="plain"), rows), PlainRunner)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -144,7 +146,7 @@ def kill_at(step: int) -> Any:
         if event["event"] == "step":
             seen.append(event)
             if len(seen) == step:
-                raise Killed
+                raise KilledError
 
     return emit
 
@@ -156,7 +158,7 @@ def test_stage_1_killed_and_resumed_ends_with_the_same_bits(
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", -1.0)
     options: dict[str, Any] = {"checkpoint": tmp_path / "c.safetensors", "context": {"stage": 1}}
     rows = some_rows(10, "others")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_collective(tiny("llama"), rows, CONFIG, emit=kill_at(step), **options)
     events: list[dict[str, Any]] = []
     again = train_collective(tiny("llama"), rows, CONFIG, emit=events.append, **options)
@@ -175,9 +177,9 @@ def test_stage_2_killed_and_resumed_ends_with_the_same_bits(
     pending: dict[str, Trained] = {}
     durable: dict[str, Trained] = {}
     options["before_save"] = lambda: durable.update(pending)
-    with pytest.raises(Killed):
-        for trained in train_personal(tiny("llama"), users(), shared, CONFIG, emit=kill_at(step), **options):
-            pending[trained.name] = trained
+    killed = train_personal(tiny("llama"), users(), shared, CONFIG, emit=kill_at(step), **options)
+    with pytest.raises(KilledError):
+        pending.update((trained.name, trained) for trained in killed)
     rest = personal(shared, **options)
     assert sorted({**durable, **rest}) == sorted(USERS)
     assert not set(durable) & set(rest), "a user made durable is not trained again"
@@ -212,9 +214,11 @@ def test_starts_depend_on_the_seed() -> None:
     first, second = fresh_shifts(CONFIG, WIDTH)
     assert same_bits(first, fresh_shifts(CONFIG, WIDTH)[0])
     assert not same_bits(first, fresh_shifts(CONFIG.with_options(seed=1), WIDTH)[0])
-    assert first.R.shape == (2, 4, WIDTH) and second.R.shape == (2, 3, WIDTH)
+    assert first.R.shape == (2, 4, WIDTH)
+    assert second.R.shape == (2, 3, WIDTH)
     identity = fresh_shifts(CONFIG.with_options(init="identity"), WIDTH)[0]
-    assert torch.equal(identity.W, identity.R) and not identity.b.any()
+    assert torch.equal(identity.W, identity.R)
+    assert not identity.b.any()
 
 
 def test_a_bank_holds_shifts_from_slot_1_on() -> None:

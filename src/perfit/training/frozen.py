@@ -7,6 +7,7 @@ before them at every layer. A step then runs the layers above the first edit, on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from perfit.backbone.section import ConstantPrefix, Sections
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
 from perfit.training.rows import Slots, TokenRow, label_places, padded, row_loss
+from perfit.training.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class FrozenRunner:
         layers: Edited layers.
         shared: Tokens that every prompt begins with; their part is computed once for all rows.
         batch_tokens: Size of one batch of the frozen pass.
+        memory: Bytes of one ``prepare`` kept in memory; more go to a memory-mapped file.
     """
 
     def __init__(
@@ -58,9 +61,10 @@ class FrozenRunner:
         *,
         shared: Sequence[int] = (),
         batch_tokens: int = 4096,
+        memory: float = math.inf,
     ):
         backbone.check_layers(tuple(layers))
-        self.backbone, self.positions, self.batch_tokens = backbone, positions, batch_tokens
+        self.backbone, self.positions, self.batch_tokens, self.memory = backbone, positions, batch_tokens, memory
         self.sections = Sections(backbone)
         self.first = min(layers)
         self.above = range(self.first + 1, len(backbone.layers))
@@ -124,8 +128,9 @@ class FrozenRunner:
         self._share()
         out: list[FrozenRow | None] = [None] * len(rows)
         order = sorted(range(len(rows)), key=lambda i: (self._prefix(rows[i]), -len(rows[i].input_ids), i))
+        shelf = Shelf(sum(map(self.size, rows)), self.memory)
         for batch in self._batches(order, rows):
-            for index, item in zip(batch, self._freeze([rows[i] for i in batch]), strict=True):
+            for index, item in zip(batch, self._freeze([rows[i] for i in batch], shelf), strict=True):
                 out[index] = item
             if done is not None:
                 done(len(batch))
@@ -145,7 +150,7 @@ class FrozenRunner:
         if batch:
             yield batch
 
-    def _freeze(self, rows: Sequence[TokenRow]) -> list[FrozenRow]:
+    def _freeze(self, rows: Sequence[TokenRow], shelf: Shelf) -> list[FrozenRow]:
         device, shared = self.backbone.device, self._prefix(rows[0])
         ids, mask = padded([row.input_ids[shared:] for row in rows], device)
         count, width = ids.shape
@@ -185,12 +190,12 @@ class FrozenRunner:
             )
             assert upper.recorded is not None
             stacked = _stack(upper.recorded, self.above)
-            kept = [stacked[:, :, row, :, :n].clone() if n > 0 else None for row, n in enumerate(own)]
+            kept = [shelf.keep(stacked[:, :, row, :, :n]) if n > 0 else None for row, n in enumerate(own)]
         return [
             FrozenRow(
                 row=row,
                 start=start,
-                states=states[index, max(start - shared, 0) : len(row.input_ids) - shared].clone(),
+                states=shelf.keep(states[index, max(start - shared, 0) : len(row.input_ids) - shared]),
                 prefix=kept[index],
             )
             for index, (row, start) in enumerate(zip(rows, starts, strict=True))
