@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,16 +99,18 @@ def load_base(
     tokenizer: Any = _reading("tokenizer", name, AutoTokenizer.from_pretrained, source, **shared)
     hf_kwargs.setdefault("use_safetensors", True)
     model: Any
-    model, report = _reading(
-        "weights",
-        name,
-        AutoModelForCausalLM.from_pretrained,
-        source,
-        dtype=wanted,
-        output_loading_info=True,
-        **shared,
-        **hf_kwargs,
-    )
+    # A packaged model loads in a second; a bar of transformers' own would only be in the way.
+    with _without_bar() if source != name else nullcontext():
+        model, report = _reading(
+            "weights",
+            name,
+            AutoModelForCausalLM.from_pretrained,
+            source,
+            dtype=wanted,
+            output_loading_info=True,
+            **shared,
+            **hf_kwargs,
+        )
     if missing := sorted(report["missing_keys"]):
         raise BaseModelError(
             f"{name}: the files lack {len(missing)} weights of a {type(model).__name__} (first: {missing[0]}); "
@@ -124,6 +128,19 @@ def load_base(
         except (RuntimeError, AssertionError) as error:
             raise BaseModelError(f"{name}: cannot use device {str(device)!r}: {_first_line(error)}") from error
     return LoadedBase(model.eval().requires_grad_(False), tokenizer, name)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype | str:
