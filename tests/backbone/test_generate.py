@@ -137,6 +137,14 @@ def test_text_ends_at_the_first_stop(monkeypatch: pytest.MonkeyPatch, where: str
     assert run(backbone) == texts(cut)
 
 
+@pytest.mark.parametrize("pad", [0, None])
+def test_a_base_without_any_stop_runs_to_the_limit(monkeypatch: pytest.MonkeyPatch, pad: int | None) -> None:
+    backbone = tiny("llama")
+    monkeypatch.setattr(backbone.tokenizer, "eos_token_id", None)
+    monkeypatch.setattr(backbone.tokenizer, "pad_token_id", pad)
+    assert run(backbone) == texts(greedy("llama"))
+
+
 def test_sampling_is_seeded_and_leaves_the_global_state_alone() -> None:
     backbone = tiny("llama")
     before = torch.random.get_rng_state()

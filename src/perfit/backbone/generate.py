@@ -87,7 +87,7 @@ def generate(
         do_sample=decoding.sample,
         num_beams=decoding.beams,
         eos_token_id=stops,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0],
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), 0),
         **(
             {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
             if decoding.sample
