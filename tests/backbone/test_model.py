@@ -164,12 +164,19 @@ def test_gradient_checkpointing_gives_the_same_gradients(family: str, side: str)
     ids, mask, starts = padded_batch(prompts(), side)
     plan, model = plan_for(starts), backbone.model
     expected = gradients(weighted(real(backbone.logits(ids, mask, plan, shift, use_cache=False), starts)), shift)
+    runs: list[int] = []
+    handles = [part.register_forward_pre_hook(lambda *_: runs.append(1)) for part in backbone.layers[3].children()]
     model.gradient_checkpointing_enable()
     model.train()
     try:
         with backbone.editing(plan, shift):
-            got = gradients(weighted(real(backbone.model(ids, **_with_positions(mask)).logits, starts)), shift)
+            loss = weighted(real(model(ids, **_with_positions(mask)).logits, starts))
+            before = len(runs)
+            got = gradients(loss, shift)
+        assert len(runs) > before, "the backward pass runs the layer again"
     finally:
+        for handle in handles:
+            handle.remove()
         model.gradient_checkpointing_disable()
         model.eval()
     for mine, theirs in zip(got, expected, strict=True):
