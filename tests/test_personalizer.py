@@ -1,0 +1,493 @@
+"""PerFit, as a user of the library types it, on a tiny base."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from small_base import CONFIG, TASK, dataset, person, write_base
+
+from perfit.backbone.generate import Decoding
+from perfit.config import PerFitConfig
+from perfit.data.schema import Dataset, HistoryItem, Query, User
+from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, StoreError, UnknownUserError
+from perfit.personalizer import PerFit
+from perfit.run import RunDirectory
+from perfit.shift import Shift
+from perfit.training.examples import RowMaker
+from perfit.training.frozen import FrozenRunner
+from perfit.training.rows import TokenRow
+
+DATA = dataset()
+NAMES = [user.id for user in DATA.users]
+QUERIES = [query for user in DATA.users for query in user.queries]
+PSEUDO = ["base", "collective"]
+Events = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def new(base: Path) -> Callable[..., PerFit]:
+    def make(**changes: Any) -> PerFit:
+        return PerFit.from_pretrained(base, CONFIG.with_options(**changes), task=TASK)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests read it and leave it as it is."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    PerFit.from_pretrained(base, CONFIG, task=TASK).fit(DATA, run=run)
+    return run
+
+
+@pytest.fixture
+def trained(finished: Path) -> PerFit:
+    return PerFit.from_pretrained(finished)
+
+
+def payloads(run: Path) -> dict[str, bytes]:
+    with sqlite3.connect(run / "personal.sqlite") as database:
+        return dict(database.execute("SELECT user_id, payload FROM users"))
+
+
+def answers(perfit: PerFit, users: Iterable[str] = (*NAMES, *PSEUDO)) -> list[str]:
+    """What each of the users is told on each query."""
+    pairs = [(query, user) for query in QUERIES for user in users]
+    return perfit.generate([query for query, _ in pairs], [user for _, user in pairs])
+
+
+def same(a: Shift, b: Shift) -> bool:
+    return all(torch.equal(t, b.tensors()[name]) for name, t in a.tensors().items())
+
+
+def close(a: Shift, b: Shift) -> None:
+    for name, t in a.tensors().items():
+        torch.testing.assert_close(t, b.tensors()[name], rtol=1e-3, atol=1e-3)
+
+
+def warnings_of(events: Events) -> list[str]:
+    return [event["text"] for event in events if event["event"] == "warning"]
+
+
+# Fitting
+
+
+def test_every_user_gets_a_shift_of_their_own(trained: PerFit) -> None:
+    assert trained.users() == NAMES
+    shifts = [trained.shift_of(name) for name in NAMES]
+    assert not any(same(a, b) for a, b in itertools.pairwise(shifts))
+    assert trained.collective is not None
+    assert not any(same(shift, trained.collective[1]) for shift in shifts)
+
+
+def test_a_run_directory_changes_no_answer(new: Callable[..., PerFit], trained: PerFit) -> None:
+    without = new()
+    results = without.fit(DATA)
+    assert [r.name for r in results] == NAMES
+    assert all(r.problem is None and len(r.losses) == 2 and r.steps == 4 for r in results)
+    for name in NAMES:
+        close(without.shift_of(name), trained.shift_of(name))
+    assert answers(without) == answers(trained)
+
+
+def test_plain_users_train_stage_1_on_their_own_histories_and_say_so(new: Callable[..., PerFit]) -> None:
+    perfit, events = new(), Events()
+    perfit.fit(DATA.users, emit=events.append)
+    assert any("no other users" in line for line in warnings_of(events))
+    rows = [e["rows"] for e in events if e["event"] == "stage"]
+    assert rows == [15, 15]  # three histories of five; no query
+    assert perfit.users() == NAMES
+
+
+def test_a_user_without_history_is_skipped_and_nobody_else_notices(new: Callable[..., PerFit], trained: PerFit) -> None:
+    perfit, events = new(), Events()
+    users = (DATA.users[0], User("empty", (), ()), *DATA.users[1:])
+    results = {r.name: r for r in perfit.fit(replace(DATA, users=users), emit=events.append)}
+    assert "empty history" in (results.pop("empty").problem or "")
+    assert sorted(results) == perfit.users() == NAMES
+    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["empty"]
+    for name in NAMES:
+        close(perfit.shift_of(name), trained.shift_of(name))
+
+
+def test_a_user_whose_loss_is_not_finite_is_skipped_and_nobody_else_notices(
+    new: Callable[..., PerFit], trained: PerFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perfit = new()
+    maker = RowMaker(TASK, perfit.backbone.tokenizer, CONFIG)
+    bens = {row.prompt_ids for row in maker.history_rows(DATA.users[1])}
+    honest = FrozenRunner.answer_loss
+
+    def spoilt(self: FrozenRunner, items: Any, slots: Any, shift: Any) -> torch.Tensor:
+        factor = [float("nan") if item.row.prompt_ids in bens else 1.0 for item in items]
+        return honest(self, items, slots, shift) * torch.tensor(factor)
+
+    monkeypatch.setattr(FrozenRunner, "answer_loss", spoilt)
+    results = {r.name: r.problem for r in perfit.fit(DATA)}
+    assert "not finite" in (results["ben"] or "")
+    assert perfit.users() == ["anna", "cleo"]
+    for name in perfit.users():
+        close(perfit.shift_of(name), trained.shift_of(name))
+
+
+def test_a_leak_stops_training_before_anything_is_written_and_may_be_allowed(
+    new: Callable[..., PerFit], tmp_path: Path
+) -> None:
+    victim = DATA.users[0]
+    item = HistoryItem("leak", {"text": victim.queries[0].input, "folder": victim.queries[0].gold or ""})
+    leaky = replace(DATA, users=(replace(victim, history=(*victim.history, item)), *DATA.users[1:]))
+    perfit, run = new(), tmp_path / "run"
+    with pytest.raises(LeakError, match="1 leaks"):
+        perfit.fit(leaky, run=run)
+    assert not run.exists()
+    assert perfit.users() == []
+    perfit.fit(leaky, run=run, allow_leaks=True)
+    assert perfit.users() == NAMES
+
+
+@pytest.mark.parametrize("name", PSEUDO)
+def test_a_user_named_like_a_pseudo_user_is_refused(
+    name: str, new: Callable[..., PerFit], trained: PerFit, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"'{name}'.*rename"):
+        new().fit([person(name), *DATA.users], run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DataError, match=rf"'{name}'.*rename"):
+        trained.personalize(person(name))
+
+
+def test_two_users_with_one_id_are_refused(new: Callable[..., PerFit]) -> None:
+    with pytest.raises(DataError, match="'anna' comes twice"):
+        new().fit([person("anna"), person("ben"), person("anna")])
+
+
+def test_fitting_again_forgets_the_users_of_the_old_collective_shift(new: Callable[..., PerFit]) -> None:
+    perfit = new()
+    perfit.fit(DATA)
+    perfit.fit(dataset(("dora",)))
+    assert perfit.users() == ["dora"]
+
+
+def test_fitting_a_loaded_run_anew_leaves_that_run_alone(trained: PerFit, finished: Path) -> None:
+    before = payloads(finished)
+    trained.fit(dataset(("dora",)))
+    assert trained.users() == ["dora"]
+    trained.personalize(person("emil"))
+    assert payloads(finished) == before
+
+
+# Runs
+
+
+def test_a_finished_run_called_again_returns_at_once_with_the_same_result(
+    new: Callable[..., PerFit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = new().fit(DATA, run=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(FrozenRunner, "prepare", None)  # training would fail
+    perfit = new()
+    again = perfit.fit(DATA, run=tmp_path)
+    assert [(r.name, r.losses, r.steps, r.problem) for r in again] == [
+        (r.name, r.losses, r.steps, r.problem) for r in first
+    ]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert len(answers(perfit)) == len(QUERIES) * 5
+
+
+@pytest.mark.parametrize(
+    ("data", "changes"),
+    [
+        (dataset(history=4), {}),
+        (DATA, {"seed": 1}),
+        (DATA, {"stage2.epochs": 3}),
+        (dataset(others=2), {}),
+        (dataset(("anna", "ben")), {}),
+    ],
+)
+def test_a_run_of_other_data_or_settings_is_refused(
+    data: Dataset, changes: dict[str, Any], new: Callable[..., PerFit], finished: Path
+) -> None:
+    before = payloads(finished)
+    with pytest.raises(StoreError, match="another base, data or settings"):
+        new(**changes).fit(data, run=finished)
+    assert payloads(finished) == before
+
+
+def test_a_run_of_another_base_is_refused(
+    new: Callable[..., PerFit], finished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = write_base(tmp_path_factory.mktemp("other"), seed=1)
+    with pytest.raises(StoreError, match="another base"):
+        PerFit.from_pretrained(other, CONFIG, task=TASK).fit(DATA, run=finished)
+    run = RunDirectory(tmp_path_factory.mktemp("foreign"))
+    manifest = RunDirectory(finished).manifest()
+    run.create(manifest | {"base": manifest["base"] | {"name": str(other)}})
+    with pytest.raises(BaseModelError, match="weights is"):
+        PerFit.from_pretrained(run.path)
+
+
+@pytest.mark.parametrize("part", ["base", "task", "config"])
+def test_a_manifest_without_a_part_is_one_line(part: str, finished: Path, tmp_path: Path) -> None:
+    manifest = RunDirectory(finished).manifest()
+    run = RunDirectory(tmp_path)
+    run.create({name: value for name, value in manifest.items() if name != part})
+    with pytest.raises(StoreError, match=r"manifest\.json") as caught:
+        PerFit.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"task": {"name": "x"}}, {"config": {"layers": 3}}, {"base": {"name": 3}}])
+def test_a_manifest_of_wrong_values_is_one_line(change: dict[str, Any], finished: Path, tmp_path: Path) -> None:
+    RunDirectory(tmp_path).create(RunDirectory(finished).manifest() | change)
+    with pytest.raises((StoreError, ConfigError, BaseModelError)) as caught:
+        PerFit.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lost_store_is_not_taken_for_an_empty_one(new: Callable[..., PerFit], tmp_path: Path) -> None:
+    new().fit(DATA, run=tmp_path)
+    (tmp_path / "personal.sqlite").unlink()
+    with pytest.raises(StoreError, match="no store here"):
+        PerFit.from_pretrained(tmp_path)
+    with pytest.raises(StoreError, match="no store here"):
+        new().fit(DATA, run=tmp_path)
+
+
+def test_a_collective_shift_that_is_not_the_users_own_is_refused(new: Callable[..., PerFit], tmp_path: Path) -> None:
+    new().fit(DATA, run=tmp_path)
+    path = tmp_path / "collective.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # one bit of a weight: the file is still a shift
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="not the one its users were trained on"):
+        PerFit.from_pretrained(tmp_path)
+
+
+# Answering
+
+
+def test_rows_of_mixed_users_equal_each_row_alone(trained: PerFit) -> None:
+    owners = ["anna", "base", "ben", "collective", "cleo", "anna"]
+    prompts = [query.input + " river" * n for n, query in enumerate(QUERIES)]
+    together = trained.generate(prompts, owners)
+    assert together == [trained.generate([p], [o])[0] for p, o in zip(prompts, owners, strict=True)]
+
+
+def test_users_are_answered_differently(trained: PerFit) -> None:
+    assert len(set(trained.generate([QUERIES[0]] * 5, [*NAMES, *PSEUDO]))) > 2
+
+
+def test_base_is_the_untouched_model(trained: PerFit, new: Callable[..., PerFit]) -> None:
+    ids = RowMaker(TASK, trained.backbone.tokenizer, CONFIG).prompt(QUERIES[0]).prompt_ids
+    raw: Any = trained.backbone.model
+    out = raw.generate(torch.tensor([list(ids)]), max_new_tokens=6, do_sample=False)[0, len(ids) :]
+    text = trained.backbone.tokenizer.decode(out, skip_special_tokens=True)
+    decoding = Decoding(max_new_tokens=6)
+    assert trained.generate([QUERIES[0]], ["base"], decoding=decoding) == [text]
+    assert new().generate([QUERIES[0].input], ["base"], decoding=decoding) == [text]
+
+
+def test_a_text_and_a_query_of_it_are_the_same_prompt(trained: PerFit) -> None:
+    query = Query("q", "a lamp on the bridge", None)
+    assert trained.generate([query], ["anna"]) == trained.generate([query.input], ["anna"])
+
+
+def test_an_unknown_user_is_an_error_for_the_whole_call(trained: PerFit) -> None:
+    with pytest.raises(UnknownUserError, match="'nobody'"):
+        trained.generate(["a", "b"], ["anna", "nobody"])
+    with pytest.raises(UnknownUserError, match="'nobody'"):
+        trained.shift_of("nobody")
+
+
+def test_without_a_shift_only_base_can_answer(new: Callable[..., PerFit]) -> None:
+    for user in ("collective", "anna"):
+        with pytest.raises(StoreError, match="no collective shift"):
+            new().generate(["a"], [user])
+    with pytest.raises(StoreError, match="no collective shift"):
+        new().personalize(person("dora"))
+    with pytest.raises(StoreError, match="nothing to save"):
+        new().save_pretrained("unused")
+
+
+def test_prompts_and_users_must_be_as_many(trained: PerFit) -> None:
+    with pytest.raises(ConfigError, match="2 given for 1 prompts"):
+        trained.generate(["a"], ["anna", "ben"])
+    assert trained.generate([], []) == []
+
+
+# One more user
+
+
+def test_a_new_user_touches_nobody_and_gets_what_fit_would_have_given(
+    new: Callable[..., PerFit], tmp_path: Path
+) -> None:
+    perfit = new()
+    perfit.fit(DATA, run=tmp_path / "run")
+    before, told = payloads(tmp_path / "run"), answers(perfit)
+    trained = perfit.personalize(person("dora"))
+    assert trained.problem is None
+    assert perfit.users() == [*NAMES, "dora"]
+    after = payloads(tmp_path / "run")
+    assert after.pop("dora")
+    assert after == before
+    assert answers(perfit) == told
+    together = new()
+    together.fit(replace(DATA, users=(*DATA.users, person("dora"))))
+    close(together.shift_of("dora"), perfit.shift_of("dora"))
+
+
+def test_a_new_user_without_history_changes_nothing(new: Callable[..., PerFit], tmp_path: Path) -> None:
+    perfit = new()
+    perfit.fit(DATA, run=tmp_path)
+    before = payloads(tmp_path)
+    assert perfit.personalize(User("empty")).problem is not None
+    assert payloads(tmp_path) == before
+    assert perfit.users() == NAMES
+
+
+# Shortened prompts are counted and said
+
+
+def test_shortened_prompts_are_counted_wherever_they_happen(new: Callable[..., PerFit]) -> None:
+    perfit = new(max_length=32)
+    long = replace(person("anna"), history=(HistoryItem("0", {"text": "river " * 99, "folder": "work"}),) * 3)
+    for act, count in (
+        (lambda emit: perfit.fit([replace(long, queries=()), person("ben")], emit=emit), 6),  # both stages read it
+        (lambda emit: perfit.personalize(long, emit=emit), 3),
+        (lambda emit: perfit.generate(["river " * 99] * 2 + ["river"], ["base"] * 3, emit=emit), 2),
+    ):
+        events = Events()
+        act(events.append)
+        assert any(line.startswith(f"{count} shortened prompts") for line in warnings_of(events)), warnings_of(events)
+
+
+def test_more_tokens_than_the_base_has_positions_are_refused(new: Callable[..., PerFit]) -> None:
+    with pytest.raises(ConfigError, match=r"max_length: 1025.*1024 positions"):
+        new(max_length=1025)
+
+
+# At rest
+
+
+def test_what_is_saved_answers_the_same_when_loaded(
+    trained: PerFit, new: Callable[..., PerFit], tmp_path: Path
+) -> None:
+    trained.save_pretrained(tmp_path / "copy")
+    again = PerFit.from_pretrained(tmp_path / "copy")
+    assert (again.users(), again.config, again.task) == (trained.users(), trained.config, trained.task)
+    assert answers(again) == answers(trained)
+    memory = new()
+    memory.fit(DATA)
+    memory.save_pretrained(tmp_path / "memory")
+    assert answers(PerFit.from_pretrained(tmp_path / "memory")) == answers(memory)
+
+
+def test_a_copy_keeps_how_each_user_was_trained(trained: PerFit, new: Callable[..., PerFit], tmp_path: Path) -> None:
+    from perfit.store import ShiftStore
+
+    trained.save_pretrained(tmp_path / "copy")
+    memory = new()
+    memory.fit(DATA)
+    memory.save_pretrained(tmp_path / "memory")
+    for folder in ("copy", "memory"):
+        with ShiftStore.open(tmp_path / folder / "personal.sqlite", readonly=True) as store:
+            assert store.get("anna").meta["steps"] == 4
+
+
+def test_saving_a_run_onto_itself_leaves_it_resumable(new: Callable[..., PerFit], tmp_path: Path) -> None:
+    perfit = new()
+    perfit.fit(DATA, run=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    perfit.save_pretrained(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    new().fit(DATA, run=tmp_path)
+
+
+def test_saving_again_takes_new_users_along(new: Callable[..., PerFit], tmp_path: Path) -> None:
+    perfit = new()
+    perfit.fit(DATA)
+    perfit.save_pretrained(tmp_path)
+    perfit.personalize(person("dora"))
+    perfit.save_pretrained(tmp_path)
+    assert PerFit.from_pretrained(tmp_path).users() == [*NAMES, "dora"]
+
+
+def test_saving_over_another_run_is_refused(new: Callable[..., PerFit], finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    perfit = new()
+    perfit.fit(dataset(("dora",), others=2))
+    with pytest.raises(StoreError, match="another run"):
+        perfit.save_pretrained(finished)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_shift_of_another_collective_shift_is_not_taken_in(
+    new: Callable[..., PerFit], finished: Path, tmp_path: Path
+) -> None:
+    from perfit.store import ShiftStore
+
+    perfit = new()
+    perfit.fit(dataset(("dora",), others=2), run=tmp_path / "run")
+    with ShiftStore.open(tmp_path / "run" / "personal.sqlite") as store:
+        store.export_user("dora", tmp_path / "dora.safetensors")
+    PerFit.from_pretrained(finished).save_pretrained(tmp_path / "copy")
+    with (
+        ShiftStore.open(tmp_path / "copy" / "personal.sqlite") as store,
+        pytest.raises(StoreError, match="another kind of shift: collective"),
+    ):
+        store.import_user(tmp_path / "dora.safetensors")
+
+
+def test_a_run_goes_to_the_hub_as_it_lies_on_disk(trained: PerFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    class FakeHub:
+        def __init__(self, token: str | None):
+            seen["token"] = token
+
+        def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+            seen["private"] = private
+
+        def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
+            seen["files"] = sorted(path.name for path in Path(folder_path).rglob("*") if path.is_file())
+            loaded = PerFit.from_pretrained(folder_path)
+            seen["answers"] = answers(loaded)
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
+    assert trained.push_to_hub("me/run", token="t") == "https://hub/me/run"
+    assert (seen["token"], seen["private"]) == ("t", True)
+    assert seen["files"] == ["README.md", "collective.safetensors", "manifest.json", "personal.sqlite"]
+    assert seen["answers"] == answers(trained)
+
+
+# The limit of an answer
+
+
+def test_label_answers_have_room_for_the_longest_label_and_an_end(trained: PerFit) -> None:
+    tokenizer = trained.backbone.tokenizer
+    longest = max(len(tokenizer.encode(" " + label)) for label in TASK.labels)
+    assert trained.answer_limit() == min(longest + 3, TASK.max_new_tokens)
+    assert PerFit(trained.backbone, replace(TASK, max_new_tokens=2), CONFIG, trained.identity).answer_limit() == 2
+    text = PerFit(trained.backbone, replace(TASK, kind="text", labels=()), CONFIG, trained.identity)
+    assert text.answer_limit() == TASK.max_new_tokens
+
+
+def test_rows_are_tokens_of_the_named_layers(new: Callable[..., PerFit]) -> None:
+    with pytest.raises(ConfigError, match="layers: 3"):
+        new(layers=(3,))
+    assert isinstance(TokenRow((1,), (2,)).input_ids, tuple)
+    assert PerFitConfig.from_dict(CONFIG.as_dict()) == CONFIG
