@@ -43,15 +43,16 @@ class _Bar:
     def advance(self, count: int, note: str = "") -> None:
         if self.count == 0:
             # Preparation is over; the rate and the time left are those of what is counted.
-            self.began = time.monotonic() - 1e-6 if self.prepared else self.began
+            self.began = time.monotonic() if self.prepared else self.began
         self.count += count
-        elapsed = max(time.monotonic() - self.began, 1e-6)
-        rate = f"{self.count / elapsed:.1f} {self.unit}/s"
+        elapsed = time.monotonic() - self.began
+        rate = f"{self.count / elapsed:.1f} {self.unit}/s" if elapsed > 1 else ""
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, advance=count, rate=rate, note=note)
         elif time.monotonic() - self.said > _LINE_SECONDS:
-            left = (self.total - self.count) * elapsed / max(self.count, 1)
-            text = f"{self.title}: {self.count}/{self.total} {self.unit}, {rate}, {left:.0f} s left"
+            left = max(self.total - self.count, 0) * elapsed / max(self.count, 1)
+            known = f", {rate}, {left:.0f} s left" if rate else ""
+            text = f"{self.title}: {self.count}/{self.total} {self.unit}{known}"
             self.console.print(f"{text}  {note}" if note else text)
             self.said = time.monotonic()
 

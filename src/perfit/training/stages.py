@@ -31,7 +31,9 @@ def choose_runner(backbone: Backbone, config: PerFitConfig, rows: Sequence[Token
     positions = Positions.parse(config.positions)
     if config.engine == "plain":
         return PlainRunner(backbone, positions)
-    return FrozenRunner(backbone, positions, config.layers, shared=common_prefix(rows), memory=config.memory_gib * 2**30)
+    return FrozenRunner(
+        backbone, positions, config.layers, shared=common_prefix(rows), memory=config.memory_gib * 2**30
+    )
 
 
 def fresh_shifts(config: PerFitConfig, hidden_size: int) -> tuple[Shift, Shift]:
