@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -14,6 +15,35 @@ from perfit.positions import Positions
 def _check(ok: bool, name: str, value: object, way_out: str) -> None:
     if not ok:
         raise ConfigError(f"{name}: {value!r} is not possible; {way_out}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_KINDS = {
+    "int": (_is_count, "give a whole number"),
+    "float": (_is_number, "give a number"),
+    "str": (lambda value: isinstance(value, str), "give a text"),
+    "bool": (lambda value: isinstance(value, bool), "give true or false"),
+    "tuple[int, ...]": (
+        lambda value: isinstance(value, tuple | list) and all(map(_is_count, value)),
+        "give a list of whole numbers such as [9, 10]",
+    ),
+    "StageConfig": (lambda value: isinstance(value, StageConfig), "set its parts, such as stage2.epochs"),
+}
+
+
+def _check_kinds(config: Any) -> None:
+    """Values of another type than declared come from YAML and the command line; comparing them would only crash."""
+    for one in fields(config):
+        fits, way_out = _KINDS[str(one.type)]
+        value = getattr(config, one.name)
+        _check(fits(value), one.name, value, way_out)
 
 
 @dataclass(frozen=True)
@@ -40,9 +70,15 @@ class StageConfig:
     group_by_length: bool = True
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         _check(self.epochs >= 1, "epochs", self.epochs, "give at least 1")
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "give at least 1")
-        _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "give a positive number such as 1e-3")
+        _check(
+            0 < self.learning_rate < math.inf,
+            "learning_rate",
+            self.learning_rate,
+            "give a positive number such as 1e-3",
+        )
         _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
         _check(0 <= self.warmup < 1, "warmup", self.warmup, "give a share from 0 up to below 1")
         _check(self.clip > 0, "clip", self.clip, "give a positive norm; inf turns clipping off")
@@ -87,6 +123,7 @@ class PerFitConfig:
     memory_gib: float = 6.0
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         object.__setattr__(self, "layers", tuple(self.layers))
         _check(bool(self.layers), "layers", self.layers, "name at least one layer")
         _check(len(set(self.layers)) == len(self.layers), "layers", self.layers, "name each layer once")

@@ -481,13 +481,20 @@ class PerFit:
             run.create(manifest)
 
 
+def check_id(user: str) -> None:
+    """Refuse ids that mean no user in ``generate``.
+
+    Raises:
+        DataError: It is "base" or "collective".
+    """
+    if user in PSEUDO_USERS:
+        raise DataError(f"the user id {user!r} means a pseudo-user in perfit", remedy="rename the user")
+
+
 def _check_ids(users: Sequence[User]) -> None:
     seen: set[str] = set()
     for user in users:
-        if user.id in PSEUDO_USERS:
-            raise DataError(
-                f"the id {user.id!r} means a pseudo-user in perfit", record="user", remedy="rename the user"
-            )
+        check_id(user.id)
         if user.id in seen:
             raise DataError(f"the user id {user.id!r} comes twice", remedy="merge the two records or rename one")
         seen.add(user.id)

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import torch
 
+from perfit.errors import ConfigError
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
 
 def resolve_dtype(wanted: str, device: str | torch.device = "cpu") -> torch.dtype:
     """The dtype for "auto", "bfloat16", "float16" or "float32".
 
     "auto" is bfloat16 where the device multiplies it natively (CUDA from compute capability 8; CPUs with avx512_bf16
     or amx), and float32 elsewhere: emulated bfloat16 is slower than float32.
+
+    Raises:
+        ConfigError: There is no such dtype or device.
     """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"device: {device!r} is not possible; give cpu, cuda, cuda:1, ...") from error
     if wanted != "auto":
-        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
-    kind = torch.device(device).type
+        if wanted not in _DTYPES:
+            raise ConfigError(f"dtype: {wanted!r} is not possible; choose one of auto, {', '.join(_DTYPES)}")
+        return _DTYPES[wanted]
     if kind == "cuda":
         native = torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
     elif kind == "cpu":

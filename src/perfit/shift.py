@@ -75,6 +75,17 @@ def retract(X: Tensor) -> Tensor:
     return Q
 
 
+def tangent(R: Tensor, step: Tensor) -> Tensor:
+    """The part of a step [..., r, d] that keeps R Rᵀ = I to first order: step − sym(step Rᵀ) R.
+
+    The rest would only be undone by the retraction, and by QR not without turning R's rows: a descending step could
+    climb.
+    """
+    product = step @ R.mT
+    kept: Tensor = step - ((product + product.mT) / 2) @ R
+    return kept
+
+
 def thin_qr(X: Tensor) -> Tensor:
     """The same factor as ``retract`` by thin Householder QR of Xᵀ; differentiable, and the twin that tests compare."""
     Q, T = torch.linalg.qr(X.mT, mode="reduced")

@@ -113,6 +113,12 @@ def naive_rate(step: int, total: int, peak: float, warmup: float) -> float:
     return peak * (step + 1) / (warm + 1) if step < warm else peak * (total - step) / (total - warm)
 
 
+def back_to_orthonormal(old: Tensor, new: Tensor) -> Tensor:
+    """Where a step from ``old`` to ``new`` ends: its part along R Rᵀ = I, then thin QR."""
+    S = (new - old) @ old.mT
+    return thin_qr(new - 0.5 * (S + S.mT) @ old)
+
+
 def train_naively(
     who: Learner, config: StageConfig, seed: int = 0, collective: ShiftBank | None = None, rule: str = RULE
 ) -> Shift:
@@ -136,7 +142,8 @@ def train_naively(
         torch.nn.utils.clip_grad_norm_([R, W, b], config.clip)
         for group in optimiser.param_groups:
             group["lr"] = naive_rate(step, total, config.learning_rate, config.warmup)
+        old = R.detach().clone()
         optimiser.step()
         with torch.no_grad():
-            R.copy_(thin_qr(R))
+            R.copy_(back_to_orthonormal(old, R))
     return Shift(*(t.detach() for t in (R, W, b)))

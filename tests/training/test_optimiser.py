@@ -5,10 +5,10 @@ import torch
 from families import WIDTH, random_bank
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learners import off_orthonormal
+from learners import back_to_orthonormal, off_orthonormal
 from torch import Tensor
 
-from perfit.shift import ShiftBank, thin_qr
+from perfit.shift import ShiftBank
 from perfit.training.optimiser import SlotAdamW
 
 
@@ -34,11 +34,12 @@ class Twin:
         torch.nn.utils.clip_grad_norm_(list(self.tensors.values()), self.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        old = {key: t.detach().clone() for key, t in self.tensors.items()}
         self.optimiser.step()
         with torch.no_grad():
-            for (_, name), t in self.tensors.items():
-                if name == "R":
-                    t.copy_(thin_qr(t))
+            for key, t in self.tensors.items():
+                if key[1] == "R":
+                    t.copy_(back_to_orthonormal(old[key], t))
 
 
 def gradients_for(banks: list[ShiftBank], g: torch.Generator, sizes: list[float]) -> None:

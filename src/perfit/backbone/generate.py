@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,12 @@ def generate(
         plan = EditPlan.for_prompts(
             positions, lengths, [slots[i] for i in batch], starts=starts, device=backbone.device
         )
-        with torch.no_grad(), torch.random.fork_rng(devices=_cuda(backbone.device)), backbone.editing(plan, shift):
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=_cuda(backbone.device)),
+            backbone.editing(plan, shift),
+            _contiguous_head(backbone.model),
+        ):
             torch.manual_seed(decoding.seed * 1_000_003 + begin)
             out = backbone.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         for index, tokens in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
@@ -113,6 +119,24 @@ def generate(
         done(len(batch))
         begin += rows
     return texts
+
+
+@contextmanager
+def _contiguous_head(model: Any) -> Iterator[None]:
+    """Hand the head contiguous states.
+
+    transformers slices the last position out of [rows, t, d]; torch cannot fold such a slice, so it multiplies row by
+    row and copies the whole vocabulary matrix for each. On a CPU that is more than half of a generation.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    handle = head.register_forward_pre_hook(lambda module, inputs: tuple(t.contiguous() for t in inputs))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _until(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:

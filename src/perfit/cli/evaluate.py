@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, table
-from perfit.cli.train import DEVICE, JSON, TASK
+from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.train import DEVICE, JSON, TASK, first_users
 from perfit.errors import ConfigError
 
 
@@ -46,14 +46,17 @@ def evaluate(
         raise ConfigError("evaluate: give the users' data and --run, or --lamp PREDICTIONS GOLDS")
     from perfit.backbone.generate import Decoding
     from perfit.data import read_dataset
+    from perfit.evaluation.evaluate import check_methods
     from perfit.evaluation.evaluate import evaluate as run_evaluation
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
 
     directory = RunDirectory(run)
     directory.manifest()
-    people = read_dataset(data).users[:users]
+    people = first_users(read_dataset(data).users, users)
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    check_methods(chosen)
+    no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device)
     screen = Screen(quiet=json)
     queries = sum(len(user.queries) for user in people)
@@ -63,7 +66,13 @@ def evaluate(
             advance(rows, method)
 
         result = run_evaluation(
-            perfit, people, methods=chosen, decoding=Decoding(sample=sample, seed=seed), run=directory, done=done
+            perfit,
+            people,
+            methods=chosen,
+            decoding=Decoding(sample=sample, seed=seed),
+            run=directory,
+            done=done,
+            emit=screen,
         )
     if json:
         as_json(result.as_dict())

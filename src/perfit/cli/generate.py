@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from perfit.cli.show import Screen, as_json
+from perfit.cli.show import Screen, as_json, no_loading_bars
 from perfit.cli.train import DEVICE, JSON
 from perfit.errors import ConfigError, DataError
 
@@ -38,13 +38,19 @@ def generate(
 
     from perfit.backbone.generate import Decoding
     from perfit.personalizer import PerFit
+    from perfit.run import RunDirectory
 
+    RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
+    no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device)
     decoding = Decoding(sample=sample, seed=seed)
-    decoding = replace(decoding, max_new_tokens=max_new_tokens or perfit.answer_limit())
+    limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
+    decoding = replace(decoding, max_new_tokens=limit)
     screen = Screen(quiet=json)
     with screen.counting("answering", len(pairs), "texts") as advance:
-        answers = perfit.generate([t for _, t in pairs], [u for u, _ in pairs], decoding=decoding, done=advance)
+        answers = perfit.generate(
+            [t for _, t in pairs], [u for u, _ in pairs], decoding=decoding, done=advance, emit=screen
+        )
     if json:
         as_json([{"user": u, "answer": a.strip()} for (u, _), a in zip(pairs, answers, strict=True)])
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfit.cli.evaluate import show_evaluation
-from perfit.cli.show import Screen, as_json
+from perfit.cli.show import Screen, as_json, no_loading_bars
 from perfit.cli.train import BASE, DEVICE, JSON
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def quickstart(
     from perfit.tasks import get_task
     from perfit.training.events import EventFile, tee
 
+    no_loading_bars()
     loaded = load_base(base, dtype=resolve_dtype("auto", device), device=device)
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
     config = small_preset(len(backbone.layers)).with_options(seed=seed, stage1_data="both")

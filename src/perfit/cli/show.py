@@ -79,7 +79,7 @@ class Screen:
     """
 
     def __init__(self, quiet: bool = False):
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.quiet = quiet
         self.bar: _Bar | None = None
         self.finished = 0
@@ -151,10 +151,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "")
         shown.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
     for row in rows:
         shown.add_row(*row)
-    console = Console(highlight=False)
+    # Cells are data: a user's id in brackets is no markup.
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console = Console(highlight=False, markup=False, emoji=False, width=200)
     console.print(shown)
+
+
+def no_loading_bars() -> None:
+    """Switch off transformers' bars of reading weights; those of downloads stay."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    enable_progress_bars()
 
 
 def as_json(content: Any) -> None:

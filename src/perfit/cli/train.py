@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json
+from perfit.cli.show import Screen, as_json, no_loading_bars
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
     from perfit.config import PerFitConfig
-    from perfit.data.schema import Dataset
+    from perfit.data.schema import Dataset, User
 
 DATA = Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl or .parquet.")]
 RUN = Annotated[Path, typer.Option("--run", help="Run directory.")]
@@ -36,8 +36,8 @@ def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
     if config is not None:
         try:
             loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{config}: is not YAML ({str(error).splitlines()[0]})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{config}: is not YAML in UTF-8; write lines such as 'layers: [9, 10]'") from error
         if not isinstance(loaded, dict):
             raise ConfigError(f"{config}: must be a mapping of settings, such as 'layers: [9, 10]'")
         for name, value in loaded.items():
@@ -53,16 +53,21 @@ def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
             settings[name.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {pair}: the value is not YAML; lists are written [9, 10]") from error
-    # YAML reads 1e-3 as a text.
-    for name, value in settings.items():
-        if isinstance(value, list):
-            settings[name] = tuple(value)
-        elif isinstance(value, str):
-            try:
-                settings[name] = float(value) if "e" in value.lower() else value
-            except ValueError:
-                continue
-    return settings
+    return {name: _value(name, value) for name, value in settings.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    """What YAML made of a value, mended: it reads 1e-3 and inf as texts, and the position -1 as a number."""
+    if isinstance(value, list):
+        return tuple(value)
+    if name == "positions" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and name != "positions":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def load_data(path: Path, others: Path | None, task: str | None, users: int | None) -> Dataset:
@@ -75,11 +80,18 @@ def load_data(path: Path, others: Path | None, task: str | None, users: int | No
     named = task or dataset.task
     if named is None:
         raise ConfigError(f"--task: {path} does not say which task it is; name one, or give a YAML file of your own")
-    if users is not None:
-        if users < 1:
-            raise ConfigError(f"--users: {users} is not possible; give at least 1")
-        dataset = replace(dataset, users=dataset.users[:users])
-    return replace(dataset, task=named)
+    return replace(dataset, users=first_users(dataset.users, users), task=named)
+
+
+def first_users(users: tuple[User, ...], count: int | None) -> tuple[User, ...]:
+    """The first so many users, or all.
+
+    Raises:
+        ConfigError: ``count`` is below 1.
+    """
+    if count is not None and count < 1:
+        raise ConfigError(f"--users: {count} is not possible; give at least 1")
+    return users[:count]
 
 
 def make_config(preset: str, task: str, base: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
@@ -99,7 +111,7 @@ def train(
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
     preset: Annotated[str, typer.Option(help="small: measured for small bases; paper: Table 9.")] = "small",
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/settings.md).")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/training.md).")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set stage2.epochs=2.")] = [],  # noqa: B006
     users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
     device: DEVICE = "cpu",
@@ -109,6 +121,7 @@ def train(
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
     settings = parse_settings(config, set_)
+    make_config(preset, "news_categorize", base, settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users)
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
@@ -122,6 +135,7 @@ def train(
     screen = Screen(quiet=json)
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
+    no_loading_bars()
     loaded = load_base(base, dtype=resolve_dtype(str(settings.get("dtype", "auto")), device), device=device)
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
     chosen = make_config(preset, the_task.name, base, settings, len(backbone.layers))

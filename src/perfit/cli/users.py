@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfit.cli.show import Screen, as_json, table
+from perfit.cli.show import Screen, as_json, no_loading_bars, table
 from perfit.cli.train import DEVICE, JSON, RUN
-from perfit.errors import UnknownUserError
+from perfit.errors import PerfitError, StoreError, UnknownUserError
 
 if TYPE_CHECKING:
     from perfit.store.shifts import ShiftStore
@@ -24,6 +24,8 @@ def _store(run: Path, readonly: bool = True) -> ShiftStore:
 
     directory = RunDirectory(run)
     manifest = directory.manifest()
+    if not directory.has_collective():
+        raise StoreError(f"{run}: training has not got to the users yet; repeat the perfit train command that began it")
     return ShiftStore.open(directory.store_path, identity=manifest["base"]["identity"], readonly=readonly)
 
 
@@ -79,7 +81,9 @@ def add(
 ) -> None:
     """Train a personal shift for one more user (or again for a known one); nobody else is touched."""
     from perfit.data import read_dataset
+    from perfit.run import RunDirectory
 
+    RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     dataset = read_dataset(data)
     found = next((u for u in (*dataset.users, *dataset.others) if u.id == user), None)
     if found is None:
@@ -87,14 +91,17 @@ def add(
     from perfit.personalizer import PerFit
 
     screen = Screen(quiet=json)
+    no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device)
     try:
         trained = perfit.personalize(found, emit=screen)
     finally:
         screen.close()
+    if trained.problem is not None:
+        raise PerfitError(f"user {user!r} was not trained: {trained.problem}")
     if json:
-        as_json({"user": user, "steps": trained.steps, "losses": list(trained.losses), "problem": trained.problem})
-    elif trained.problem is None:
+        as_json({"user": user, "steps": trained.steps, "losses": list(trained.losses)})
+    else:
         print(f"{user}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
 
 
@@ -114,7 +121,11 @@ def import_(
     overwrite: Annotated[bool, typer.Option(help="Replace a shift that is there.")] = False,
 ) -> None:
     """Take a user's shift from a file into this run; one of another base is refused."""
+    from perfit.personalizer import check_id
+    from perfit.store.export import read_export
+
     with _store(run, readonly=False) as store:
+        check_id(user if user is not None else read_export(file)[0])
         name = store.import_user(file, user=user, overwrite=overwrite)
     print(f"{file} -> {name}")
 

@@ -19,6 +19,7 @@ from perfit.personalizer import BASE, COLLECTIVE, PerFit
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
 from perfit.training.checkpoint import write_atomically
+from perfit.training.loop import Emit
 
 PERSONAL = "personal"
 METHODS = (BASE, COLLECTIVE, PERSONAL)
@@ -119,6 +120,7 @@ def evaluate(
     with_floors: bool = True,
     run: RunDirectory | None = None,
     done: Callable[[str, int], None] = lambda method, rows: None,
+    emit: Emit = lambda event: None,
 ) -> Evaluation:
     """Answer all users' queries with each method and score them; rows of many users run in one batch.
 
@@ -132,13 +134,12 @@ def evaluate(
         with_floors: Also score what any personal model must beat.
         run: Where to write predictions and scores.
         done: Called with the method and the number of queries answered.
+        emit: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
         ConfigError: An unknown method, or nothing to evaluate.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        raise ConfigError(f"methods: {unknown or list(methods)} is not possible; choose from {', '.join(METHODS)}")
+    check_methods(methods)
     chosen, left_out = _evaluable(perfit, users, methods)
     golds = {query.id: query.gold or "" for user in chosen for query in user.queries}
     if not golds:
@@ -163,7 +164,8 @@ def evaluate(
         def report(rows: int, name: str = method) -> None:
             done(name, rows)
 
-        texts = perfit.generate([query for _, query in asked], owners, decoding=limit, done=report)
+        listen: Emit = emit if method == methods[0] else lambda event: None
+        texts = perfit.generate([query for _, query in asked], owners, decoding=limit, done=report, emit=listen)
         answers = {query.id: text.strip() for (_, query), text in zip(asked, texts, strict=True)}
         add(method, answers, time.perf_counter() - began)
     helped = None
@@ -175,6 +177,17 @@ def evaluate(
         run.write_json("metrics.json", evaluation.as_dict())
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
     return evaluation
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse methods that do not exist, or none at all.
+
+    Raises:
+        ConfigError: As said.
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise ConfigError(f"methods: {unknown or list(methods)} is not possible; choose from {', '.join(METHODS)}")
 
 
 def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) -> tuple[list[User], dict[str, int]]:

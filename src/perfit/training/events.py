@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +26,10 @@ class EventFile:
         """Append one event; the folder must exist by the first one."""
         if not self.path.parent.is_dir():
             return
+        # NaN is no JSON: a loss that is not finite is null.
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
+            file.write(json.dumps({"time": round(time.time(), 3), **plain}) + "\n")
 
 
 class TensorBoard:

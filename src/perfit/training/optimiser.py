@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from perfit.shift import ShiftBank, retract
+from perfit.shift import ShiftBank, retract, tangent
 
 _BETAS = (0.9, 0.999)
 _EPS = 1e-8
@@ -17,7 +17,7 @@ class SlotAdamW:
     """Steps some slots of one or several banks that share their slot numbers.
 
     The update of each slot equals ``clip_grad_norm_`` over its own parameters followed by ``torch.optim.AdamW``, with
-    decoupled decay on W and b only, then the retraction of R to R Rᵀ = I.
+    decoupled decay on W and b only; R's update is projected to the tangent space of R Rᵀ = I and then retracted.
 
     Args:
         banks: Banks whose tensors get gradients; slot s of each belongs to one learner.
@@ -83,9 +83,8 @@ class SlotAdamW:
             value = parameter.index_select(0, index)
             if name != "R":
                 value = value * (1 - over(rate) * self.weight_decay)
-            value = value - over(rate / correct1) * m / ((v / over(correct2)).sqrt() + _EPS)
-            if name == "R":
-                value = retract(value)
+            move = over(-rate / correct1) * m / ((v / over(correct2)).sqrt() + _EPS)
+            value = retract(value + tangent(value, move)) if name == "R" else value + move
             first.index_copy_(0, index, m)
             second.index_copy_(0, index, v)
             parameter.index_copy_(0, index, value)
