@@ -189,6 +189,22 @@ def test_fitting_a_loaded_run_anew_leaves_that_run_alone(trained: PerFit, finish
     assert payloads(finished) == before
 
 
+@pytest.mark.parametrize(
+    ("users", "message"),
+    [
+        ((replace(person("anna"), history=(HistoryItem("0", {"text": "a b", "folder": "nowhere"}),)),), "labels"),
+        ((User("anna"),), "nothing to train on"),
+    ],
+)
+def test_unusable_data_leaves_no_run_in_the_way(
+    users: tuple[User, ...], message: str, new: Callable[..., PerFit], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        new().fit(users, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    new().fit(DATA, run=tmp_path / "run")
+
+
 # Runs
 
 

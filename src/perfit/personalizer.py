@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,19 +195,26 @@ class PerFit:
         if not allow_leaks:
             report.raise_if_leaky()
         directory = RunDirectory(run) if run is not None else None
+        # All records are read before anything is written: a run of unusable data would only be in the way.
+        rows = RowMaker(self.task, self.backbone.tokenizer, self.config)
+        begun = directory is not None and directory.has_collective()
+        shared = [] if begun else self._collective_rows(data, rows)
+        own = {user.id: rows.history_rows(user) for user in data.users}
         if directory is not None:
             self._open_run(directory, data)
-        rows = RowMaker(self.task, self.backbone.tokenizer, self.config)
         context = {"run": self._context(data)}
         began = time.perf_counter()
         # Personal shifts of an earlier call belong to that call's shared shifts.
         self._personal, self._store = {}, None
-        if directory is not None and directory.has_collective():
+        if directory is not None and begun:
             self.collective, self._collective_file = directory.load_collective(), directory.read_collective()
         else:
+            if not data.others:
+                text = "no other users: stage 1 trains on the histories of the users themselves"
+                emit({"event": "warning", "text": text})
             shifts = train_collective(
                 self.backbone,
-                self._collective_rows(data, rows, emit),
+                shared,
                 self.config,
                 checkpoint=directory.checkpoint_path(1) if directory else None,
                 context=context,
@@ -219,23 +226,33 @@ class PerFit:
             self._store = self._open_store(directory, new=not (directory.path / "training.json").is_file())
         emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})
         began = time.perf_counter()
-        results = self._fit_personal(data.users, rows, directory, context, emit)
+        results = self._fit_personal(own, directory, context, emit)
         emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
         for line in rows.warnings():
             emit({"event": "warning", "text": line})
         return results
 
-    def _collective_rows(self, data: Dataset, rows: RowMaker, emit: Emit) -> list[TokenRow]:
+    def _collective_rows(self, data: Dataset, maker: RowMaker) -> list[TokenRow]:
         if data.others:
-            return rows.collective_rows(data.others)
-        emit({"event": "warning", "text": "no other users: stage 1 trains on the histories of the users themselves"})
-        return [row for user in data.users for row in rows.history_rows(user)]
+            rows = maker.collective_rows(data.others)
+        else:
+            rows = [row for user in data.users for row in maker.history_rows(user)]
+        if not rows:
+            raise DataError(
+                f"stage 1 has nothing to train on: none of the {len(data.others) or len(data.users)} users has the "
+                f"data that stage1_data={self.config.stage1_data!r} asks for",
+                remedy="give other users with histories and answered queries",
+            )
+        return rows
 
     def _fit_personal(
-        self, users: Sequence[User], maker: RowMaker, run: RunDirectory | None, context: dict[str, Any], emit: Emit
+        self,
+        rows: Mapping[str, Sequence[TokenRow]],
+        run: RunDirectory | None,
+        context: dict[str, Any],
+        emit: Emit,
     ) -> list[Trained]:
         assert self.collective is not None
-        rows = {user.id: maker.history_rows(user) for user in users}
         finished: list[Trained] = []
         waiting: list[Trained] = []
 

@@ -9,7 +9,7 @@ import typer
 
 from perfit.cli.show import Screen, as_json
 from perfit.cli.train import DATA, JSON, TASK, load_data
-from perfit.errors import ConfigError
+from perfit.errors import ConfigError, DataError
 
 app = typer.Typer(help="Audit, convert and download users' data, or make demo users.", no_args_is_help=True)
 
@@ -48,6 +48,8 @@ def convert(
     """Turn raw LaMP files into the OPPU setting; the rule and its numbers are printed."""
     from perfit.data import convert_lamp, write_oppu
 
+    if not source.exists():
+        raise DataError("no such file or folder", file=str(source), remedy="check the path")
     dataset = convert_lamp(source, n_test=test_users)
     write_oppu(dataset, folder)
     for note in dataset.notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -54,6 +55,7 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command line; a fault the user can mend is one line on stderr and exit code 2."""
+    warnings.formatwarning = lambda message, *where, **more: f"perfit: {message}\n"
     try:
         app()
     except PerfitError as error:

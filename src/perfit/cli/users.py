@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,8 +93,13 @@ def add(
     screen = Screen(quiet=json)
     no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device)
+
+    def show_event(event: dict[str, Any]) -> None:
+        if event["event"] != "skipped":  # said below, as the fault of this command
+            screen(event)
+
     try:
-        trained = perfit.personalize(found, emit=screen)
+        trained = perfit.personalize(found, emit=show_event)
     finally:
         screen.close()
     if trained.problem is not None:
