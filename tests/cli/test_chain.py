@@ -1,0 +1,220 @@
+"""The whole way on a tiny base: data, training, scores, answers, users."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SETTINGS, House, Outcome, Perfit, furnish
+from small_base import dataset
+
+from perfit.data.jsonl import write_jsonl
+from perfit.run import RunDirectory
+
+ODD_IDS = (
+    "../../x",
+    "/etc/passwd",
+    "two words",
+    "Ünï 用户 😀",
+    "[red]b[/b] :smile:",
+    "-dash",
+    "a\\b%00",
+    "'; DROP TABLE users",
+)
+
+
+@pytest.fixture
+def own(base: Path, tmp_path: Path) -> House:
+    """A run that a test may change."""
+    return furnish(tmp_path, base, "anna", "ben")
+
+
+def good(done: Outcome) -> Outcome:
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    return done
+
+
+def payloads(run: Path) -> dict[str, bytes]:
+    with sqlite3.connect(run / "personal.sqlite") as database:
+        return dict(database.execute("SELECT user_id, payload FROM users"))
+
+
+def test_demo_users_go_the_whole_way(base: Path, tmp_path: Path, perfit: Perfit) -> None:
+    data, run = tmp_path / "demo.jsonl", tmp_path / "run"
+    sizes = ("--users", "2", "--others", "2", "--history", "6", "--queries", "2")
+    shown = good(perfit("data", "demo", data, *sizes))
+    assert f"2 users and 2 others -> {data}" in shown.out
+    assert "0 leaks" in good(perfit("data", "audit", data, "--task", "LaMP_2N")).out
+    train = ("train", data, "--task", "news_categorize", "--base", base, "--run", run, *SETTINGS)
+    shown = good(perfit(*train))
+    assert "2 users trained, 0 skipped" in shown.err
+    assert shown.out == ""
+    assert "2 users trained" in good(perfit(*train)).err  # again: at once
+    shown = good(perfit("evaluate", data, "--run", run))
+    for name in ("floor: majority", "floor: user_majority", "base", "collective", "personal", "macro_f1"):
+        assert name in shown.out
+    assert "personal against collective" in shown.out
+    users = good(perfit("users", "list", "--run", run)).out.split()
+    assert users == ["demo-user-000", "demo-user-001"]
+    asked = ("a storm closed the harbour", "a goal in the last minute")
+    shown = good(perfit("generate", *asked, "--user", users[0], "--user", "base", "--run", run))
+    assert [line.split()[0] for line in shown.out.splitlines()] == [users[0], "base"] * 2
+    facts = good(perfit("info", run)).out
+    assert "demo.jsonl (2 users, 2 others)" in facts
+    assert "trained" in facts
+    assert good(perfit("info")).out.count("torch") == 1
+    readme = (run / "README.md").read_text()
+    for path in sorted(run.rglob("*")):
+        assert path.is_dir() or _named(path.relative_to(run), readme), path
+
+
+def _named(path: Path, readme: str) -> bool:
+    """Whether a file stands in the table, by name or by a pattern such as ``predictions/*.jsonl``."""
+    names = [
+        name for row in readme.splitlines() if row.startswith("| `") for name in row.split("|")[1].split("`")[1::2]
+    ]
+    return any(path.match(name) for name in names)
+
+
+def test_json_is_all_that_is_on_stdout(own: House, tmp_path: Path, perfit: Perfit) -> None:
+    run, options = own.run, ("--run", own.run, "--json")
+    write_jsonl(dataset(("dora",)), tmp_path / "dora.jsonl")
+
+    def told(*arguments: str | Path) -> Any:
+        return json.loads(good(perfit(*arguments)).out)
+
+    assert told("data", "audit", own.data, "--task", own.task, "--json")["leaks"] == 0
+    assert told(*own.train, *options) == {"run": str(run), "trained": 2, "skipped": {}}
+    scores = told("evaluate", own.data, *options, "--methods", "personal,base")
+    assert list(scores["methods"]) == ["floor: majority", "floor: user_majority", "personal", "base"]
+    assert scores == json.loads((run / "metrics.json").read_text())
+    answers = told("generate", "a lamp", "--user", "anna", "--user", "base", *options)
+    assert [answer["user"] for answer in answers] == ["anna", "base"]
+    assert told("users", "list", *options) == ["anna", "ben"]
+    assert told("users", "show", "anna", *options)["layers"] == 2
+    assert told("users", "add", "dora", "--data", tmp_path / "dora.jsonl", *options)["user"] == "dora"
+    assert told("info", run, "--json")["users with a shift"] == 3
+    assert told("info", "--json")["perfit"]
+
+
+def test_generate_reads_pairs_from_a_file(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    lines = [{"user": user, "input": "a river of stone"} for user in ("anna", "ben", "base", "collective")]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    told = json.loads(good(perfit("generate", "--input", tmp_path / "in.jsonl", "--run", house.run, "--json")).out)
+    assert [answer["user"] for answer in told] == ["anna", "ben", "base", "collective"]
+    alone = json.loads(good(perfit("generate", "a river of stone", "--user", "ben", "--run", house.run, "--json")).out)
+    assert alone == [told[1]]
+
+
+def test_users_come_and_go_without_touching_each_other(own: House, tmp_path: Path, perfit: Perfit) -> None:
+    run = ("--run", own.run)
+    before = payloads(own.run)
+    write_jsonl(dataset(("dora",)), tmp_path / "dora.jsonl")
+    assert "dora: 1 steps" in good(perfit("users", "add", "dora", "--data", tmp_path / "dora.jsonl", *run)).out
+    dora = payloads(own.run)["dora"]
+    assert payloads(own.run) == before | {"dora": dora}
+    file = tmp_path / "dora.safetensors"
+    good(perfit("users", "export", "dora", file, *run))
+    refused = perfit("users", "import", file, *run)
+    assert refused.code == 2
+    assert "stored already" in refused.err
+    good(perfit("users", "delete", "dora", *run))
+    assert payloads(own.run) == before
+    assert dora not in (own.run / "personal.sqlite").read_bytes()
+    good(perfit("users", "import", file, *run))
+    good(perfit("users", "import", file, "--user", "twin", *run))
+    assert payloads(own.run) == before | {"dora": dora, "twin": dora}
+    for pseudo in ("base", "collective"):
+        assert perfit("users", "import", file, "--user", pseudo, *run).code == 2
+    told = json.loads(good(perfit("generate", "a", "--user", "dora", "--user", "twin", *run, "--json")).out)
+    assert told[0]["answer"] == told[1]["answer"]
+
+
+def test_a_user_of_another_run_is_refused(own: House, house: House, tmp_path: Path, perfit: Perfit) -> None:
+    other = tmp_path / "other"
+    good(perfit(*own.train, "--run", other, "--set", "seed=1"))
+    good(perfit("users", "export", "anna", tmp_path / "anna.safetensors", "--run", other))
+    refused = perfit("users", "import", tmp_path / "anna.safetensors", "--run", own.run, "--user", "new")
+    assert refused.code == 2
+    assert "another kind of shift: collective" in refused.err
+    assert payloads(own.run) == payloads(house.run)  # equal data and settings: equal bytes
+
+
+def test_ids_are_never_paths_or_markup(base: Path, tmp_path: Path, perfit: Perfit) -> None:
+    inside = tmp_path / "deep" / "inside"
+    inside.mkdir(parents=True)
+    house = furnish(inside, base, *ODD_IDS)
+    run = ("--run", house.run)
+    assert json.loads(good(perfit("users", "list", *run, "--json")).out) == sorted(ODD_IDS)
+    assert good(perfit("users", "list", *run)).out.splitlines() == sorted(ODD_IDS)
+    good(perfit("evaluate", house.data, *run))
+    before = payloads(house.run)
+    for number, user in enumerate(ODD_IDS):
+        told = json.loads(good(perfit("generate", "a lamp", f"--user={user}", *run, "--json")).out)
+        assert told[0]["user"] == user
+        assert user in good(perfit("generate", "a lamp", f"--user={user}", *run)).out
+        assert user in good(perfit("users", "show", *run, "--", user)).out
+        file = tmp_path / f"{number}.safetensors"
+        good(perfit("users", "export", *run, "--", user, str(file)))
+        good(perfit("users", "delete", *run, "--", user))
+        good(perfit("users", "import", file, *run))
+        assert payloads(house.run) == before
+        good(perfit("users", "add", "--data", house.data, *run, "--", user))
+        assert set(payloads(house.run)) == set(ODD_IDS)
+        before = payloads(house.run)
+    made = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    methods = ("floor_majority", "floor_user_majority", "base", "collective", "personal")
+    assert made == {
+        *("data.jsonl", "task.yaml", "README.md", "manifest.json", "collective.safetensors", "personal.sqlite"),
+        *("training.json", "events.jsonl", "metrics.json", "metrics.md"),
+        *(f"{method}.jsonl" for method in methods),
+        *(f"{number}.safetensors" for number in range(len(ODD_IDS))),
+    }
+
+
+def test_lamp_files_are_scored_without_a_run(tmp_path: Path, perfit: Perfit) -> None:
+    golds = [{"id": "1", "output": "politics"}, {"id": "2", "output": "sports"}, {"id": "3", "output": "food & drink"}]
+    found = [{"id": "1", "output": "politics"}, {"id": "2", "output": "sport"}, {"id": "3", "output": "politics"}]
+    for name, content in (("golds", golds), ("found", found)):
+        (tmp_path / name).write_text(json.dumps({"task": "LaMP_2N", "golds": content}))
+    files = ("--lamp", tmp_path / "found", tmp_path / "golds")
+    shown = good(perfit("evaluate", *files)).out
+    assert "0.3333" in shown
+    assert "33.3% of 3" in shown
+    told = json.loads(good(perfit("evaluate", *files, "--json")).out)
+    assert told["metrics"]["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_a_config_file_and_set_make_one_config(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    (tmp_path / "c.yaml").write_text("layers: [2]\nstage2: {epochs: 3, learning_rate: 1e-3}\nseed: 4\n")
+    done = perfit(
+        *house.train, "--run", tmp_path / "run", "--config", tmp_path / "c.yaml", "--set", "stage1.clip=inf",
+        *("--set", "positions=-1", "--set", "stage2.epochs=2", "--users", "1"),
+    )  # fmt: skip
+    config = RunDirectory(tmp_path / "run").manifest()["config"]
+    assert good(done).err.count("1 users trained") == 1
+    assert (config["layers"], config["positions"], config["seed"]) == ([0, 1], "-1", 4)
+    assert (config["stage2"]["epochs"], config["stage2"]["learning_rate"]) == (2, 1e-3)
+    assert config["stage1"]["clip"] == float("inf")
+    good(perfit("info", tmp_path / "run"))
+
+
+def test_shortened_prompts_are_said_by_every_verb(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    long = "river " * 200
+    line = {
+        "user": "anna",
+        "history": [{"text": long, "folder": "work"}],
+        "queries": [{"input": "a " + long, "gold": "work"}],
+    }
+    (tmp_path / "long.jsonl").write_text(json.dumps(line))
+    run = ("--run", tmp_path / "run")
+    task = ("--task", house.task, "--base", house.base)
+    trained = good(perfit("train", tmp_path / "long.jsonl", *task, *SETTINGS, "--set", "max_length=64", *run, "--json"))
+    assert "2 shortened prompts" in trained.err
+    assert "1 shortened prompts" in good(perfit("evaluate", tmp_path / "long.jsonl", *run, "--json")).err
+    assert "1 shortened prompts" in good(perfit("generate", long, *run, "--json")).err
+    assert "1 shortened prompts" in good(perfit("users", "add", "anna", "--data", tmp_path / "long.jsonl", *run)).err
