@@ -1,0 +1,197 @@
+"""evaluate() on users whose answers are known beforehand: scores by hand, files, what is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_base import CONFIG, TASK, dataset, write_base
+
+from perfit.backbone.generate import Decoding
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import ConfigError, UnknownUserError
+from perfit.evaluation.evaluate import METHODS, Evaluation, evaluate
+from perfit.evaluation.lamp_format import read_lamp
+from perfit.personalizer import PerFit
+from perfit.run import RunDirectory
+
+
+def past(*folders: str) -> tuple[HistoryItem, ...]:
+    return tuple(HistoryItem(str(n), {"text": "t", "folder": folder}) for n, folder in enumerate(folders))
+
+
+USERS = (
+    User(
+        "anna",
+        past("work", "work", "family"),
+        (Query("a1", "x", "work"), Query("a2", "y", "family"), Query("a3", "z", "travel")),
+    ),
+    User("ben", past("travel", "travel"), (Query("b1", "x", "travel"), Query("b2", "y"))),
+    User("cleo", past("work"), (Query("c1", "x", "family"),)),
+    User("stranger", past("work"), (Query("s1", "x", "work"),)),
+)
+# What each owner answers to each query; blanks around an answer do not count, other texts are format failures.
+TOLD = {
+    "base": {"a1": "dunno", "a2": "family", "a3": "work", "b1": "work", "c1": "work"},
+    "collective": {"a1": "work", "a2": "work", "a3": "work", "b1": "travel", "c1": "family"},
+    "anna": {"a1": " work ", "a2": "family", "a3": "work"},
+    "ben": {"b1": "travel"},
+    "cleo": {"c1": "work"},
+}
+
+
+class Told:
+    """Stands for a trained PerFit: answers from the table."""
+
+    task = TASK
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.decodings: list[Decoding] = []
+
+    def users(self) -> list[str]:
+        return ["anna", "ben", "cleo", "silent"]
+
+    def answer_limit(self) -> int:
+        return 5
+
+    def generate(
+        self, queries: Sequence[Query], owners: Sequence[str], *, decoding: Decoding, done: Any, emit: Any
+    ) -> list[str]:
+        self.asked += [(owner, query.id) for owner, query in zip(owners, queries, strict=True)]
+        self.decodings.append(decoding)
+        done(len(queries))
+        emit({"event": "warning", "text": "3 shortened prompts"})
+        return [TOLD[owner][query.id] for owner, query in zip(owners, queries, strict=True)]
+
+
+def run_it(**options: Any) -> Evaluation:
+    return evaluate(Told(), USERS, **options)  # type: ignore[arg-type]
+
+
+def test_scores_are_those_computed_by_hand() -> None:
+    result = run_it()
+    assert list(result.methods) == ["floor: majority", "floor: user_majority", "base", "collective", "personal"]
+    accuracy = {name: found.scores.metrics["accuracy"] for name, found in result.methods.items()}
+    # 5 queries: a1 work, a2 family, a3 travel, b1 travel, c1 family
+    assert accuracy == {
+        "floor: majority": pytest.approx(1 / 5),  # work, 3 of 6 past items
+        "floor: user_majority": pytest.approx(2 / 5),  # a1 and b1
+        "base": pytest.approx(1 / 5),
+        "collective": pytest.approx(3 / 5),
+        "personal": pytest.approx(3 / 5),
+    }
+    of_users = {name: found.users.mean_of_users for name, found in result.methods.items()}
+    assert of_users["personal"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert of_users["collective"] == pytest.approx((1 / 3 + 1 + 1) / 3)
+    assert result.methods["base"].scores.format_failure_rate == pytest.approx(1 / 5)
+    assert result.methods["personal"].predictions["a1"] == "work"
+
+
+def test_helped_and_harmed_users_are_counted() -> None:
+    helped = run_it().helped
+    assert helped is not None
+    assert (helped.helped, helped.harmed, helped.equal) == (1, 1, 1)  # anna, cleo, ben
+    assert helped.gain.value == pytest.approx(0)
+    assert run_it(methods=["personal"]).helped is None
+    assert run_it(methods=["base", "personal"]).helped is None
+
+
+def test_users_and_queries_that_cannot_be_evaluated_are_left_out_of_every_method_and_counted() -> None:
+    result = run_it()
+    assert result.left_out == {"users without a personal shift": 1, "queries without a known answer": 1}
+    assert {frozenset(found.predictions) for found in result.methods.values()} == {
+        frozenset({"a1", "a2", "a3", "b1", "c1"})
+    }
+    assert "left out: 1 users without a personal shift" in result.summary()
+
+
+def test_without_the_personal_method_strangers_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner in ("base", "collective"):
+        monkeypatch.setitem(TOLD[owner], "s1", "work")
+    result = run_it(methods=["base", "collective"], with_floors=False)
+    assert list(result.methods) == ["base", "collective"]
+    assert result.left_out["users without a personal shift"] == 0
+    assert "s1" in result.methods["base"].predictions
+
+
+def test_each_method_asks_its_own_owner_with_the_tasks_limit() -> None:
+    told = Told()
+    counted: list[tuple[str, int]] = []
+    warned: list[dict[str, Any]] = []
+    evaluate(
+        told,  # type: ignore[arg-type]
+        USERS,
+        decoding=Decoding(max_new_tokens=99, sample=True, seed=3),
+        done=lambda method, rows: counted.append((method, rows)),
+        emit=warned.append,
+    )
+    own = [("anna", "a1"), ("anna", "a2"), ("anna", "a3"), ("ben", "b1"), ("cleo", "c1")]
+    assert told.asked == [(o, q) for o in ("base", "collective") for _, q in own] + own
+    assert counted == [(method, 5) for method in METHODS]
+    assert {(d.max_new_tokens, d.sample, d.seed) for d in told.decodings} == {(5, True, 3)}
+    assert len(warned) == 1  # the methods' prompts are the same
+
+
+def test_files_hold_predictions_scores_and_a_table(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    result = run_it(run=run)
+    stems = {"floor_majority", "floor_user_majority", *METHODS}
+    assert {path.name for path in (tmp_path / "predictions").iterdir()} == {f"{stem}.jsonl" for stem in stems}
+    lines = [json.loads(line) for line in (tmp_path / "predictions" / "personal.jsonl").read_text().splitlines()]
+    assert lines[0] == {"user": "anna", "query": "a1", "prediction": "work"}
+    assert [(line["user"], line["query"]) for line in lines] == [
+        (user.id, query.id) for user in USERS[:3] for query in user.queries if query.gold is not None
+    ]
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(result.as_dict()))
+    assert (tmp_path / "metrics.md").read_text() == result.markdown()
+
+
+def test_lamp_tasks_also_get_files_for_lamps_evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Told, "task", replace(TASK, lamp_id="LaMP_2N"))
+    run_it(run=RunDirectory(tmp_path))
+    found = read_lamp(tmp_path / "predictions" / "personal.lamp.json")
+    assert found.task == "LaMP_2N"
+    assert found.outputs == {"a1": "work", "a2": "family", "a3": "work", "b1": "travel", "c1": "work"}
+
+
+def test_the_tables_columns_line_up() -> None:
+    lines = run_it().markdown().splitlines()
+    table = lines[: lines.index("")]
+    assert len(table) == 2 + 5
+    bars = [[place for place, sign in enumerate(line) if sign == "|"] for line in table]
+    assert all(place == bars[0] for place in bars)
+    assert [cell.strip() for cell in table[0].strip("|").split("|")][:2] == ["method", "accuracy"]
+    assert any(line.startswith("personal against collective: helps 1 users, harms 1") for line in lines)
+
+
+@pytest.mark.parametrize("methods", [[], ["best"], ["base", "Personal"]])
+def test_unknown_methods_are_refused(methods: list[str]) -> None:
+    with pytest.raises(ConfigError, match="methods: "):
+        run_it(methods=methods)
+
+
+def test_nothing_to_evaluate_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate(Told(), [User("stranger", (), (Query("q", "x", "work"),))])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate(Told(), [User("anna", past("work"), (Query("q", "x"),))])  # type: ignore[arg-type]
+
+
+def test_a_trained_perfit_is_evaluated_with_the_answers_it_generates(tmp_path: Path) -> None:
+    perfit = PerFit.from_pretrained(write_base(tmp_path / "base"), CONFIG, task=TASK)
+    data = dataset()
+    perfit.fit(data)
+    result = evaluate(perfit, data.users)
+    decoding = Decoding(max_new_tokens=perfit.answer_limit())
+    for user in data.users:
+        for owner, method in ((user.id, "personal"), ("collective", "collective"), ("base", "base")):
+            answers = perfit.generate(user.queries, [owner] * len(user.queries), decoding=decoding)
+            found = [result.methods[method].predictions[query.id] for query in user.queries]
+            assert found == [answer.strip() for answer in answers]
+    with pytest.raises(UnknownUserError):
+        perfit.generate(["x"], ["personal"])

@@ -1,0 +1,161 @@
+"""A run directory: documented by itself, whole or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_base import CONFIG, TASK, dataset, write_base
+
+from perfit.errors import StoreError
+from perfit.evaluation.evaluate import evaluate
+from perfit.personalizer import PerFit
+from perfit.run import RunDirectory, decode_collective, encode_collective, versions
+from perfit.shift import new_shift
+from perfit.training.events import EventFile
+
+MANIFEST: dict[str, Any] = {"base": {"name": "b"}, "task": {}, "config": {}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run after training and evaluation."""
+    folder = tmp_path_factory.mktemp("run")
+    perfit = PerFit.from_pretrained(write_base(tmp_path_factory.mktemp("base")), CONFIG, task=TASK)
+    data = dataset()
+    perfit.fit(data, run=folder, emit=EventFile(folder / "events.jsonl"))
+    evaluate(perfit, data.users, run=RunDirectory(folder))
+    return RunDirectory(folder)
+
+
+def named(text: str) -> set[str]:
+    """Files named in the first column of a table."""
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in row.split("`")[1::2]}
+
+
+def test_the_readme_names_every_file_and_nothing_that_cannot_be(run: RunDirectory) -> None:
+    found = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    names = named((run.path / "README.md").read_text())
+    unnamed = {name for name in found if not any(Path(name).match(pattern) for pattern in names)}
+    assert not unnamed
+    absent = {pattern for pattern in names if not any(Path(name).match(pattern) for name in found)}
+    # Checkpoints are gone after training; only LaMP's own tasks have files for its evaluator.
+    assert absent == {"checkpoints/", "predictions/*.lamp.json"}
+    assert list((run.path / "checkpoints").iterdir()) == []
+
+
+def test_the_documentation_names_every_file(run: RunDirectory) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "artifacts.md").read_text()
+    names = {name.replace("<method>", "*") for name in named(text)}
+    for path in run.path.rglob("*"):
+        name = path.relative_to(run.path)
+        assert path.is_dir() or any(name.match(pattern) for pattern in names), name
+
+
+def test_events_are_those_documented(run: RunDirectory) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    kinds = {json.loads(line)["event"] for line in run.events_path.read_text().splitlines()}
+    assert {"stage", "prepare", "step", "finished", "phase"} <= kinds
+    assert all(f"| `{kind}` |" in text for kind in kinds)
+
+
+def test_the_manifest_says_what_the_numbers_came_from(run: RunDirectory) -> None:
+    manifest = run.manifest()
+    assert manifest["data"]["fingerprint"] == dataset().fingerprint()
+    assert (manifest["data"]["users"], manifest["data"]["others"]) == (3, 3)
+    assert manifest["config"] == json.loads(json.dumps(CONFIG.as_dict()))
+    assert manifest["versions"] == versions()
+    assert {"python", "perfit", "torch", "transformers"} <= set(versions())
+    assert manifest["base"]["identity"]["architecture"] == "LlamaForCausalLM"
+
+
+def test_nothing_a_user_wrote_is_in_the_files(run: RunDirectory) -> None:
+    texts = [item.fields["text"] for user in dataset().users for item in user.history]
+    texts += [query.input for user in dataset().users for query in user.queries]
+    for path in run.path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(text.encode() in content for text in texts), path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as JSON"),
+        (b'{"format": 1, ', "cannot be read as JSON"),
+        (b"\xff\xfe", "cannot be read as JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"{}", "format None"),
+        (b'{"format": 2}', "format 2 is not 1"),
+        (b'{"format": 1, "base": 3}', "'base' is missing"),
+        (b'{"format": 1, "base": {}, "task": {}, "config": {}, "versions": {}}', "the base has no name"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(StoreError, match=message) as caught:
+        RunDirectory(tmp_path).manifest()
+    assert "manifest.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_collective_shift_cut_anywhere_or_of_other_tensors_is_one_line(run: RunDirectory, tmp_path: Path) -> None:
+    from safetensors.torch import save
+
+    whole = run.read_collective()
+    contents = [whole[:size] for size in range(0, len(whole), len(whole) // 40)]
+    contents += [save({"first.R": torch.zeros(1, 1, 2)}), b"<html>", save({})]
+    damaged = RunDirectory(tmp_path)
+    for content in contents:
+        (tmp_path / "collective.safetensors").write_bytes(content)
+        with pytest.raises(StoreError, match=r"collective\.safetensors: is damaged") as caught:
+            damaged.load_collective()
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_files_say_what_is_missing(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert not run.exists()
+    assert not run.has_collective()
+    with pytest.raises(StoreError, match=r"is .* a run of perfit train"):
+        run.manifest()
+    with pytest.raises(StoreError, match="stage 1 of this run is not finished"):
+        run.load_collective()
+
+
+def test_both_collective_shifts_come_back_bit_for_bit() -> None:
+    generator = torch.Generator().manual_seed(1)
+    shifts = tuple(new_shift((2, rank, 32), init="loreft", generator=generator) for rank in (4, 3))
+    first = decode_collective(encode_collective(shifts))  # type: ignore[arg-type]
+    for mine, theirs in zip(shifts, first, strict=True):
+        for name, tensor in mine.tensors().items():
+            torch.testing.assert_close(tensor, theirs.tensors()[name], rtol=0, atol=1e-6)
+    again = decode_collective(encode_collective(shifts))  # type: ignore[arg-type]
+    for mine, theirs in zip(first, again, strict=True):
+        assert all(torch.equal(t, theirs.tensors()[name]) for name, t in mine.tensors().items())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StoreError, match="cannot write a run here"):
+            RunDirectory(path).create(MANIFEST)
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory(tmp_path)
+    run.create(MANIFEST)
+    before = run.manifest()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.write_json("manifest.json", {})
+    assert run.manifest() == before

@@ -1,0 +1,123 @@
+"""From users to token rows: the same prompts in training and generation, whole answers, counted losses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_base import CONFIG, TASK, person, write_base
+
+from perfit.backbone.load import load_base
+from perfit.data import demo_dataset
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import DataError
+from perfit.tasks import get_task
+from perfit.tasks.task import Task
+from perfit.training.examples import RowMaker
+
+LONG = "river " * 90
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_base(write_base(tmp_path_factory.mktemp("base"))).tokenizer
+
+
+def maker(tokenizer: Any, task: Task = TASK, **changes: Any) -> RowMaker:
+    return RowMaker(task, tokenizer, CONFIG.with_options(**changes))
+
+
+def test_a_row_is_prompt_and_answer_with_its_end(tokenizer: Any) -> None:
+    anna = person("anna")
+    rows = maker(tokenizer).history_rows(anna)
+    assert len(rows) == len(anna.history)
+    for row, item in zip(rows, anna.history, strict=True):
+        assert tokenizer.decode(row.prompt_ids) == f"Which folder? note: {item.fields['text']} folder:"
+        assert tokenizer.decode(row.answer_ids[:-1]) == f" {item.fields['folder']}"
+        assert row.answer_ids[-1] == tokenizer.eos_token_id
+        assert row.input_ids == (*row.prompt_ids, *row.answer_ids[:-1])
+
+
+@pytest.mark.parametrize("task", [TASK, get_task("news_categorize"), get_task("news_headline")], ids=lambda t: t.name)
+def test_the_prompt_of_training_is_the_prompt_of_generation(task: Task, tokenizer: Any) -> None:
+    users = [person("anna"), person("ben")] if task is TASK else demo_dataset(users=2, others=0, task=task.name).users  # type: ignore[arg-type]
+    make = maker(tokenizer, task, max_length=1024)
+    for user in users:
+        trained = [row.prompt_ids for row in make.query_rows(user)]
+        assert trained == [make.prompt(query).prompt_ids for query in user.queries]
+        # A past item asked as a query, too, where both stages share their template.
+        if task is TASK:
+            for row, item in zip(make.history_rows(user), user.history, strict=True):
+                assert row.prompt_ids == make.prompt(Query("q", item.fields["text"])).prompt_ids
+    assert make.counts["shortened prompts"] == 0
+
+
+def test_over_long_prompts_are_cut_at_the_same_place_with_room_for_the_answer(tokenizer: Any) -> None:
+    make = maker(tokenizer, max_length=40)
+    (row,) = make.query_rows(User("u", (), (Query("q", LONG, "family"),)))
+    prompt = make.prompt(Query("q", LONG), answer_room=len(row.answer_ids))
+    assert prompt.prompt_ids == row.prompt_ids
+    assert prompt.truncated
+
+
+@pytest.mark.parametrize("limit", [20, 31, 64])
+def test_a_shortened_row_keeps_instruction_cue_and_the_whole_answer(limit: int, tokenizer: Any) -> None:
+    make = maker(tokenizer, max_length=limit)
+    item = HistoryItem("0", {"text": LONG, "folder": "family"})
+    (row,) = make.history_rows(User("u", (item,)))
+    assert len(row.prompt_ids) + len(row.answer_ids) <= limit
+    text = tokenizer.decode(row.prompt_ids)
+    assert text.startswith("Which folder? note: river")
+    assert text.endswith(" folder:")
+    assert tokenizer.decode(row.answer_ids) == " family</s>"
+    assert make.warnings() == ["1 shortened prompts"]
+
+
+def test_an_answer_that_cannot_fit_is_an_error_that_names_the_user_and_no_text(tokenizer: Any) -> None:
+    task = replace(TASK, kind="text", labels=())
+    user = User("zoe", (HistoryItem("7", {"text": "private", "folder": "secret " * 60}),))
+    with pytest.raises(DataError, match=r"user zoe.*max_length 32") as caught:
+        maker(tokenizer, task, max_length=32).history_rows(user)
+    assert "secret" not in str(caught.value)
+    assert "private" not in str(caught.value)
+
+
+def test_words_beyond_the_tasks_limits_are_left_out_of_training_only(tokenizer: Any) -> None:
+    make = maker(tokenizer, replace(TASK, query_words=3, history_words=2))
+    text = "one two three four five"
+    user = User("u", (HistoryItem("0", {"text": text, "folder": "work"}),), (Query("q", text, "work"),))
+    assert tokenizer.decode(make.query_rows(user)[0].prompt_ids) == "Which folder? note: one two three folder:"
+    assert tokenizer.decode(make.history_rows(user)[0].prompt_ids) == "Which folder? note: one two folder:"
+    assert tokenizer.decode(make.prompt(user.queries[0]).prompt_ids) == f"Which folder? note: {text} folder:"
+
+
+@pytest.mark.parametrize(("what", "count"), [("queries", 2), ("history", 10), ("both", 12)])
+def test_stage_1_reads_what_stage1_data_says(what: str, count: int, tokenizer: Any) -> None:
+    others = [person("x", queries=1), person("y", queries=1)]
+    make = maker(tokenizer, stage1_data=what)
+    rows = make.collective_rows(others)
+    assert len(rows) == count == make.counts["rows"]
+    queries = [row for user in others for row in maker(tokenizer).query_rows(user)]
+    assert (set(queries) <= set(rows)) == (what != "history")
+
+
+def test_queries_without_an_answer_are_counted_and_never_trained_on(tokenizer: Any) -> None:
+    make = maker(tokenizer)
+    user = User("u", (), (Query("a", "one", "work"), Query("b", "two"), Query("c", "three")))
+    assert len(make.query_rows(user)) == 1
+    assert make.warnings() == ["2 queries without an answer, left out"]
+
+
+def test_a_known_answer_never_reaches_the_prompt(tokenizer: Any) -> None:
+    make = maker(tokenizer)
+    assert make.prompt(Query("q", "one", "work")) == make.prompt(Query("q", "one"))
+    assert make.prompt(Query("q", "one", "no label at all")) == make.prompt(Query("q", "one"))
+    assert make.warnings() == []
+
+
+def test_text_that_looks_like_a_special_token_stays_text(tokenizer: Any, tmp_path: Path) -> None:
+    prompt = maker(tokenizer).prompt(Query("q", "end </s> here")).prompt_ids
+    assert tokenizer.eos_token_id not in prompt
+    assert tokenizer.decode(prompt) == "Which folder? note: end </s> here folder:"
