@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -46,6 +46,25 @@ def _check_kinds(config: Any) -> None:
         _check(fits(value), one.name, value, way_out)
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _check_types(
+    config: object, *, whole: Sequence[str] = (), numbers: Sequence[str] = (), switches: Sequence[str] = ()
+) -> None:
+    for name in whole:
+        _check(_whole(getattr(config, name)), name, getattr(config, name), "give a whole number")
+    for name in numbers:
+        _check(_number(getattr(config, name)), name, getattr(config, name), "give a number")
+    for name in switches:
+        _check(isinstance(getattr(config, name), bool), name, getattr(config, name), "give true or false")
+
+
 @dataclass(frozen=True)
 class StageConfig:
     """How one stage trains (paper, D.4 and D.5.1).
@@ -71,6 +90,12 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         _check_kinds(self)
+        _check_types(
+            self,
+            whole=("epochs", "batch_size"),
+            numbers=("learning_rate", "weight_decay", "warmup", "clip"),
+            switches=("group_by_length",),
+        )
         _check(self.epochs >= 1, "epochs", self.epochs, "give at least 1")
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "give at least 1")
         _check(
@@ -79,7 +104,7 @@ class StageConfig:
             self.learning_rate,
             "give a positive number such as 1e-3",
         )
-        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
+        _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "give 0 or more")
         _check(0 <= self.warmup < 1, "warmup", self.warmup, "give a share from 0 up to below 1")
         _check(self.clip > 0, "clip", self.clip, "give a positive norm; inf turns clipping off")
 
@@ -124,7 +149,12 @@ class PerFitConfig:
 
     def __post_init__(self) -> None:
         _check_kinds(self)
+        whole = ("collective_rank", "personal_rank", "max_length", "seed", "users_together", "step_tokens")
+        _check_types(self, whole=whole, numbers=("memory_gib",), switches=("chat_template",))
+        _check(isinstance(self.layers, (list, tuple)), "layers", self.layers, "give a list such as [9, 10]")
         object.__setattr__(self, "layers", tuple(self.layers))
+        _check(all(map(_whole, self.layers)), "layers", self.layers, "give whole numbers, counted from 0")
+        _check(isinstance(self.positions, str), "positions", self.positions, "give a rule such as l7 or f7+l7")
         _check(bool(self.layers), "layers", self.layers, "name at least one layer")
         _check(len(set(self.layers)) == len(self.layers), "layers", self.layers, "name each layer once")
         _check(all(layer >= 0 for layer in self.layers), "layers", self.layers, "count from 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from perfit.backbone.model import Backbone
-from perfit.errors import ConfigError
+from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
 
@@ -24,7 +25,7 @@ class Decoding:
         sample: Greedy when False; otherwise temperature, top-k and top-p sampling.
         temperature, top_k, top_p: The paper's values (D.5.2).
         beams: Beam search width; 1 is greedy.
-        seed: Seed of sampling.
+        seed: Seed of sampling; a row's draws depend on it and on the row's prompt alone.
         batch_tokens: Most prompt tokens, padding included, of one batch.
         batch_rows: Most prompts of one batch.
     """
@@ -43,6 +44,8 @@ class Decoding:
         for name in ("max_new_tokens", "beams", "batch_tokens", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)!r} is not possible; give at least 1")
+        if self.sample and self.beams > 1:
+            raise ConfigError(f"beams: {self.beams} does not go with sampling; choose one of the two")
         if self.sample and not self.temperature > 0:
             raise ConfigError(f"temperature: {self.temperature!r} is not possible; give a positive number")
         if not 0 < self.top_p <= 1:
@@ -83,17 +86,15 @@ def generate(
     own: Any = backbone.model.generation_config
     eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
     stops = sorted({*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id} - {None})
+    for number, prompt in enumerate(prompts):
+        if not prompt:
+            raise DataError("the prompt has no tokens", record=f"prompt {number}", remedy="give a text")
     settings = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
-        do_sample=decoding.sample,
+        do_sample=False,
         num_beams=decoding.beams,
         eos_token_id=stops,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), 0),
-        **(
-            {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
-            if decoding.sample
-            else {}
-        ),
     )
     texts = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
@@ -108,17 +109,52 @@ def generate(
         )
         with (
             torch.no_grad(),
-            torch.random.fork_rng(devices=_cuda(backbone.device)),
             backbone.editing(plan, shift),
             _contiguous_head(backbone.model),
         ):
-            torch.manual_seed(decoding.seed * 1_000_003 + begin)
-            out = backbone.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+            own_noise = _sampler([prompts[i] for i in batch], decoding) if decoding.sample else []
+            out = backbone.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=own_noise
+            )
         for index, tokens in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
             texts[index] = tokenizer.decode(_until(tokens, stops), skip_special_tokens=True)
         done(len(batch))
         begin += rows
     return texts
+
+
+def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Any:
+    """Sampling as processors of the logits, so that greedy choice among them draws from the wanted distribution.
+
+    Adding Gumbel noise and taking the largest is sampling. Each row's noise depends on the seed and its own prompt
+    alone, so no row's answer changes with the rows beside it, which one generator for a batch could not promise.
+    """
+    from transformers import (
+        LogitsProcessor,
+        LogitsProcessorList,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    class OwnNoise(LogitsProcessor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            texts = [" ".join(map(str, [decoding.seed, *prompt])) for prompt in prompts]
+            seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") for text in texts]
+            self.sources = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in self.sources])
+            return scores - noise.log().to(scores)
+
+    return LogitsProcessorList(
+        [
+            TemperatureLogitsWarper(decoding.temperature),
+            TopKLogitsWarper(decoding.top_k),
+            TopPLogitsWarper(decoding.top_p),
+            OwnNoise(),
+        ]
+    )
 
 
 @contextmanager
@@ -145,7 +181,3 @@ def _until(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:
         if token in stops:
             return list(tokens[:place])
     return list(tokens)
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,17 @@ def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
         "free": loop.free,
         "active": [[p.learner.name, p.slot, p.step, p.losses] for p in loop.active],
     }
-    write_atomically(path, save(tensors, metadata={"state": json.dumps(state)}))
+    text = json.dumps(state)
+    write_atomically(path, save(tensors, metadata={"state": text, "sha256": _digest(text, tensors)}))
+
+
+def _digest(state: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: dict[str, Any]) -> bool:
@@ -67,8 +78,11 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
         return False
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        if metadata["sha256"] != _digest(metadata["state"], tensors):
+            raise ValueError("checksum")
+        state = json.loads(metadata["state"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
     if state["context"] != context:
