@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SETTINGS, House, Outcome, Perfit, furnish
+from command_line import SETTINGS, House, Outcome, Perfit, furnish
 from small_base import dataset
 
 from perfit.data.jsonl import write_jsonl

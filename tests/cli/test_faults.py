@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SETTINGS, House, Perfit
+from command_line import SETTINGS, House, Perfit
 from small_base import dataset, person
 
 from perfit.data.jsonl import own_records, write_jsonl

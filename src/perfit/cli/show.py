@@ -152,9 +152,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "")
     for row in rows:
         shown.add_row(*row)
     # Cells are data: a user's id in brackets is no markup.
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=200)
+    width = None if sys.stdout.isatty() else 200
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
     console.print(shown)
 
 
