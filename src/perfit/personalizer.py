@@ -477,6 +477,7 @@ class PerFit:
         """The users' store of a run whose collective shift is settled; made where ``new`` allows that."""
         identity, spec = self.identity.as_dict(), self._spec()
         if new and not run.store_path.exists():
+            run.drop_unfinished_store()
             return ShiftStore.create(run.store_path, identity=identity, spec=spec)
         store = ShiftStore.open(run.store_path, identity=identity)
         if store.spec.get("collective", spec["collective"]) != spec["collective"]:

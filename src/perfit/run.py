@@ -105,6 +105,11 @@ class RunDirectory:
         for leftover in (path, path.with_name(path.name + ".part")):
             leftover.unlink(missing_ok=True)
 
+    def drop_unfinished_store(self) -> None:
+        """Remove what a kill in the middle of making the users' store left beside its place."""
+        for leftover in self.path.glob(f".{self.store_path.name}.*.tmp*"):
+            leftover.unlink(missing_ok=True)
+
     def exists(self) -> bool:
         """Whether the folder holds a run."""
         return self.manifest_path.is_file()
