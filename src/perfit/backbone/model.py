@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,9 +23,17 @@ class Backbone:
         tokenizer: Its tokenizer.
         name: What the user called it, for messages and manifests.
         layers_path: Dotted path of the decoder layers, where structure does not tell.
+
+    Raises:
+        BaseModelError: The layers are not found, or the model keeps no keys and values.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "", layers_path: str | None = None):
+        if "past_key_values" not in inspect.signature(type(model).forward).parameters:
+            raise BaseModelError(
+                f"{name or type(model).__name__}: keeps no keys and values (past_key_values), so that edits could not be "
+                "told from generated tokens; choose a base with attention in every layer"
+            )
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name

@@ -95,9 +95,15 @@ class _Echo(nn.Module):
     given: Tensor | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+        from transformers.modeling_outputs import BaseModelOutputWithPast
 
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.given)
+        class Output(BaseModelOutputWithPast):  # type: ignore[misc]
+            def __getattr__(self, name: str) -> None:
+                # Families ask for parts of their own (cross_attentions, router_logits) that a head does not need.
+                if name.startswith("__"):
+                    raise AttributeError(name)
+
+        return Output(last_hidden_state=self.given)
 
 
 def _with_module(root: nn.Module, path: str, replacement: nn.Module) -> nn.Module:

@@ -92,13 +92,21 @@ class FrozenRunner:
         """Tokens from the row's start on."""
         return len(item.row.input_ids) - item.start
 
-    def size(self, row: TokenRow) -> int:
-        """Bytes of states, and of keys and values, at the base's precision."""
+    def _prefix_numbers(self) -> int:
+        """Keys and values of one token at all layers above the first edit."""
         config = self.backbone.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(len(self.above) * 2 * heads * head_size)
+
+    def step_bytes(self, item: FrozenRow) -> int:
+        """Keys and values before the row's start, shared ones included: a step lays them out for every row."""
+        return item.start * self._prefix_numbers() * self.backbone.dtype.itemsize
+
+    def size(self, row: TokenRow) -> int:
+        """Bytes of states, and of keys and values, at the base's precision."""
         start, shared = self._start(row), self._prefix(row)
-        kept = max(start - shared, 0) * len(self.above) * 2 * heads * head_size if self.reach is not None else 0
+        kept = max(start - shared, 0) * self._prefix_numbers() if self.reach is not None else 0
         numbers = kept + (len(row.input_ids) - max(start, shared)) * self.backbone.hidden_size
         return int(numbers * self.backbone.dtype.itemsize)
 
@@ -206,7 +214,7 @@ class FrozenRunner:
         device = self.backbone.device
         widths = [self.width(item) for item in items]
         count, width = len(items), max(widths)
-        states = items[0].states.new_zeros(count, width, self.backbone.hidden_size)
+        states = torch.zeros(count, width, self.backbone.hidden_size, dtype=self.backbone.dtype, device=device)
         mask = torch.zeros(count, width, dtype=torch.long)
         for index, item in enumerate(items):
             own = item.states.shape[0]
@@ -246,7 +254,9 @@ class FrozenRunner:
         example = next((item.prefix for item in items if item.prefix is not None), self._shared_above)
         assert example is not None
         _, above, heads, _, size = example.shape
-        both = example.new_zeros(2, above, len(items), heads, longest, size)
+        # On the base's device: kept parts may lie on the CPU.
+        shape = (2, above, len(items), heads, longest, size)
+        both = torch.zeros(shape, dtype=example.dtype, device=self.backbone.device)
         for index, item in enumerate(items):
             own = 0 if item.prefix is None else item.prefix.shape[3]
             if item.prefix is not None:

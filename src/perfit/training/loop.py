@@ -22,6 +22,7 @@ from perfit.training.rows import Runner, Slots, TokenRow
 from perfit.training.schedule import epoch_batches, learning_rate, steps_per_epoch, total_steps
 
 Emit = Callable[[dict[str, Any]], None]
+_STEP_SHARE = 0.25  # of the memory budget, for what one forward lays out
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ class Loop:
             slots = [self.slots_of(self.active[number].slot) for number in owners]
             loss = self.runner.answer_loss([item for _, _, item in chunk], slots, self.shift)
             share = torch.tensor([1.0 / weights[number] for number in owners], device=loss.device)
-            (loss * share).sum().backward()  # type: ignore[no-untyped-call]
+            if loss.requires_grad:  # not when no row of the chunk has an edited token
+                (loss * share).sum().backward()  # type: ignore[no-untyped-call]
             for number, value in zip(owners, loss.tolist(), strict=True):
                 sums[number] += value
         norms = self.optimiser.gradient_norms([p.slot for p in self.active]).tolist()
@@ -201,9 +203,16 @@ class Loop:
     def _chunks(self, work: list[tuple[int, int, Any]]) -> Iterator[list[tuple[int, int, Any]]]:
         begin = 0
         while begin < len(work):
-            rows = max(self.step_tokens // work[begin][0], 1)
-            yield work[begin : begin + rows]
-            begin += rows
+            end, widest, most = begin, 0, 0
+            while end < len(work):
+                widest = max(widest, work[end][0])
+                most = max(most, self.runner.step_bytes(work[end][2]))
+                rows = end - begin + 1
+                if rows > 1 and (rows * widest > self.step_tokens or rows * most > self.memory * _STEP_SHARE):
+                    break
+                end += 1
+            yield work[begin:end]
+            begin = end
 
     def _leave(self, well: Sequence[bool]) -> Iterator[Trained]:
         staying: list[Progress] = []

@@ -29,6 +29,10 @@ class PlainRunner:
         """The whole sequence runs."""
         return len(item.input_ids)
 
+    def step_bytes(self, item: TokenRow) -> int:
+        """Nothing is laid out beside the tokens."""
+        return 0
+
     def size(self, row: TokenRow) -> int:
         """Nothing but the tokens is held."""
         return 0

@@ -38,6 +38,10 @@ class Runner(Protocol):
         """Tokens a step runs for this item."""
         ...
 
+    def step_bytes(self, item: Any) -> int:
+        """Bytes that a step lays out for this item beside the tokens it runs."""
+        ...
+
     def size(self, row: TokenRow) -> int:
         """Bytes that preparing this row will hold."""
         ...

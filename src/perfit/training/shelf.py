@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 
 import torch
 from torch import Tensor
+
+from perfit.errors import PerfitError
 
 
 class Shelf:
@@ -18,15 +21,30 @@ class Shelf:
         memory: Bytes that may be kept in memory; a larger shelf is one temporary file (in ``TMPDIR``), mapped into
             memory, so that the system decides which pages stay. The file has no name any more once it is mapped and
             goes with the last tensor in it.
+
+    Raises:
+        PerfitError: The disk has not that much room.
     """
 
     def __init__(self, size: int, memory: float):
         self.mapped: Tensor | None = None
         self.used = 0
         if size > memory:
+            folder = tempfile.gettempdir()
+            free = shutil.disk_usage(folder).free
+            if size > free:
+                raise PerfitError(
+                    f"memory_gib: the frozen parts need {size / 2**30:.1f} GiB, more than the budget, and {folder} has only "
+                    f"{free / 2**30:.1f} GiB left; set TMPDIR to a larger disk, raise memory_gib, train stage 1 on less "
+                    "(stage1_data), or choose engine plain"
+                )
             handle, path = tempfile.mkstemp(prefix="perfit-", suffix=".frozen")
             try:
-                os.truncate(handle, size)
+                # Blocks are claimed now: a disk that fills up later would kill the process where it reads.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(handle, 0, size)
+                else:
+                    os.truncate(handle, size)
                 os.close(handle)
                 self.mapped = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
             finally:

@@ -13,27 +13,15 @@ from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.errors import PerfitError
 from perfit.plan import TwoStageShift
-from perfit.positions import Positions
 from perfit.shift import Init, Shift, ShiftBank, new_shift
 from perfit.training.checkpoint import load_loop, save_loop
-from perfit.training.frozen import FrozenRunner
+from perfit.training.choose import choose_runner
 from perfit.training.loop import Emit, Learner, Loop, Trained
-from perfit.training.plain import PlainRunner
-from perfit.training.rows import Runner, TokenRow, common_prefix
+from perfit.training.rows import TokenRow
 from perfit.training.schedule import total_steps
 
 COLLECTIVE = "collective"
 _CHECKPOINT_SECONDS = 20.0
-
-
-def choose_runner(backbone: Backbone, config: PerFitConfig, rows: Sequence[TokenRow]) -> Runner:
-    """The runner a config asks for; "auto" is the frozen one, which all found families can take."""
-    positions = Positions.parse(config.positions)
-    if config.engine == "plain":
-        return PlainRunner(backbone, positions)
-    return FrozenRunner(
-        backbone, positions, config.layers, shared=common_prefix(rows), memory=config.memory_gib * 2**30
-    )
 
 
 def fresh_shifts(config: PerFitConfig, hidden_size: int) -> tuple[Shift, Shift]:
@@ -96,13 +84,14 @@ def train_collective(
     first, second = fresh_shifts(config, backbone.hidden_size)
     collective, personal = bank_of([first], backbone.device), bank_of([second], backbone.device)
     loop = Loop(
-        choose_runner(backbone, config, rows),
+        choose_runner(backbone, config, rows, emit),
         TwoStageShift(config.layers, collective, personal),
         [collective, personal],
         lambda slot: (slot, slot),
         config.stage1,
         seed=config.seed,
         step_tokens=config.step_tokens,
+        memory=config.memory_gib * 2**30,
         emit=emit,
     )
     learner = Learner(COLLECTIVE, rows, [first, second])
@@ -135,7 +124,7 @@ def train_personal(
     slots = max(min(config.users_together, len(users)), 1)
     personal = ShiftBank.empty(slots, *collective[1].R.shape, device=backbone.device)
     loop = Loop(
-        choose_runner(backbone, config, every),
+        choose_runner(backbone, config, every, emit),
         TwoStageShift(config.layers, bank_of([collective[0]], backbone.device), personal),
         [personal],
         lambda slot: (1, slot),
