@@ -124,7 +124,7 @@ def test_faults(tmp_path: Path) -> None:
     (tmp_path / "train_outputs.json").unlink()
     with pytest.raises(DataError, match="neither OPPU nor LaMP"):
         read_dataset(tmp_path)
-    with pytest.raises(DataError, match="no \\*_questions.json with its"):
+    with pytest.raises(DataError, match=r"no \*_questions\.json with its"):
         convert_lamp(tmp_path)
 
 

@@ -71,7 +71,8 @@ def test_the_interval_is_a_percentile_bootstrap_over_users() -> None:
     low, high = np.quantile(np.array(sums)[picks].sum(1) / np.array(counts)[picks].sum(1), [0.025, 0.975])
     assert result.gain.low == pytest.approx(low, abs=0.02)
     assert result.gain.high == pytest.approx(high, abs=0.02)
-    assert result.gain.low is not None and result.gain.low < result.gain.value
+    assert result.gain.low is not None
+    assert result.gain.low < result.gain.value
 
 
 def test_seeds_and_block_size(monkeypatch: pytest.MonkeyPatch) -> None:

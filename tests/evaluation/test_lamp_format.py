@@ -80,7 +80,8 @@ def test_damaged_files_are_named(tmp_path: Path, text: str, message: str) -> Non
     path.write_text(text)
     with pytest.raises(DataError, match=message) as caught:
         read_lamp(path)
-    assert "gold.json" in str(caught.value) and "private" not in str(caught.value)
+    assert "gold.json" in str(caught.value)
+    assert "private" not in str(caught.value)
 
 
 def test_damaged_gzip_and_missing_files(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def test_every_metric_has_a_direction() -> None:
     for kind, (task, gold) in {"label": (NEWS, "crime"), "rating": (RATING, "3"), "text": (TITLE, "t")}.items():
         scores = score(task, {"a": gold}, {"a": gold})
         assert set(scores.metrics) | set(METRICS[kind]) <= set(HIGHER_IS_BETTER)
-    assert higher_is_better("accuracy") and not higher_is_better("rmse")
+    assert higher_is_better("accuracy")
+    assert not higher_is_better("rmse")
     with pytest.raises(ConfigError, match=r"metric is 'f2'.*accuracy"):
         higher_is_better("f2")
 

@@ -98,8 +98,10 @@ def test_only_the_end_of_the_body_is_lost_and_no_more_than_needed(toy: SimpleNam
     limit = len(whole.prompt_ids) + len(whole.answer_ids) - 6
     short = encode(EXAMPLE, tokenizer, max_length=limit)
     text = decode(tokenizer, short.prompt_ids)
-    assert short.truncated and limit - 2 <= len(short.prompt_ids) + len(short.answer_ids) <= limit
-    assert text.startswith(EXAMPLE.head) and text.endswith(EXAMPLE.tail)
+    assert short.truncated
+    assert limit - 2 <= len(short.prompt_ids) + len(short.answer_ids) <= limit
+    assert text.startswith(EXAMPLE.head)
+    assert text.endswith(EXAMPLE.tail)
     assert BODY.startswith(text[len(EXAMPLE.head) : -len(EXAMPLE.tail)])
 
 
@@ -114,8 +116,10 @@ def test_a_slow_tokenizer_is_cut_too(toy: SimpleNamespace) -> None:
 
     short = encode(EXAMPLE, Slow(), max_length=18)  # type: ignore[arg-type]
     text = decode(toy.byte_level(), short.prompt_ids)
-    assert short.truncated and len(short.prompt_ids) + len(short.answer_ids) <= 18
-    assert text.startswith(EXAMPLE.head) and text.endswith(EXAMPLE.tail)
+    assert short.truncated
+    assert len(short.prompt_ids) + len(short.answer_ids) <= 18
+    assert text.startswith(EXAMPLE.head)
+    assert text.endswith(EXAMPLE.tail)
 
 
 def test_half_characters_are_not_left_behind(toy: SimpleNamespace) -> None:
@@ -128,13 +132,15 @@ def test_room_for_the_answer_makes_cut_prompts_equal_in_training_and_generation(
     options = {"max_length": 30, "answer_room": 14}
     training = encode(EXAMPLE, toy.byte_level(), **options)
     generation = encode(EXAMPLE, toy.byte_level(), with_answer=False, **options)
-    assert training.truncated and training.prompt_ids == generation.prompt_ids
+    assert training.truncated
+    assert training.prompt_ids == generation.prompt_ids
 
 
 def test_an_example_that_cannot_fit_is_named_with_its_lengths(toy: SimpleNamespace) -> None:
     with pytest.raises(DataError, match=r"example e1: instruction \(\d+ tokens\).*max_length 8") as caught:
         encode(EXAMPLE, toy.byte_level(), max_length=8)
-    assert "cat" not in str(caught.value) and "science" not in str(caught.value)
+    assert "cat" not in str(caught.value)
+    assert "science" not in str(caught.value)
 
 
 @pytest.mark.parametrize("answer", [None, "", "  "])
@@ -162,7 +168,8 @@ def test_chat_template(toy: SimpleNamespace) -> None:
     assert text == f"user: {EXAMPLE.prompt}\nassistant: science & technology"
     limit = len(encoded.prompt_ids) + len(encoded.answer_ids) - 4
     short = encode(EXAMPLE, tokenizer, max_length=limit, chat_template=True)
-    assert short.truncated and decode(tokenizer, short.prompt_ids).endswith(" category:\nassistant: ")
+    assert short.truncated
+    assert decode(tokenizer, short.prompt_ids).endswith(" category:\nassistant: ")
 
 
 def test_without_an_end_of_sequence_token(toy: SimpleNamespace) -> None:
