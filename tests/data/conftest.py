@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from needed_data import data_folder, without
 
 
 @pytest.fixture
@@ -40,8 +40,7 @@ def oppu_folder(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real data sets: PERFIT_DATA, or beside the checkout."""
-    beside = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lamp_format"
-    folder = Path(os.environ.get("PERFIT_DATA", beside))
+    folder = data_folder()
     if not folder.is_dir():
-        pytest.skip("the real data sets are not here; set PERFIT_DATA to the folder that holds news_categorize/ ...")
+        without("the real data sets are not here; set PERFIT_DATA to the folder that holds news_categorize/ ...")
     return folder

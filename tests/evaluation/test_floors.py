@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-from pathlib import Path
 
 import pytest
+from needed_data import data_folder, without
 
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import DataError
@@ -16,7 +15,6 @@ from perfit.evaluation.score import score
 from perfit.tasks import Task, get_task
 
 NEWS, RATING, TITLE, TWEET = (get_task(name) for name in ("2N", "3", "5", "7"))
-DATA = Path(os.environ.get("PERFIT_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "lamp_format")
 
 
 def user(name: str, field: str, answers: list[str], text_field: str = "text", queries: int = 1) -> User:
@@ -93,9 +91,9 @@ def test_unusable_users_are_refused() -> None:
 
 
 def load(task: Task) -> tuple[list[User], dict[str, str]]:
-    file = DATA / task.name / "user_top_100_history.json.gz"
+    file = data_folder() / task.name / "user_top_100_history.json.gz"
     if not file.exists():
-        pytest.skip(f"no {task.name} data; point PERFIT_DATA at a folder of data sets in the OPPU format")
+        without(f"no {task.name} data; point PERFIT_DATA at a folder of data sets in the OPPU format")
     users = [
         User(
             record["user_id"],

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from needed_data import data_folder, without
 
 from perfit.errors import ConfigError
 from perfit.tasks import LAMP_TASKS, Task, get_task
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "facts" / "oppu_prompt.json"
+REFERENCE = data_folder().parents[1] / "facts" / "oppu_prompt.json"
 
 
 @pytest.mark.parametrize("task", LAMP_TASKS, ids=lambda task: task.name)
 def test_prompts_equal_the_reference_byte_for_byte(task: Task) -> None:
     if not REFERENCE.exists():
-        pytest.skip("the reference prompts (oppu_prompt.json) are not beside this checkout")
+        without("the reference prompts (facts/oppu_prompt.json) are not near the data sets; set PERFIT_DATA")
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))[task.name]
     answer = f"{{{task.history_answer}}}"
     assert task.prompt.replace("{input}", "{}") == reference["prompt"]
