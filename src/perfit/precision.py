@@ -19,15 +19,21 @@ def resolve_dtype(wanted: str, device: str | torch.device = "cpu") -> torch.dtyp
         ConfigError: There is no such dtype or device.
     """
     try:
-        kind = torch.device(device).type
+        where = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"device: {device!r} is not possible; give cpu, cuda, cuda:1, ...") from error
+    kind = where.type
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (where.index or 0) >= count:
+            remedy = f"give cuda:0 to cuda:{count - 1}, or cpu" if count else "give cpu"
+            raise ConfigError(f"device: there is no {str(device)!r}, torch sees {count} CUDA devices; {remedy}")
     if wanted != "auto":
         if wanted not in _DTYPES:
             raise ConfigError(f"dtype: {wanted!r} is not possible; choose one of auto, {', '.join(_DTYPES)}")
         return _DTYPES[wanted]
     if kind == "cuda":
-        native = torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
+        native = torch.cuda.get_device_capability(where)[0] >= 8
     elif kind == "cpu":
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:
