@@ -42,6 +42,17 @@ def test_a_loss_that_is_not_finite_is_null(tmp_path: Path) -> None:
     assert [strict(line)["loss"] for line in (tmp_path / "e").read_text().splitlines()] == [None, None]
 
 
+def test_a_line_that_a_kill_broke_off_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "st')
+    file = EventFile(path)
+    for event in EVENTS[:2]:
+        file(event)
+    broken, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert broken == '{"event": "st'
+    assert [strict(line)["event"] for line in lines] == ["stage", "step"]
+
+
 def test_without_its_folder_nothing_is_written(tmp_path: Path) -> None:
     EventFile(tmp_path / "none" / "events.jsonl")(EVENTS[0])
     assert not (tmp_path / "none").exists()
@@ -60,6 +71,7 @@ def test_tensorboard_gets_loss_learners_and_rate_by_stage(tmp_path: Path) -> Non
     board = TensorBoard(tmp_path)
     for event in [*EVENTS, {**EVENTS[0], "stage": 2}, EVENTS[1], EVENTS[1], EVENTS[3]]:
         board(event)
+    board.close()
     read = accumulator.EventAccumulator(str(tmp_path))
     read.Reload()
     assert {s.step: s.value for s in read.Scalars("stage1/loss")} == {1: 2.5}

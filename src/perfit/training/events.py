@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ class EventFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self._begun = False
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Append one event; the folder must exist by the first one."""
@@ -29,6 +31,9 @@ class EventFile:
         # NaN is no JSON: a loss that is not finite is null.
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
         with open(self.path, "a", encoding="utf-8") as file:
+            if not self._begun and _ends_in_mid_line(self.path):
+                file.write("\n")
+            self._begun = True
             file.write(json.dumps({"time": round(time.time(), 3), **plain}) + "\n")
 
 
@@ -58,6 +63,19 @@ class TensorBoard:
                 self.writer.add_scalar(f"stage{self.stage}/{name}", value, self.step)
         elif event["event"] == "phase":
             self.writer.flush()
+
+    def close(self) -> None:
+        """Write what is still waiting, and close the file."""
+        self.writer.close()
+
+
+def _ends_in_mid_line(path: Path) -> bool:
+    """Whether a kill broke off the last line."""
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def tee(listeners: Sequence[Emit]) -> Emit:
