@@ -73,10 +73,14 @@ def download(
     screen = Screen()
     with screen.counting(f"{task} {split}", 0, "bytes") as advance:
         seen: dict[str, int] = {}
+        totals: dict[str, int] = {}
 
         def progress(name: str, received: int, total: int | None) -> None:
+            if total is not None and totals.get(name) != total:
+                totals[name] = total
+                screen.expect(sum(totals.values()))
             advance(max(received - seen.get(name, 0), 0), name)
-            seen[name] = received
+            seen[name] = max(received, seen.get(name, 0))
 
         paths = download_lamp(
             task, cast(Literal["train", "dev", "test"], split), folder, time_ordered=time_ordered, progress=progress

@@ -22,6 +22,7 @@ class _Bar:
     def __init__(self, title: str, total: int, unit: str, console: Console):
         self.title, self.total, self.unit, self.console = title, total, unit, console
         self.count, self.prepared = 0, 0
+        self.before = 0  # counted, but not done here: no part of the rate
         self.began = self.said = time.monotonic()
         self.progress: Progress | None = None
         self.task: TaskID | None = None
@@ -37,28 +38,47 @@ class _Bar:
                 console=console,
                 transient=False,
             )
-            self.task = self.progress.add_task(title, total=total, rate="", note="")
+            self.task = self.progress.add_task(title, total=total or None, rate="", note="")
             self.progress.start()
 
     def advance(self, count: int, note: str = "") -> None:
-        if self.count == 0:
+        if self.count == self.before:
             # Preparation is over; the rate and the time left are those of what is counted.
             self.began = time.monotonic() if self.prepared else self.began
         self.count += count
         elapsed = time.monotonic() - self.began
-        rate = f"{self.count / elapsed:.1f} {self.unit}/s" if elapsed > 1 else ""
+        here = self.count - self.before
+        rate = f"{here / elapsed:.1f} {self.unit}/s" if elapsed > 1 else ""
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, advance=count, rate=rate, note=note)
         elif time.monotonic() - self.said > _LINE_SECONDS:
-            left = max(self.total - self.count, 0) * elapsed / max(self.count, 1)
-            known = f", {rate}, {left:.0f} s left" if rate else ""
-            text = f"{self.title}: {self.count}/{self.total} {self.unit}{known}"
+            left = max(self.total - self.count, 0) * elapsed / max(here, 1)
+            known = f", {rate}" if rate else ""
+            known += f", {left:.0f} s left" if rate and self.total else ""
+            of = f"/{self.total}" if self.total else ""
+            text = f"{self.title}: {self.count}{of} {self.unit}{known}"
             self.console.print(f"{text}  {note}" if note else text)
             self.said = time.monotonic()
 
+    def skip(self, count: int) -> None:
+        """Count what an earlier command did; rate and time left are those of what is done from here on."""
+        if self.count == self.before:
+            self.began = time.monotonic()
+        self.count += count
+        self.before += count
+        if self.progress is not None and self.task is not None:
+            # An update would take the jump for speed.
+            self.progress.reset(self.task, completed=self.count)
+
+    def expect(self, total: int) -> None:
+        """Take on a total that was not known at first."""
+        self.total = total
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, total=total)
+
     def prepare(self, rows: int) -> None:
         self.prepared += rows
-        if self.count == 0:
+        if self.count == self.before:
             note = f"computing the frozen part: {self.prepared} {self.unit}"
             if self.progress is not None and self.task is not None:
                 self.progress.update(self.task, note=note)
@@ -105,7 +125,8 @@ class Screen:
         elif kind == "finished":
             self.finished += 1
         elif kind == "resumed" and self.bar is not None:
-            self.bar.count += event.get("rows_done", 0)
+            self.bar.skip(event.get("rows_done", 0))
+            self.finished = event["taken"] - event["learners"]
         elif kind == "phase":
             self._close()
             self._line(f"{event['phase']}: {event['seconds']:.1f} s")
@@ -122,6 +143,16 @@ class Screen:
             yield self.bar.advance
         finally:
             self._close()
+
+    def already(self, count: int) -> None:
+        """Count what was done before; it is no part of the rate."""
+        if self.bar is not None:
+            self.bar.skip(count)
+
+    def expect(self, total: int) -> None:
+        """The total of what is counted, where it is not known at first."""
+        if self.bar is not None:
+            self.bar.expect(total)
 
     def _close(self) -> None:
         if self.bar is not None:
