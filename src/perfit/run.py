@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ _README = """# A perfit run
 | `predictions/*.jsonl` | one line per query: user, query, prediction |
 | `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |
 | `metrics.json`, `metrics.md` | scores of the last evaluation |
+| `.lock` | keeps a second training out while one runs |
 
 Load it with `PerFit.from_pretrained("<this folder>")` or `perfit generate --run <this folder>`.
 """
@@ -113,6 +115,28 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether the folder holds a run."""
         return self.manifest_path.is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this run.
+
+        Raises:
+            StoreError: One does already, or the folder cannot be made.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise StoreError(
+                f"{self.path}: another process trains here; wait for it or choose another folder"
+            ) from None
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise StoreError(
+                f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"
+            ) from error
 
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Make the folder and write its manifest.

@@ -87,8 +87,15 @@ def test_stage_1_history_and_queries_are_searched() -> None:
     ]
 
 
-def test_another_test_users_history_is_a_note() -> None:
+def test_another_test_users_history_is_a_leak_where_stage_1_trains_on_it() -> None:
     assert kinds(check(test_history=(item(TEXT, GOLD),))) == [
+        ("query_in_stage1_history", "leak", "users[1].history[0]"),
+        ("answer_in_stage1_history", "leak", "users[1].history[0]"),
+    ]
+
+
+def test_another_test_users_history_is_a_note() -> None:
+    assert kinds(check(test_history=(item(TEXT, GOLD),), others=(User("c"),))) == [
         ("query_in_test_history", "note", "users[1].history[0]"),
         ("answer_in_test_history", "note", "users[1].history[0]"),
     ]

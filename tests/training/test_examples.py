@@ -57,7 +57,7 @@ def test_the_prompt_of_training_is_the_prompt_of_generation(task: Task, tokenize
 def test_over_long_prompts_are_cut_at_the_same_place_with_room_for_the_answer(tokenizer: Any) -> None:
     make = maker(tokenizer, max_length=40)
     (row,) = make.query_rows(User("u", (), (Query("q", LONG, "family"),)))
-    prompt = make.prompt(Query("q", LONG), answer_room=len(row.answer_ids))
+    prompt = make.prompt(Query("q", LONG))
     assert prompt.prompt_ids == row.prompt_ids
     assert prompt.truncated
 

@@ -149,6 +149,9 @@ class Recorder:
     def width(self, item: Any) -> int:
         return self.inner.width(item[1])
 
+    def step_bytes(self, item: Any) -> int:
+        return self.inner.step_bytes(item[1])
+
     def size(self, row: TokenRow) -> int:
         return self.inner.size(row)
 
@@ -156,6 +159,16 @@ class Recorder:
         self.calls.append((len(items), max(map(self.width, items))))
         loss = self.inner.answer_loss([item for _, item in items], slots, shift)
         return loss * torch.tensor([self.factor.get(row, 1.0) for row, _ in items])
+
+
+def test_no_forward_lays_out_more_than_its_share_of_the_memory() -> None:
+    inner = runner()
+    how = Recorder(inner)
+    rows = learner("d", SIZES["d"]).rows
+    most = max(inner.step_bytes(item) for item in inner.prepare(rows))
+    train(new_loop(CONFIG, 3, how, memory=most * 8), [learner(name, SIZES[name]) for name in "bcd"])
+    assert 1 < max(rows for rows, _ in how.calls) <= CONFIG.batch_size
+    assert max(rows for rows, _ in how.calls) <= 4  # an eighth of a quarter each, and some rows are shorter
 
 
 @pytest.mark.parametrize("step_tokens", [1, 40, 100, 10_000])

@@ -111,6 +111,7 @@ def generate(
             torch.no_grad(),
             backbone.editing(plan, shift),
             _contiguous_head(backbone.model),
+            _bare_generation_config(backbone.model),
         ):
             own_noise = _sampler([prompts[i] for i in batch], decoding) if decoding.sample else []
             out = backbone.model.generate(
@@ -155,6 +156,20 @@ def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Any:
             OwnNoise(),
         ]
     )
+
+
+@contextmanager
+def _bare_generation_config(model: Any) -> Iterator[None]:
+    """Keep the model's own generation settings out: transformers fills whatever is unset from them, and a base that
+    brings, say, a repetition penalty would not be decoded greedily."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @contextmanager

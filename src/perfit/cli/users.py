@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars, table
-from perfit.cli.train import DEVICE, JSON, RUN
+from perfit.cli.train import DEVICE, JSON, REVISION, RUN, at_revision
 from perfit.errors import PerfitError, StoreError, UnknownUserError
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def add(
     run: RUN,
     data: Annotated[Path, typer.Option(help="File or folder that holds this user's history.")],
     device: DEVICE = "cpu",
+    revision: REVISION = None,
+    allow_leaks: Annotated[bool, typer.Option(help="Train although the user's queries stand in the history.")] = False,
     json: JSON = False,
 ) -> None:
     """Train a personal shift for one more user (or again for a known one); nobody else is touched."""
@@ -92,14 +94,14 @@ def add(
 
     screen = Screen(quiet=json)
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device)
+    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
 
     def show_event(event: dict[str, Any]) -> None:
         if event["event"] != "skipped":  # said below, as the fault of this command
             screen(event)
 
     try:
-        trained = perfit.personalize(found, emit=show_event)
+        trained = perfit.personalize(found, allow_leaks=allow_leaks, emit=show_event)
     finally:
         screen.close()
     if trained.problem is not None:
@@ -126,7 +128,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option(help="Replace a shift that is there.")] = False,
 ) -> None:
     """Take a user's shift from a file into this run; one of another base is refused."""
-    from perfit.personalizer import check_id
+    from perfit.pseudo_users import check_id
     from perfit.store.export import read_export
 
     with _store(run, readonly=False) as store:

@@ -93,7 +93,8 @@ def audit(
         if not free_text:
             shared_texts, note = _texts_are_shared(dataset, answer_field, text_fields, marker)
             notes.append(note)
-    hits = _Hits()
+    # Without other users stage 1 trains on the histories of the test users themselves.
+    hits = _Hits(pool=not dataset.others)
     checked = 0
     for source in _sources(dataset, answer_field, text_fields, marker):
         checked += 1
@@ -111,11 +112,16 @@ def audit(
 class _Hits:
     """Matches, gathered to one finding a query and kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: bool) -> None:
+        self._pool = pool
         self._found: dict[tuple[str, int, str, str], Finding] = {}
 
     def add(self, what: str, target: _Target, source: _Source, severity: Severity) -> None:
-        group = "own" if source.group == "test" and source.owner == target.owner else source.group
+        group = source.group
+        if group == "test" and source.owner == target.owner:
+            group = "own"
+        elif group == "test" and self._pool:
+            group = "stage1"
         kind = f"{what}_in_{group}_{source.part}"
         severity = "note" if group == "test" else severity
         key = (kind, target.owner, target.user, target.query)
@@ -136,7 +142,7 @@ class _Hits:
 
 def _text_severity(target: _Target, source: _Source, shared_texts: bool) -> Severity:
     differs = bool(target.gold and source.answer) and target.gold != source.answer
-    persons = shared_texts and source.group == "stage1"
+    persons = shared_texts and (source.group == "stage1" or source.owner != target.owner)
     return "leak" if _is_long(target.text) and not differs and not persons else "note"
 
 

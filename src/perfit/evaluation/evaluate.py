@@ -15,7 +15,8 @@ from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compar
 from perfit.evaluation.floors import floors
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.score import Scores, score
-from perfit.personalizer import BASE, COLLECTIVE, PerFit
+from perfit.personalizer import PerFit
+from perfit.pseudo_users import BASE, COLLECTIVE
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
 from perfit.training.checkpoint import write_atomically
@@ -23,6 +24,7 @@ from perfit.training.loop import Emit
 
 PERSONAL = "personal"
 METHODS = (BASE, COLLECTIVE, PERSONAL)
+_NO_HISTORY = "personal floors of users without a history"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def evaluate(
     """Answer all users' queries with each method and score them; rows of many users run in one batch.
 
     Users without a personal shift and queries without a known answer are left out for every method alike, and counted.
+    So are the personal floors of users without a history, who get the floor of all users; when nobody has a history,
+    there are no floors.
 
     Args:
         perfit: A trained run.
@@ -152,7 +156,9 @@ def evaluate(
         if run is not None:
             _write_predictions(run, name, perfit.task, chosen, predictions)
 
-    if with_floors:
+    if with_floors and (bare := sum(1 for user in chosen if not user.history)):
+        left_out[_NO_HISTORY] = bare
+    if with_floors and any(user.history for user in chosen):
         for name, predictions in floors(perfit.task, chosen).items():
             add(f"floor: {name}", predictions, 0.0)
     limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())

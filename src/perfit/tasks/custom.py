@@ -92,6 +92,8 @@ def task_from_mapping(record: Mapping[Any, Any]) -> Task:
         max_new_tokens=record.get("max_new_tokens", 200),
         retrieval_item=f"{{{input_field}}} answer: {{{texts['answer_field']}}}\n",
         retrieval_query="{input}",
+        query_words=None,
+        history_words=None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from perfit.config import PerFitConfig
@@ -20,27 +20,41 @@ class RowMaker:
     def __init__(self, task: Task, tokenizer: Any, config: PerFitConfig):
         self.task, self.tokenizer, self.config = task, tokenizer, config
         self.counts: Counter[str] = Counter()
+        self.answer_room = min(answer_limit(task, tokenizer), config.max_length // 2)
 
-    def _row(self, example: Example, user: User) -> TokenRow:
+    def _rows(self, records: Iterable[Any], make: Callable[[Any], Example], user: User) -> list[TokenRow]:
         try:
-            encoded = encode(
-                example, self.tokenizer, max_length=self.config.max_length, chat_template=self.config.chat_template
-            )
+            return [self._row(make(record)) for record in records]
         except DataError as error:
             raise DataError(str(error), record=f"user {user.id}") from error
+
+    def _row(self, example: Example) -> TokenRow:
+        encoded = self._encode(example, with_answer=True)
         self.counts["rows"] += 1
-        self.counts["shortened prompts"] += encoded.truncated
         return TokenRow(encoded.prompt_ids, encoded.answer_ids)
+
+    def _encode(self, example: Example, *, with_answer: bool) -> Encoded:
+        # The same room for the answer in training and generation: over-long prompts are cut at the same place.
+        encoded = encode(
+            example,
+            self.tokenizer,
+            max_length=self.config.max_length,
+            chat_template=self.config.chat_template,
+            with_answer=with_answer,
+            answer_room=self.answer_room,
+        )
+        self.counts["shortened prompts"] += encoded.truncated
+        return encoded
 
     def history_rows(self, user: User) -> list[TokenRow]:
         """One row per past item, in the stage-2 template."""
-        return [self._row(self.task.history_example(item), user) for item in user.history]
+        return self._rows(user.history, self.task.history_example, user)
 
     def query_rows(self, user: User) -> list[TokenRow]:
         """One row per query with a known answer; others are counted as left out."""
         known = [query for query in user.queries if query.gold is not None]
         self.counts["queries without an answer, left out"] += len(user.queries) - len(known)
-        return [self._row(self.task.query_example(query, training=True), user) for query in known]
+        return self._rows(known, lambda query: self.task.query_example(query, training=True), user)
 
     def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
         """Rows of stage 1, as ``stage1_data`` says."""
@@ -52,19 +66,22 @@ class RowMaker:
                 rows += self.history_rows(user)
         return rows
 
-    def prompt(self, query: Query, *, answer_room: int = 0) -> Encoded:
-        """A query's prompt for generation: the same tokens that training on it would use."""
-        encoded = encode(
-            self.task.query_example(Query(query.id, query.input, None, query.date)),
-            self.tokenizer,
-            max_length=self.config.max_length,
-            chat_template=self.config.chat_template,
-            with_answer=False,
-            answer_room=answer_room,
-        )
-        self.counts["shortened prompts"] += encoded.truncated
-        return encoded
+    def prompt(self, query: Query) -> Encoded:
+        """A query's prompt for generation: the tokens that training on it would use, but for ``query_words``."""
+        example = self.task.query_example(Query(query.id, query.input, None, query.date))
+        return self._encode(example, with_answer=False)
 
     def warnings(self) -> list[str]:
         """Counted losses, one line each, for printing."""
         return [f"{count} {what}" for what, count in self.counts.items() if count and what != "rows"]
+
+
+def answer_limit(task: Task, tokenizer: Any) -> int:
+    """Tokens an answer may take: the task's limit, or for labels the longest one with room to see it end.
+
+    A label task scores exact matches, so that whatever runs past its longest label is wrong already.
+    """
+    if not task.labels:
+        return task.max_new_tokens
+    longest = max(len(tokenizer.encode(" " + label, add_special_tokens=False)) for label in task.labels)
+    return min(longest + 3, task.max_new_tokens)

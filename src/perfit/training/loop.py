@@ -103,6 +103,21 @@ class Loop:
         self.free = list(range(self.trained[0].slots - 1, 0, -1))
         self.taken = 0
 
+    def rows_done(self, learners: Sequence[Learner]) -> int:
+        """Rows that all steps so far have run, of learners under way and of those that are through."""
+        size = self.config.batch_size
+        under_way = {p.learner.name: p for p in self.active}
+        done = 0
+        for learner in learners[: self.taken]:
+            count = len(learner.rows)
+            progress = under_way.get(learner.name)
+            if progress is None:
+                done += count * self.config.epochs
+            elif count:
+                epoch, step = divmod(progress.step, steps_per_epoch(count, size))
+                done += epoch * count + min(step * size, count)
+        return done
+
     def run(self, learners: Sequence[Learner], after_step: Callable[[], None] = lambda: None) -> Iterator[Trained]:
         """Train all learners; each comes out as it finishes.
 

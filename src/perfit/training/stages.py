@@ -61,7 +61,14 @@ def _drive(
             saved = time.monotonic()
 
     if checkpoint is not None and load_loop(loop, checkpoint, learners, context=dict(context)):
-        emit({"event": "resumed", "learners": len(loop.active), "taken": loop.taken})
+        emit(
+            {
+                "event": "resumed",
+                "learners": len(loop.active),
+                "taken": loop.taken,
+                "rows_done": loop.rows_done(learners),
+            }
+        )
     yield from loop.run(learners, after_step)
 
 
