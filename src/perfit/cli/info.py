@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perfit.cli.show import as_json, table
 from perfit.cli.train import JSON
+from perfit.errors import StoreError
+
+if TYPE_CHECKING:
+    from perfit.run import RunDirectory
 
 
 def info(
@@ -42,11 +46,21 @@ def _installation() -> dict[str, Any]:
 
 def _run(run: Path) -> dict[str, Any]:
     from perfit.run import RunDirectory
-    from perfit.shift import parameter_count
-    from perfit.store.shifts import ShiftStore
 
     directory = RunDirectory(run)
     manifest = directory.manifest()
+    try:
+        return _facts(directory, manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(
+            f"{directory.manifest_path}: a value is missing or wrong; restore it or train again"
+        ) from error
+
+
+def _facts(directory: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
+    from perfit.shift import parameter_count
+    from perfit.store.shifts import ShiftStore
+
     config, base = manifest["config"], manifest["base"]
     width = base["identity"]["hidden_size"]
     layers = len(config["layers"])
@@ -56,7 +70,7 @@ def _run(run: Path) -> dict[str, Any]:
             users = len(store)
     data = manifest.get("data") or {}
     return {
-        "run": str(run),
+        "run": str(directory.path),
         "base": base["name"],
         "task": manifest["task"]["name"],
         "layers": config["layers"],

@@ -29,22 +29,26 @@ def quickstart(
     """Make a real base model personal for demo users: both stages, scores, and three users' answers to one text."""
     screen = Screen(quiet=json)
     began = time.perf_counter()
-    screen.console.print("loading libraries ...", markup=False) if not json else None
+    if not json:
+        screen.console.print("loading libraries ...", markup=False)
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
     from perfit.config import small_preset
     from perfit.data import demo_dataset
     from perfit.evaluation.evaluate import evaluate
+    from perfit.evaluation.score import import_extra
     from perfit.personalizer import PerFit
     from perfit.precision import resolve_dtype
     from perfit.run import RunDirectory
     from perfit.tasks import get_task
     from perfit.training.events import EventFile, tee
 
+    for module, package in (("sklearn.metrics", "scikit-learn"), ("rouge_score.rouge_scorer", "rouge_score")):
+        import_extra(module, package)  # scores come last; what they need is missed at once
     no_loading_bars()
     loaded = load_base(base, dtype=resolve_dtype("auto", device), device=device)
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
-    config = small_preset(len(backbone.layers)).with_options(seed=seed, stage1_data="both")
+    config = small_preset(len(backbone.layers)).with_options(seed=seed)
     task = get_task("news_categorize")
     dataset = demo_dataset(seed=seed)
     perfit = PerFit(backbone, task, config, loaded.identity)
