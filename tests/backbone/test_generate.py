@@ -12,7 +12,7 @@ from families import NAMES, VOCABULARY, greedy_alone, naive_editing, padded_batc
 
 from perfit.backbone.generate import Decoding, generate, left_padded
 from perfit.backbone.model import Backbone
-from perfit.errors import ConfigError
+from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
 
@@ -175,3 +175,44 @@ def test_left_padding_puts_prompts_at_the_end() -> None:
 def test_impossible_decoding_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=list(values)[-1]):
         Decoding(**values)
+
+
+def test_a_sampled_row_does_not_depend_on_its_company() -> None:
+    settings = {"sample": True, "temperature": 1.5, "top_k": 50, "top_p": 1.0, "seed": 1}
+    backbone = tiny("llama")
+    together = run(backbone, **settings)
+    shift, rule = random_shift(LAYERS), Positions.parse(RULE)
+    for prompt, pair, text in zip(prompts(), PAIRS, together, strict=True):
+        assert generate(backbone, [prompt], [pair], shift, rule, Decoding(max_new_tokens=NEW, **settings)) == [text]
+    assert run(backbone, **{**settings, "seed": 2}) != together
+
+
+def test_sampling_draws_from_the_warped_distribution() -> None:
+    backbone = tiny("llama")
+    shift, rule = random_shift(LAYERS), Positions.parse(RULE)
+    ids, mask, _ = left_padded([prompts()[0]], backbone.device)
+    best = backbone.logits(ids, mask)[0, -1].topk(2)
+    share = best.values.softmax(-1)[0].item()
+    drawn = [
+        generate(backbone, [prompts()[0]], [(0, 0)], shift, rule, Decoding(1, True, 1.0, 2, 1.0, seed=seed))[0]
+        for seed in range(200)
+    ]
+    assert set(drawn) == {str(token) for token in best.indices.tolist()}
+    assert abs(drawn.count(str(best.indices[0].item())) / 200 - share) < 0.12
+
+
+def test_the_bases_own_generation_settings_stay_out() -> None:
+    backbone = tiny("llama")
+    expected = run(backbone)
+    own = backbone.model.generation_config
+    own.repetition_penalty, own.min_new_tokens = 50.0, 3
+    try:
+        assert run(backbone) == expected
+        assert backbone.model.generation_config is own
+    finally:
+        own.repetition_penalty, own.min_new_tokens = None, None
+
+
+def test_a_prompt_without_tokens_is_refused() -> None:
+    with pytest.raises(DataError, match="no tokens"):
+        generate(tiny("llama"), [[]], [(0, 0)], random_shift(LAYERS), Positions.parse(RULE), Decoding())
