@@ -170,10 +170,65 @@ def test_ids_are_never_paths_or_markup(base: Path, tmp_path: Path, perfit: Perfi
     methods = ("floor_majority", "floor_user_majority", "base", "collective", "personal")
     assert made == {
         *("data.jsonl", "task.yaml", "README.md", "manifest.json", "collective.safetensors", "personal.sqlite"),
-        *("training.json", "events.jsonl", "metrics.json", "metrics.md"),
+        *("training.json", "events.jsonl", "metrics.json", "metrics.md", ".lock"),
         *(f"{method}.jsonl" for method in methods),
         *(f"{number}.safetensors" for number in range(len(ODD_IDS))),
     }
+
+
+def test_the_floors_can_be_left_out_and_the_task_be_named(own: House, perfit: Perfit) -> None:
+    shown = good(perfit("evaluate", own.data, "--run", own.run, "--task", own.task, "--no-floors", "--methods", "base"))
+    assert "floor" not in shown.out
+
+
+def test_a_leak_can_be_allowed_for_one_more_user(own: House, tmp_path: Path, perfit: Perfit) -> None:
+    text = "a note that is not short at all"
+    record = {"user": "dora", "history": [{"text": text, "folder": "work"}]}
+    (tmp_path / "leak.jsonl").write_text(json.dumps(record | {"queries": [{"input": text, "gold": "work"}]}))
+    add = ("users", "add", "dora", "--data", tmp_path / "leak.jsonl", "--run", own.run)
+    assert perfit(*add).code == 2
+    assert "dora" not in payloads(own.run)
+    good(perfit(*add, "--allow-leaks"))
+    assert "dora" in payloads(own.run)
+
+
+def test_revision_and_layers_path_reach_the_loader(
+    house: House, tmp_path: Path, perfit: Perfit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfit.backbone import load
+
+    revisions = []
+    original = load.load_base
+
+    def load_base(*arguments: Any, **options: Any) -> Any:
+        revisions.append(options.get("revision"))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(load, "load_base", load_base)
+    run = tmp_path / "run"
+    good(perfit(*house.train, "--run", run, "--revision", "v1", "--layers-path", "model.layers"))
+    good(perfit(*house.train, "--run", run))
+    assert revisions == ["v1", None]
+    assert RunDirectory(run).manifest()["base"]["layers_path"] == "model.layers"
+
+
+def test_tensorboard_is_written_to_the_end(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    good(perfit(*house.train, "--run", tmp_path / "run", "--tensorboard", tmp_path / "board"))
+    read = accumulator.EventAccumulator(str(tmp_path / "board"))
+    read.Reload()
+    assert "stage2/loss" in read.Tags()["scalars"]
+
+
+def test_quickstart_misses_what_scores_need_before_it_trains(
+    tmp_path: Path, perfit: Perfit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    refused = perfit("quickstart", "--base", tmp_path / "none", "--run", tmp_path / "run")
+    assert refused.code == 2
+    assert "perfit[eval]" in refused.err
 
 
 def test_lamp_files_are_scored_without_a_run(tmp_path: Path, perfit: Perfit) -> None:

