@@ -79,7 +79,10 @@ def download(
             if total is not None and totals.get(name) != total:
                 totals[name] = total
                 screen.expect(sum(totals.values()))
-            advance(max(received - seen.get(name, 0), 0), name)
+            if name in seen:
+                advance(max(received - seen[name], 0), name)
+            else:
+                screen.already(received)  # a resumed file's first piece comes with all that was there
             seen[name] = max(received, seen.get(name, 0))
 
         paths = download_lamp(
