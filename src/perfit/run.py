@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from perfit.errors import StoreError
+from perfit.files import write_atomically
 from perfit.shift import Shift, from_stored, to_stored
-from perfit.training.checkpoint import write_atomically
 
 FORMAT = 1
 _STAGES = ("first", "second")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from perfit.config import StageConfig
 from perfit.errors import StoreError
-from perfit.training.checkpoint import load_loop, save_loop, write_atomically
+from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.loop import Learner, Loop, Trained
 from perfit.training.rows import Runner
 
@@ -123,20 +123,3 @@ def test_a_file_that_is_no_checkpoint_is_named_as_damaged(tmp_path: Path, metada
     save_file({"slots": torch.tensor([1])}, path, metadata=metadata)
     with pytest.raises(StoreError, match="damaged"):
         load_loop(fresh(), path, learners(), context=CONTEXT)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def dies(number: int) -> None:
-        raise OSError("the disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("perfit.training.checkpoint.os.fsync", dies)
-        with pytest.raises(OSError, match="the disk is full"):
-            write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from perfit.errors import DataError
+from perfit.files import write_atomically
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """Longest line of a JSON Lines file (one user); a longer one is taken for a file that is not JSON Lines."""
@@ -124,16 +124,7 @@ def parse_json(data: bytes, *, file: str, line: int | None = None, offset: int =
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Writes UTF-8 text so that the file is either complete or not there."""
-    part = path.with_name(path.name + ".tmp")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_atomically(path, text.encode("utf-8"))
 
 
 def _no_constant(_: str) -> object:

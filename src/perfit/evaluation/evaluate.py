@@ -15,11 +15,11 @@ from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compar
 from perfit.evaluation.floors import floors
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.score import Scores, score
+from perfit.files import write_atomically
 from perfit.personalizer import PerFit
 from perfit.pseudo_users import BASE, COLLECTIVE
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
-from perfit.training.checkpoint import write_atomically
 from perfit.training.loop import Emit
 
 PERSONAL = "personal"

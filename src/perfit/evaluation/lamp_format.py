@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from perfit.errors import DataError
 from perfit.evaluation.score import Scores, score
+from perfit.files import write_atomically
 from perfit.tasks import LAMP_TASKS, Task
 
 _AMBIGUOUS = ("LaMP_2", "LaMP_8")
@@ -72,9 +72,7 @@ def write_lamp(path: str | Path, task: Task, outputs: Mapping[str, str], *, mode
     if model is not None:
         record["model"] = model
     raw = json.dumps(record, ensure_ascii=False, indent=1).encode()
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
-    partial.replace(path)
+    write_atomically(path, gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
 
 
 def score_lamp_files(predictions: str | Path, golds: str | Path, *, task: Task | None = None) -> Scores:

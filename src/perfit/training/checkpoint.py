@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from perfit.errors import StoreError
+from perfit.files import write_atomically
 from perfit.training.loop import Learner, Loop, Progress
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
