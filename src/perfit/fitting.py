@@ -1,0 +1,199 @@
+"""One whole training: read all records, both stages, everything kept so that a killed run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from perfit.belonging import Belonging
+from perfit.data.audit import audit
+from perfit.data.schema import Dataset
+from perfit.errors import DataError, StoreError
+from perfit.run import RunDirectory, decode_collective, encode_collective
+from perfit.shift import Shift
+from perfit.store.personal import PersonalShifts
+from perfit.tasks.leaks import audit_arguments
+from perfit.tasks.task import Task
+from perfit.training.examples import RowMaker
+from perfit.training.loop import Emit, Trained
+from perfit.training.record import TrainingRecord, summary
+from perfit.training.rows import TokenRow
+from perfit.training.stages import train_collective, train_personal
+
+_FLUSH_USERS = 64
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Both shared shifts and their file form, from which they were read back: every later use has the same numbers."""
+
+    file: bytes
+    shifts: tuple[Shift, Shift]
+
+    @classmethod
+    def of_file(cls, content: bytes) -> Collective:
+        """From the bytes of ``collective.safetensors``."""
+        return cls(content, decode_collective(content))
+
+    @classmethod
+    def of_run(cls, run: RunDirectory) -> Collective:
+        """From a run.
+
+        Raises:
+            StoreError: Stage 1 is not finished, or the file is damaged.
+        """
+        return cls(run.read_collective(), run.load_collective())
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training made."""
+
+    collective: Collective
+    personal: PersonalShifts
+    results: list[Trained]
+
+
+def check_leaks(data: Dataset, task: Task, allow_leaks: bool, emit: Emit) -> None:
+    """Audit the data; leaks stop, or with ``allow_leaks`` are warnings.
+
+    Raises:
+        LeakError: There is a leak and ``allow_leaks`` is False.
+    """
+    report = audit(data, **audit_arguments(task))
+    if not allow_leaks:
+        report.raise_if_leaky()
+    if report.leaks:
+        for line in report.lines():
+            emit({"event": "warning", "text": line})
+
+
+def fit(belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emit) -> Fitted:
+    """Train both stages, or go on where the same training stopped.
+
+    Raises:
+        DataError: A record is unusable, or stage 1 has nothing to train on.
+        StoreError: The run directory holds another run, or another process trains in it.
+    """
+    maker = RowMaker(belonging.task, belonging.backbone.tokenizer, belonging.config)
+    # All records are read before anything is written: a run of unusable data would only be in the way.
+    shared = [] if run is not None and run.has_collective() else _collective_rows(data, maker)
+    own = {user.id: maker.history_rows(user) for user in data.users}
+    with run.locked() if run is not None else nullcontext():
+        if run is not None:
+            _claim(belonging, run, data)
+        context = {"run": belonging.context(data)}
+        began = time.perf_counter()
+        if not data.others and shared:
+            emit(
+                {"event": "warning", "text": "no other users: stage 1 trains on the histories of the users themselves"}
+            )
+        collective = _stage_1(belonging, shared, run, context, emit)
+        personal = PersonalShifts()
+        if run is not None:
+            new = not TrainingRecord(run).exists()
+            run.drop_unfinished_store()
+            spec = belonging.store_spec(collective.file)
+            personal = PersonalShifts.open(run.store_path, belonging.identity.as_dict(), spec, new=new)
+        emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})
+        began = time.perf_counter()
+        results = _stage_2(belonging, own, collective, personal, run, context, emit)
+        emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
+    for line in maker.warnings():
+        emit({"event": "warning", "text": line})
+    return Fitted(collective, personal, results)
+
+
+def _collective_rows(data: Dataset, maker: RowMaker) -> list[TokenRow]:
+    if data.others:
+        rows = maker.collective_rows(data.others)
+    else:
+        rows = [row for user in data.users for row in maker.history_rows(user)]
+    if not rows:
+        raise DataError(
+            f"stage 1 has nothing to train on: none of the {len(data.others) or len(data.users)} users has the "
+            f"data that stage1_data={maker.config.stage1_data!r} asks for",
+            remedy="give other users with histories and answered queries",
+        )
+    return rows
+
+
+def _claim(belonging: Belonging, run: RunDirectory, data: Dataset) -> None:
+    """Make the run directory this training's own, or see that it is."""
+    manifest = belonging.manifest(data) | {"context": belonging.context(data)}
+    if not run.exists():
+        run.create(manifest)
+    elif run.manifest().get("context") != manifest["context"]:
+        raise StoreError(
+            f"{run.path}: holds a run with another base, data or settings; choose another folder to train anew, "
+            "or repeat the command that began it to resume"
+        )
+
+
+def _stage_1(
+    belonging: Belonging, rows: Sequence[TokenRow], run: RunDirectory | None, context: dict[str, Any], emit: Emit
+) -> Collective:
+    if run is None or not run.has_collective():
+        shifts = train_collective(
+            belonging.backbone,
+            rows,
+            belonging.config,
+            checkpoint=run.checkpoint_path(1) if run else None,
+            context=context,
+            emit=emit,
+        )
+        content = encode_collective(shifts)
+        if run is None:
+            return Collective.of_file(content)
+        run.save_collective(content)
+    run.drop_checkpoint(1)
+    return Collective.of_run(run)
+
+
+def _stage_2(
+    belonging: Belonging,
+    rows: Mapping[str, Sequence[TokenRow]],
+    collective: Collective,
+    personal: PersonalShifts,
+    run: RunDirectory | None,
+    context: dict[str, Any],
+    emit: Emit,
+) -> list[Trained]:
+    record = TrainingRecord(run) if run is not None else None
+    if run is not None and record is not None and record.complete:
+        run.drop_checkpoint(2)
+        return record.results()
+    finished: list[Trained] = []
+    waiting: list[Trained] = []
+
+    def keep() -> None:
+        """Make finished users durable: their shifts first, then the record of what happened."""
+        personal.put((t.name, t.shifts[0], summary(t)) for t in waiting if t.problem is None)
+        if record is not None:
+            record.add(waiting)
+        waiting.clear()
+
+    for trained in train_personal(
+        belonging.backbone,
+        rows,
+        collective.shifts,
+        belonging.config,
+        checkpoint=run.checkpoint_path(2) if run else None,
+        context=context,
+        before_save=keep,
+        emit=emit,
+    ):
+        waiting.append(trained)
+        if record is None:
+            finished.append(trained)
+        if len(waiting) >= _FLUSH_USERS:
+            keep()
+    keep()
+    if run is None or record is None:
+        return finished
+    record.add([], complete=True)
+    run.drop_checkpoint(2)
+    return record.results()
