@@ -70,7 +70,10 @@ def prefix_attention(
 
 @contextmanager
 def using_prefix_attention(config: Any) -> Iterator[None]:
-    """Let a model's layers attend through ``prefix_attention`` inside this context."""
+    """Let a model's layers attend through ``prefix_attention`` inside this context.
+
+    It changes the model's config for that long: two threads must not run one model at a time.
+    """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, eager_mask
 

@@ -97,7 +97,7 @@ def first_users(users: tuple[User, ...], count: int | None) -> tuple[User, ...]:
     return users[:count]
 
 
-def make_config(preset: str, task: str, base: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
+def make_config(preset: str, task: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
     """The preset with the settings on top."""
     from perfit.config import paper_preset, small_preset
 
@@ -133,7 +133,7 @@ def train(
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
     settings = parse_settings(config, set_)
-    make_config(preset, "news_categorize", base, settings, 1)  # wrong settings show before the data is read
+    make_config(preset, "news_categorize", settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users)
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
@@ -151,7 +151,7 @@ def train(
     dtype = resolve_dtype(str(settings.get("dtype", "auto")), device)
     loaded = load_base(base, dtype=dtype, device=device, **at_revision(revision))
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-    chosen = make_config(preset, the_task.name, base, settings, len(backbone.layers))
+    chosen = make_config(preset, the_task.name, settings, len(backbone.layers))
     perfit = PerFit(backbone, the_task, chosen, loaded.identity)
     listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
     board = None if tensorboard is None else TensorBoard(tensorboard)
