@@ -123,3 +123,15 @@ def test_a_file_that_is_no_checkpoint_is_named_as_damaged(tmp_path: Path, metada
     save_file({"slots": torch.tensor([1])}, path, metadata=metadata)
     with pytest.raises(StoreError, match="damaged"):
         load_loop(fresh(), path, learners(), context=CONTEXT)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_flipped_bit_among_the_numbers_is_noticed(tmp_path: Path, place: float) -> None:
+    path = tmp_path / "c.safetensors"
+    stop_midway(path)
+    content = bytearray(path.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    content[header + int((len(content) - header) * place)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        load_loop(fresh(), path, learners(), context=CONTEXT)
