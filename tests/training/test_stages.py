@@ -228,3 +228,14 @@ def test_a_bank_holds_shifts_from_slot_1_on() -> None:
     bank = bank_of(shifts, "cpu")
     assert bank.slots == 4
     assert all(same_bits(bank.get(slot), shift) for slot, shift in enumerate(shifts, start=1))
+
+
+def test_stage_1_killed_right_after_its_last_step_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", -1.0)
+    rows, path = some_rows(10, "others"), tmp_path / "stage1.safetensors"
+    whole = train_collective(tiny("llama"), rows, CONFIG, checkpoint=path, context={"run": "x"})
+    again = train_collective(tiny("llama"), rows, CONFIG, checkpoint=path, context={"run": "x"})
+    for mine, theirs in zip(whole, again, strict=True):
+        assert all(torch.equal(t, theirs.tensors()[name]) for name, t in mine.tensors().items())

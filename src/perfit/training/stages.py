@@ -55,7 +55,8 @@ def _drive(
 
     def after_step() -> None:
         nonlocal saved
-        if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+        # Not once all are through: a finished learner is in no checkpoint, and its result may not be durable yet.
+        if checkpoint is not None and loop.active and time.monotonic() - saved > _CHECKPOINT_SECONDS:
             before_save()
             save_loop(loop, checkpoint, context=dict(context))
             saved = time.monotonic()
