@@ -48,16 +48,18 @@ def _drive(
     *,
     checkpoint: Path | None,
     context: Mapping[str, Any],
-    before_save: Callable[[], None],
+    before_save: Callable[[], None] | None,
     emit: Emit,
 ) -> Iterator[Trained]:
     saved = time.monotonic()
 
     def after_step() -> None:
         nonlocal saved
-        # Not once all are through: a finished learner is in no checkpoint, and its result may not be durable yet.
-        if checkpoint is not None and loop.active and time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            before_save()
+        # A finished learner is in no checkpoint: where nothing makes its result durable first, the last one stays.
+        through = before_save is None and not loop.active
+        if checkpoint is not None and not through and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            if before_save is not None:
+                before_save()
             save_loop(loop, checkpoint, context=dict(context))
             saved = time.monotonic()
 
@@ -104,7 +106,7 @@ def train_collective(
     )
     learner = Learner(COLLECTIVE, rows, [first, second])
     emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * config.stage1.epochs})
-    done = list(_drive(loop, [learner], checkpoint=checkpoint, context=context, before_save=lambda: None, emit=emit))
+    done = list(_drive(loop, [learner], checkpoint=checkpoint, context=context, before_save=None, emit=emit))
     if done[0].problem is not None:
         raise PerfitError(f"stage 1 stopped: {done[0].problem}; a smaller stage1.learning_rate may help")
     return done[0].shifts[0], done[0].shifts[1]
