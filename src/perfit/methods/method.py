@@ -1,0 +1,126 @@
+"""What a compared method is: train on others, adapt to users, answer their queries, and say what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from perfit.backbone.fingerprint import BaseIdentity
+from perfit.backbone.model import Backbone
+from perfit.config import PerFitConfig
+from perfit.data.schema import Query, User
+from perfit.tasks.task import Task
+from perfit.training.loop import Emit
+from perfit.training.notices import print_notices
+
+Done = Callable[[int], None]
+
+
+def no_progress(rows: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question of one user.
+
+    Attributes:
+        user: Who asks, with the whole history: some methods read it when they answer.
+        query: What is asked; its gold answer is never read.
+    """
+
+    user: User
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a method holds.
+
+    Attributes:
+        collective_parameters: Trained numbers of stage 1, shared by all users.
+        personal_parameters: Trained numbers of stage 2, of one user.
+        user_bytes: Bytes of one user at rest: trained numbers in bf16, text as UTF-8 (the mean over adapted users).
+    """
+
+    collective_parameters: int = 0
+    personal_parameters: int = 0
+    user_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every method is given.
+
+    Attributes:
+        backbone: The frozen base, the same object for all methods; each leaves its weights as they were.
+        identity: What the base is, for artifacts.
+        task: What prompts and answers look like.
+        config: Lengths, precision, step sizes; the PerFit variants take their layers, ranks and stages from it.
+        seed: Seed of everything random, instead of ``config.seed``.
+        folder: The method's own durable folder; made when missing.
+        emit: Receives the events of ``docs/training.md``.
+    """
+
+    backbone: Backbone
+    identity: BaseIdentity
+    task: Task
+    config: PerFitConfig
+    seed: int
+    folder: Path
+    emit: Emit = print_notices
+
+
+class Method(Protocol):
+    """One way to personalise. Everything it learns lies in its folder, so that a killed run goes on."""
+
+    @property
+    def name(self) -> str:
+        """Key in ``METHODS``, such as "rag-1", "lora-p" or "perfit"."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """As the paper prints it."""
+        ...
+
+    def fit(self, others: Sequence[User]) -> None:
+        """Stage 1 on other users. Does nothing when its result lies in the folder, or when there is no stage 1.
+
+        Raises:
+            DataError: There is nothing to train on.
+            StoreError: The folder holds the work of another setting.
+        """
+        ...
+
+    def adapt(self, users: Sequence[User]) -> dict[str, str]:
+        """Stage 2 of each user, durable user by user; those already in the folder are left alone.
+
+        Returns:
+            User id -> why it has nothing of its own, for those who could not be adapted to.
+
+        Raises:
+            StoreError: ``fit`` has not been called, or the folder holds the work of another setting.
+        """
+        ...
+
+    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
+        """An answer to each ask, in order; a batch holds rows of many users, each as if it stood alone.
+
+        A user without an adaptation (``adapt`` named a problem) gets the method's answer without one: that of stage 1,
+        or the base's.
+
+        Args:
+            asks: Any users' questions.
+            done: Called with the number of asks finished since the last call.
+
+        Raises:
+            StoreError: ``fit`` or ``adapt`` has not been called for what the method needs.
+        """
+        ...
+
+    def cost(self) -> Cost:
+        """What the method holds; parameters follow from its options and the base alone."""
+        ...
