@@ -1,0 +1,133 @@
+"""BM25 against its formula said again by hand, and prompts with history that always fit."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_base
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfit.data import read_dataset
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import ConfigError
+from perfit.retrieval import HistoryIndex, prompt_with_history
+from perfit.tasks import get_task
+from perfit.tasks.encode import encode
+from perfit.tasks.task import Task
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h"]), min_size=1, max_size=6).map(" ".join)
+
+
+def by_hand(documents: Sequence[str], question: str) -> list[float]:
+    """Robertson's BM25, no negative idf; the factor k1 + 1 changes no order."""
+    words = [Counter(document.split(" ")) for document in documents]
+    mean = sum(sum(w.values()) for w in words) / len(words)
+    scores = []
+    for own in words:
+        score = 0.0
+        for word in question.split(" "):
+            df = sum(word in other for other in words)
+            idf = math.log(max((len(words) - df + 0.5) / (df + 0.5), 1.0))
+            norm = 1.5 * (0.25 + 0.75 * sum(own.values()) / mean)
+            score += idf * own[word] / (own[word] + norm)
+        scores.append(score)
+    return scores
+
+
+def user_of(texts: Sequence[str]) -> User:
+    return User("u", tuple(HistoryItem(str(i), {"text": text, "folder": "work"}) for i, text in enumerate(texts)))
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8), WORDS, st.integers(0, 9), st.none() | st.integers(0, 9))
+def test_top_is_bm25_of_the_visible_items(texts: list[str], question: str, k: int, before: int | None) -> None:
+    user = user_of(texts)
+    visible = user.history[:before]
+    found = HistoryIndex(small_base.TASK, user).top(Query("q", question), k, before=before)
+    assert len(found) == min(k, len(visible))
+    if not visible:
+        return
+    scores = by_hand([small_base.TASK.retrieval_document(item) for item in visible], question)
+    assert [scores[int(item.id)] for item in found] == pytest.approx(sorted(scores, reverse=True)[:k], abs=1e-5)
+
+
+def test_of_equals_the_later_one_comes_first() -> None:
+    index = HistoryIndex(small_base.TASK, user_of(["same words", "other", "same words", "a third", "a fourth"]))
+    assert [item.id for item in index.top(Query("q", "same"), 2)] == ["2", "0"]
+
+
+def test_a_past_item_asks_like_a_query_and_sees_only_what_was_before() -> None:
+    user = user_of(["red fox", "blue bird", "green frog", "red fox again"])
+    index = HistoryIndex(small_base.TASK, user)
+    assert index.top(user.history[3], 1, before=3)[0].id == "0"
+    assert index.top(user.history[3], 9, before=0) == []
+
+
+def test_bad_counts_and_tasks_without_templates_are_refused() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match="neither may be negative"):
+        HistoryIndex(small_base.TASK, user_of(["a"])).top(Query("q", "a"), -1)
+    with pytest.raises(ConfigError, match="retrieval_item"):
+        HistoryIndex(replace(small_base.TASK, retrieval_item=""), user_of(["a"]))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(small_base.write_base(tmp_path_factory.mktemp("base")))
+
+
+def test_the_prompt_is_the_items_an_empty_line_and_the_query(tokenizer: Any) -> None:
+    task, user = get_task("news_categorize"), User("u", (HistoryItem("0", {"text": "goal", "category": "sports"}),))
+    query = Query("q", "x] article: A match", gold="sports")
+    prompt = prompt_with_history(task, query, user.history, tokenizer, max_length=1000)
+    assert prompt.example.prompt == "article: goal category: sports\n\n" + task.prompt.replace("{input}", "A match")
+    assert prompt.example.answer == "sports"
+    assert (prompt.items, prompt.shortened) == (user.history, False)
+    bare = prompt_with_history(task, query, [], tokenizer, max_length=1000)
+    assert (bare.example, bare.shortened) == (task.query_example(query), False)
+
+
+@pytest.mark.parametrize("task", [small_base.TASK, get_task("tweet_paraphrase")], ids=lambda task: task.name)
+@pytest.mark.parametrize("spare", [0, 1, 6, 20, 60, 200])
+def test_the_history_gives_way_and_nothing_else(tokenizer: Any, task: Task, spare: int) -> None:
+    texts = ["river stone lamp boat paper garden winter song bread street " * 2, "letter window", "mountain clock"]
+    items = user_of(texts).history
+    query = Query("q", f"{task.marker or ''}market bridge")
+    bare = task.query_example(query)
+    limit = len(tokenizer.encode(bare.prompt)) + spare + 5
+    prompt = prompt_with_history(task, query, items, tokenizer, max_length=limit, answer_room=5)
+    assert prompt.example.prompt.endswith(bare.prompt)
+    encoded = encode(prompt.example, tokenizer, max_length=limit, with_answer=False, answer_room=5)
+    assert not encoded.truncated
+    assert prompt.items == items[: len(prompt.items)]
+    whole = "".join(task.retrieval_document(item) for item in items)
+    history = prompt.example.prompt.removesuffix(bare.prompt).removesuffix("\n")
+    assert prompt.shortened == (history != whole)
+    if spare == 200:
+        assert not prompt.shortened
+    if spare == 20:
+        assert 0 < len(prompt.items) < 3
+    if spare == 0:
+        assert history == ""
+
+
+def test_real_authors_find_their_own_words() -> None:
+    from needed_data import data_folder, without
+
+    folder: Path = data_folder() / "news_categorize"
+    if not folder.is_dir():
+        without("no real data")
+    task = get_task("news_categorize")
+    user = read_dataset(folder).users[0]
+    index = HistoryIndex(task, user)
+    # A past item asked for as it stands is found first among all items.
+    hits = sum(index.top(item, 1)[0].fields["text"] == item.fields["text"] for item in user.history[:30])
+    assert hits >= 28
