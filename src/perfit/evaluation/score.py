@@ -74,10 +74,29 @@ def score(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) 
         DataError: The ids disagree, there is none, or a gold is no answer of the task.
         MissingExtraError: scikit-learn or rouge_score is not installed (extra "eval").
     """
+    return pool(task, metrics_by_query(task, predictions, golds), predictions, golds)
+
+
+def metrics_by_query(
+    task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Every metric that has a value per query, by query id and metric; ``score`` says what they mean and raises."""
     _check_ids(predictions, golds)
-    golds = {query: task.check_gold(gold, f"query {query}") for query, gold in golds.items()}
+    return {
+        query: _metrics_of_one(task, predictions[query].strip(), task.check_gold(gold, f"query {query}"))
+        for query, gold in golds.items()
+    }
+
+
+def pool(
+    task: Task,
+    rows: Mapping[str, Mapping[str, float]],
+    predictions: Mapping[str, str],
+    golds: Mapping[str, str],
+) -> Scores:
+    """The scores of the rows that ``metrics_by_query`` made of these predictions and golds."""
+    golds = {query: gold.strip() for query, gold in golds.items()}
     predictions = {query: predictions[query].strip() for query in golds}
-    rows = {query: _metrics_of_one(task, predictions[query], gold) for query, gold in golds.items()}
     metrics = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
     if task.kind == "label":
         metrics["macro_f1"] = _macro_f1(task, predictions, golds)
