@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from perfit.backbone.fingerprint import BaseIdentity
-from perfit.backbone.model import Backbone
-from perfit.config import PerFitConfig
-from perfit.data.schema import Query, User
-from perfit.tasks.task import Task
-from perfit.training.loop import Emit
 from perfit.training.notices import print_notices
+
+if TYPE_CHECKING:
+    from perfit.backbone.fingerprint import BaseIdentity
+    from perfit.backbone.model import Backbone
+    from perfit.config import PerFitConfig
+    from perfit.data.schema import Query, User
+    from perfit.tasks.task import Task
+    from perfit.training.loop import Emit
 
 Done = Callable[[int], None]
 
@@ -42,7 +44,7 @@ class Cost:
     Attributes:
         collective_parameters: Trained numbers of stage 1, shared by all users.
         personal_parameters: Trained numbers of stage 2, of one user.
-        user_bytes: Bytes of one user at rest: trained numbers in bf16, text as UTF-8 (the mean over adapted users).
+        user_bytes: Bytes of one user at rest: numbers in bf16, text as UTF-8 (the mean over the users adapted to).
     """
 
     collective_parameters: int = 0
@@ -58,10 +60,12 @@ class Setting:
         backbone: The frozen base, the same object for all methods; each leaves its weights as they were.
         identity: What the base is, for artifacts.
         task: What prompts and answers look like.
-        config: Lengths, precision, step sizes; the PerFit variants take their layers, ranks and stages from it.
+        config: Lengths, precision, step sizes, stages; the PerFit variants take their layers and ranks from it too.
         seed: Seed of everything random, instead of ``config.seed``.
         folder: The method's own durable folder; made when missing.
-        emit: Receives the events of ``docs/training.md``.
+        emit: Receives the events of ``docs/training.md`` and ``found`` (a finished stage 1 lies there already; it has
+            the ``seconds`` that training it took).
+        shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
     """
 
     backbone: Backbone
@@ -71,6 +75,11 @@ class Setting:
     seed: int
     folder: Path
     emit: Emit = print_notices
+    shared: Path | None = None
+
+    def seeded(self) -> PerFitConfig:
+        """The config with this setting's seed."""
+        return replace(self.config, seed=self.seed)
 
 
 class Method(Protocol):
@@ -91,7 +100,7 @@ class Method(Protocol):
 
         Raises:
             DataError: There is nothing to train on.
-            StoreError: The folder holds the work of another setting.
+            StoreError: The folder holds the work of another setting or of other data.
         """
         ...
 
@@ -102,7 +111,7 @@ class Method(Protocol):
             User id -> why it has nothing of its own, for those who could not be adapted to.
 
         Raises:
-            StoreError: ``fit`` has not been called, or the folder holds the work of another setting.
+            StoreError: ``fit`` has not been called, or the folder holds the work of another setting or of other data.
         """
         ...
 
@@ -122,5 +131,5 @@ class Method(Protocol):
         ...
 
     def cost(self) -> Cost:
-        """What the method holds; parameters follow from its options and the base alone."""
+        """What the method holds; its parameters follow from options and base alone, nothing need be trained."""
         ...

@@ -1,0 +1,66 @@
+"""PerFit's stage 1: both shared shifts, trained once on other users and shared by the methods that stand on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from torch import Tensor
+
+from perfit.config import PerFitConfig
+from perfit.data.schema import User
+from perfit.methods.method import Setting
+from perfit.methods.prompts import Prompts
+from perfit.methods.work import Work
+from perfit.shift import Shift
+from perfit.training.stages import train_collective
+
+
+class CollectiveShift:
+    """Trains it once, and reads it back.
+
+    Args:
+        setting: The setting.
+        config: Layers, positions, ranks and stages; its stage 2 decides nothing here.
+    """
+
+    def __init__(self, setting: Setting, config: PerFitConfig):
+        self.setting, self.config = setting, config
+        decides = {name: value for name, value in asdict(config).items() if name != "stage2"}
+        self.work = Work.shared(setting, "collective-shift", decides)
+
+    def fit(self, others: Sequence[User]) -> None:
+        """Train on other users' rows, or find it trained; see ``Method.fit``."""
+        setting, prompts = self.setting, Prompts(self.setting)
+
+        def train(pool: str) -> dict[str, Tensor]:
+            rows = prompts.collective_rows(others)
+            shifts = train_collective(
+                setting.backbone,
+                rows,
+                self.config,
+                checkpoint=self.work.checkpoint("collective"),
+                context={"work": self.work.context, "pool": pool},
+                emit=setting.emit,
+            )
+            prompts.warn()
+            return {
+                f"{stage}.{name}": tensor
+                for stage, shift in zip(("first", "second"), shifts, strict=True)
+                for name, tensor in shift.tensors().items()
+            }
+
+        self.work.fit_once(others, train)
+
+    def shifts(self) -> tuple[Shift, Shift]:
+        """Both shared shifts, [layers, r, d] each, fp32.
+
+        Raises:
+            StoreError: ``fit`` has not been called.
+        """
+        tensors = self.work.collective().tensors
+        device = self.setting.backbone.device
+        first, second = (
+            Shift(*(tensors[f"{stage}.{name}"].to(device) for name in ("R", "W", "b"))) for stage in ("first", "second")
+        )
+        return first, second

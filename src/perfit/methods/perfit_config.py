@@ -1,0 +1,53 @@
+"""PerFit's own settings as options of a method: whatever is not given is the config's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from perfit.config import PerFitConfig
+from perfit.methods.method import Setting
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of PerFit and of the methods made from its parts; None: the setting's config.
+
+    Attributes:
+        layers, positions: Where is edited.
+        collective_rank, personal_rank: Ranks of both shifts (Table 9's LRank and ULRank).
+        init: "identity" or "loreft".
+        collective_epochs, personal_epochs: Of the two stages.
+        collective_learning_rate, personal_learning_rate: Peak rates.
+    """
+
+    layers: tuple[int, ...] | None = None
+    positions: str | None = None
+    collective_rank: int | None = None
+    personal_rank: int | None = None
+    init: str | None = None
+    collective_epochs: int | None = None
+    personal_epochs: int | None = None
+    collective_learning_rate: float | None = None
+    personal_learning_rate: float | None = None
+
+    def config(self, setting: Setting) -> PerFitConfig:
+        """The setting's config with these values and the setting's seed.
+
+        Raises:
+            ConfigError: A value is impossible.
+        """
+        return setting.seeded().with_options(
+            **{_IN_CONFIG.get(name, name): value for name, value in self._given().items()}
+        )
+
+    def _given(self) -> dict[str, Any]:
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+
+
+_IN_CONFIG = {
+    "collective_epochs": "stage1.epochs",
+    "personal_epochs": "stage2.epochs",
+    "collective_learning_rate": "stage1.learning_rate",
+    "personal_learning_rate": "stage2.learning_rate",
+}

@@ -1,0 +1,144 @@
+"""PerFit's stage 2 for methods: each user's own second shift, trained by perfit's own loop, all users together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.room import check_room
+from perfit.config import PerFitConfig
+from perfit.data.schema import User
+from perfit.errors import DataError
+from perfit.files import write_atomically
+from perfit.methods.method import Ask, Done, Setting
+from perfit.methods.prompts import Prompts
+from perfit.methods.work import Work
+from perfit.plan import TwoStageShift
+from perfit.positions import Positions
+from perfit.shift import Shift, from_stored, new_shift, to_stored
+from perfit.training.loop import Trained
+from perfit.training.rows import TokenRow
+from perfit.training.stages import bank_of, fresh_shifts, train_personal
+
+_USERS_AT_ONCE = 256
+
+
+class PersonalShifts:
+    """Trains, keeps and uses the users' shifts.
+
+    Args:
+        setting: The setting.
+        config: Layers, positions, ranks and stage 2.
+        work: Where they are kept.
+    """
+
+    def __init__(self, setting: Setting, config: PerFitConfig, work: Work):
+        setting.backbone.check_layers(config.layers)
+        self.setting, self.config, self.work = setting, config, work
+        self.prompts = Prompts(setting)
+
+    def alone(self) -> tuple[Shift, Shift]:
+        """What a user starts from without a stage 1: the identity, and a fresh shift of the personal rank."""
+        layers, width, device = len(self.config.layers), self.setting.backbone.hidden_size, self.setting.backbone.device
+        nothing = new_shift((layers, 1, width), generator=torch.Generator().manual_seed(0), device=device)
+        return nothing, fresh_shifts(self.config, width)[1]
+
+    def adapt(self, users: Sequence[User], shared: tuple[Shift, Shift]) -> dict[str, str]:
+        """Train the second shift of each user that is not kept yet, on top of the first and from the second of ``shared``.
+
+        All of them train together; a killed call goes on from its checkpoint, or without those that were done.
+        """
+        with self.work.locked():
+            waiting = [user for user in users if self.work.user(user) is None]
+            if waiting:
+                self._train(self._as_begun(users, waiting), shared)
+            problems = {user.id: self.work.adapted(user).notes.get("problem") for user in users}
+        self.prompts.warn()
+        return {user: problem for user, problem in problems.items() if problem is not None}
+
+    def _as_begun(self, users: Sequence[User], waiting: Sequence[User]) -> list[User]:
+        """The users that train: those of the checkpoint that a killed call left, if they are asked for, or the waiting."""
+        order = self.work.path / "checkpoints" / "users.json"
+        if order.is_file() and self.work.checkpoint("personal").is_file():
+            begun = json.loads(order.read_text(encoding="utf-8"))
+            by_id = {user.id: user for user in users}
+            if set(begun) <= set(by_id) and {user.id for user in waiting} <= set(begun):
+                return [by_id[user] for user in begun]
+        self.work.drop_checkpoints()
+        write_atomically(order, json.dumps([user.id for user in waiting]).encode())
+        return list(waiting)
+
+    def _train(self, users: Sequence[User], shared: tuple[Shift, Shift]) -> None:
+        rows: dict[str, Sequence[TokenRow]] = {}
+        for user in users:
+            try:
+                rows[user.id] = self.prompts.maker.history_rows(user)
+            except DataError as error:
+                self._keep(user, Trained(user.id, (), (), 0, str(error)))
+        by_id = {user.id: user for user in users}
+        for trained in train_personal(
+            self.setting.backbone,
+            rows,
+            shared,
+            self.config,
+            checkpoint=self.work.checkpoint("personal"),
+            context={"work": self.work.context, "users": self.work.origins(users)},
+            emit=self.setting.emit,
+        ):
+            self._keep(by_id[trained.name], trained)
+        self.work.drop_checkpoints()
+
+    def _keep(self, user: User, trained: Trained) -> None:
+        if trained.problem is not None:
+            self.work.put_user(user, {}, {"problem": trained.problem})
+            return
+        stored = {name: tensor.to(torch.bfloat16) for name, tensor in to_stored(trained.shifts[0]).items()}
+        self.work.put_user(user, stored, {"steps": trained.steps, "losses": list(trained.losses)})
+
+    def predict(
+        self, asks: Sequence[Ask], shared: tuple[Shift, Shift], without: tuple[int, int], done: Done
+    ) -> list[str]:
+        """Answers with the first of ``shared`` and each row's own second shift.
+
+        Args:
+            asks: The asks.
+            shared: As given to ``adapt``.
+            without: The slots of a user who has no shift: (1, 1) for both of ``shared``, or (0, 0) for the bare base.
+            done: Told of progress.
+        """
+        backbone, prompts = self.setting.backbone, [self.prompts.plain(ask) for ask in asks]
+        self.prompts.warn()
+        texts = [""] * len(asks)
+        ids = list(dict.fromkeys(ask.user.id for ask in asks))
+        for begin in range(0, len(ids), _USERS_AT_ONCE):
+            some = set(ids[begin : begin + _USERS_AT_ONCE])
+            group = [i for i, ask in enumerate(asks) if ask.user.id in some]
+            own = {asks[i].user.id: asks[i].user for i in group}
+            shifts = {user: shift for user, one in own.items() if (shift := self._shift(one)) is not None}
+            place = {user: (1, slot) for slot, user in enumerate(shifts, start=2)}
+            banks = bank_of([shared[0]], backbone.device), bank_of([shared[1], *shifts.values()], backbone.device)
+            rows = [prompts[i] for i in group]
+            slots = [place.get(asks[i].user.id, without) for i in group]
+            for index, text in zip(group, self.answer(rows, slots, banks, done), strict=True):
+                texts[index] = text
+        return texts
+
+    def answer(
+        self, prompts: Sequence[Sequence[int]], slots: Sequence[tuple[int, int]], banks: Any, done: Done
+    ) -> list[str]:
+        """Greedy answers with shifts from two banks."""
+        if not prompts:
+            return []
+        check_room(self.setting.backbone, max(map(len, prompts)), self.prompts.limit)
+        shift = TwoStageShift(self.config.layers, *banks)
+        decoding = Decoding(max_new_tokens=self.prompts.limit)
+        positions = Positions.parse(self.config.positions)
+        return generate(self.setting.backbone, prompts, slots, shift, positions, decoding, done)
+
+    def _shift(self, user: User) -> Shift | None:
+        kept = self.work.adapted(user)
+        return from_stored(kept.tensors) if kept.tensors else None

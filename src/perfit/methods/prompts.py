@@ -1,0 +1,120 @@
+"""Training rows and prompts of one setting, with the user's own past items before them where a method wants that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import DataError
+from perfit.methods.method import Ask, Setting
+from perfit.retrieval import HistoryIndex, prompt_with_history
+from perfit.tasks.encode import Encoded, encode
+from perfit.tasks.task import Example
+from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.rows import TokenRow
+
+
+class Prompts:
+    """Turns users and asks into tokens.
+
+    Args:
+        setting: Task, tokenizer and lengths.
+    """
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.maker = RowMaker(setting.task, setting.backbone.tokenizer, setting.config)
+        self._index: HistoryIndex | None = None
+
+    @property
+    def limit(self) -> int:
+        """Tokens an answer may take."""
+        return answer_limit(self.setting.task, self.setting.backbone.tokenizer)
+
+    def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
+        """Rows of stage 1, as ``config.stage1_data`` says.
+
+        Raises:
+            DataError: There are none.
+        """
+        rows = self.maker.collective_rows(others)
+        if not rows:
+            raise DataError(
+                f"stage 1 has nothing to train on: none of the {len(others)} other users has the data that "
+                f"stage1_data={self.setting.config.stage1_data!r} asks for",
+                remedy="give other users with histories and answered queries",
+            )
+        return rows
+
+    def plain(self, ask: Ask) -> tuple[int, ...]:
+        """A query's prompt."""
+        return self.maker.prompt(ask.query).prompt_ids
+
+    def after(self, text: str, ask: Ask) -> tuple[int, ...]:
+        """A query's prompt after a text and a line break."""
+        example = self.setting.task.query_example(_without_gold(ask.query))
+        return self.tokens(replace(example, head=f"{text}\n{example.head}"))
+
+    def retrieved(self, ask: Ask, k: int) -> tuple[int, ...]:
+        """A query's prompt after the ``k`` past items of the whole history nearest to it."""
+        return self.tokens(self._with_history(ask.user, ask.query, k))
+
+    def retrieved_rows(self, user: User, k: int) -> list[TokenRow]:
+        """Training rows of a history, each after the nearest of the items before it, never itself or a later one."""
+        return [self.row(self._with_history(user, item, k, before=place)) for place, item in enumerate(user.history)]
+
+    def row(self, example: Example) -> TokenRow:
+        """An example with its answer, for training."""
+        encoded = self._encode(example, with_answer=True)
+        return TokenRow(encoded.prompt_ids, encoded.answer_ids)
+
+    def tokens(self, example: Example) -> tuple[int, ...]:
+        """An example's prompt."""
+        return self._encode(example, with_answer=False).prompt_ids
+
+    def answered(self, example: Example, answer: str) -> tuple[int, ...]:
+        """An example's prompt and another answer, not closed; an answer of blanks alone adds nothing."""
+        if not answer.strip():
+            return self.tokens(example)
+        row = self.row(replace(example, answer=answer.strip()))
+        return (*row.prompt_ids, *row.answer_ids[:-1])
+
+    def warn(self) -> None:
+        """Say what had to be shortened since the last time."""
+        for line in self.maker.warnings():
+            self.setting.emit({"event": "warning", "text": line})
+        self.maker.counts.clear()
+
+    def _with_history(self, user: User, query: Query | HistoryItem, k: int, before: int | None = None) -> Example:
+        task, config = self.setting.task, self.setting.config
+        if self._index is None or self._index.user is not user:
+            self._index = HistoryIndex(task, user)
+        found = prompt_with_history(
+            task,
+            _without_gold(query) if isinstance(query, Query) else query,
+            self._index.top(query, k, before=before),
+            self.setting.backbone.tokenizer,
+            max_length=config.max_length,
+            answer_room=self.maker.answer_room,
+        )
+        self.maker.counts["prompts with less history than asked for"] += found.shortened
+        return found.example
+
+    def _encode(self, example: Example, *, with_answer: bool) -> Encoded:
+        config = self.setting.config
+        encoded = encode(
+            example,
+            self.setting.backbone.tokenizer,
+            max_length=config.max_length,
+            chat_template=config.chat_template,
+            with_answer=with_answer,
+            answer_room=self.maker.answer_room,
+        )
+        self.maker.counts["shortened prompts"] += encoded.truncated
+        return encoded
+
+
+def _without_gold(query: Query) -> Query:
+    """An answer that is to be predicted is never looked at."""
+    return Query(query.id, query.input, None, query.date)

@@ -1,0 +1,112 @@
+"""All methods by name, in the order of a table; each is imported when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from perfit.errors import ConfigError
+from perfit.methods.options import make_options
+
+if TYPE_CHECKING:
+    from perfit.methods.method import Method, Setting
+    from perfit.tasks.task import Task
+
+_ANSWERS = ("label", "rating")
+_ANY = ("label", "rating", "text")
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How one method is made.
+
+    Attributes:
+        name: Its key.
+        label: As the paper prints it.
+        about: One line for ``--help``.
+        module: Where it is, in this package.
+        function: What makes it there.
+        fixed: Options that differ from their defaults.
+        kinds: The kinds of task it answers.
+    """
+
+    name: str
+    label: str
+    about: str
+    module: str
+    function: str = "make"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    kinds: tuple[str, ...] = _ANY
+
+    def options(self) -> type:
+        """The dataclass of its options."""
+        kind: type = import_module(f"perfit.methods.{self.module}").Options
+        return kind
+
+    def __call__(self, setting: Setting, **options: Any) -> Method:
+        """The method.
+
+        Raises:
+            ConfigError: An unknown option, an impossible value, or a task it does not fit.
+        """
+        module = import_module(f"perfit.methods.{self.module}")
+        made = make_options(self.name, module.Options, {**self.fixed, **options})
+        method: Method = getattr(module, self.function)(self.name, self.label, setting, made)
+        return method
+
+
+_MAKERS = (
+    Maker("floor-majority", "Majority", "the answer other users give most often", "floors", kinds=_ANSWERS),
+    Maker("floor-user-majority", "User majority", "the answer the user gave most often", "floors", kinds=_ANSWERS),
+    Maker("floor-user-mean", "User mean", "the mean of the user's ratings", "floors", kinds=("rating",)),
+    Maker("floor-nearest", "Nearest past item", "the answer of the user's most similar past item", "floors"),
+    Maker("base", "Non-Personalized", "the frozen base", "base"),
+    Maker("pag", "PAG", "a written profile before each prompt", "pag"),
+    Maker("rag-1", "RAG (k=1)", "the nearest past item before each prompt", "rag", fixed={"k": 1}),
+    Maker("rag-2", "RAG (k=2)", "the two nearest past items before each prompt", "rag", fixed={"k": 2}),
+    Maker("rag-4", "RAG (k=4)", "the four nearest past items before each prompt", "rag", fixed={"k": 4}),
+    Maker("cos", "CoS", "logits steered by the retrieved context", "cos"),
+    Maker("style-vector", "StyleVector", "own answers minus generic ones, added at a layer", "style_vector"),
+    Maker("lora-c", "LoRA-C", "one LoRA for everybody", "lora_c"),
+    Maker("lora-p", "LoRA-P", "a LoRA per user", "lora_p"),
+    Maker("lofit", "LoFiT", "biases at each user's picked attention heads", "lofit"),
+    Maker("oppu", "OPPU", "LoRA-C, then a LoRA per user", "oppu"),
+    Maker("reft-c+p", "ReFT (C+P)", "a LoReFT per user, both ranks together", "personal_only", "make_reft_cp"),
+    Maker("reft-p", "ReFT (P)", "a LoReFT per user, the personal rank", "personal_only", "make_reft_p"),
+    Maker("perfit-stage-1", "PerFit@Stage-1", "both shared shifts, nothing personal", "perfit", "make_stage_1"),
+    Maker("perfit-stage-2", "PerFit@Stage-2", "PerFit's personal shift without a stage 1", "personal_only"),
+    Maker("lora-c-all+perfit-p", "LoRA-C (all) + PerFit-P", "LoRA-C, then a shift per user", "lora_perfit"),
+    Maker(
+        "lora-c-partial+perfit-p",
+        "LoRA-C (partial) + PerFit-P",
+        "LoRA-C at the edited layers, then a shift per user",
+        "lora_perfit",
+        fixed={"partial": True},
+    ),
+    Maker("perfit", "PerFit", "a collective shift, then a shift per user", "perfit"),
+)
+
+METHODS: dict[str, Maker] = {maker.name: maker for maker in _MAKERS}
+
+
+def methods_for(task: Task) -> list[str]:
+    """Names of the methods that answer this kind of task."""
+    return [name for name, maker in METHODS.items() if task.kind in maker.kinds]
+
+
+def make_method(name: str, setting: Setting, **options: Any) -> Method:
+    """A method by name.
+
+    Args:
+        name: A key of ``METHODS``.
+        setting: What every method is given.
+        options: Its own, by name; ``METHODS[name].options()`` lists them.
+
+    Raises:
+        ConfigError: An unknown name or option, an impossible value, or a task it does not fit.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"methods: {name!r} is unknown; choose from {', '.join(METHODS)}")
+    return METHODS[name](setting, **options)

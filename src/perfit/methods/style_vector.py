@@ -1,0 +1,209 @@
+"""StyleVector: how a user's answers differ from generic ones, as one vector added at one layer (paper, D.3; Zhang et
+al., 2025). Nothing is trained.
+
+    s = mean over past items of  h(prompt + user's answer) − h(prompt + generic answer)    at the last token
+    h ← h + strength · s       at the last prompt token and every token after it
+
+The generic answers are the base's own. Layer and strength are those that make held-out past answers most likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perfit.backbone.model import Backbone
+from perfit.data.schema import User
+from perfit.errors import ConfigError
+from perfit.methods.answer import Tokens, answer
+from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
+from perfit.methods.options import check_counts
+from perfit.methods.prompts import Prompts
+from perfit.methods.tuning import answer_loss, chunks, head_on
+from perfit.methods.work import Work
+from perfit.tasks.task import Example
+from perfit.training.rows import TokenRow, padded
+
+_HELD_OUT = 4  # one item in so many chooses layer and strength
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of StyleVector.
+
+    Attributes:
+        items: Most past items used, the latest.
+        generic_tokens: Most tokens of a generic answer.
+        layers: Zero-based layers to choose from; None: at a quarter, half and three quarters of the depth.
+        strengths: Factors of the vector to choose from.
+    """
+
+    items: int = 32
+    generic_tokens: int = 32
+    layers: tuple[int, ...] | None = None
+    strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "items", "generic_tokens")
+        if not self.strengths:
+            raise ConfigError("strengths: none given; name at least one, such as 1.0")
+
+
+@contextmanager
+def adding(backbone: Backbone, layers: Sequence[int], vectors: Tensor, starts: Sequence[int]) -> Iterator[None]:
+    """Add vectors to layers' outputs from each row's start on, whether tokens come at once or one by one.
+
+    Args:
+        backbone: The base.
+        layers: Distinct layers, zero-based.
+        vectors: [rows, len(layers), d].
+        starts: Each row's first changed position in its padded row.
+    """
+    first = torch.tensor(starts, device=vectors.device)[:, None]
+    offset = 0
+
+    def measure(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        nonlocal offset
+        cache = kwargs.get("past_key_values")
+        offset = int(cache.get_seq_length()) if cache is not None else 0
+
+    def hook(place: int) -> Any:
+        def add(module: Any, args: Any, output: Any) -> Any:
+            hidden = output[0] if isinstance(output, tuple) else output
+            reached = (offset + torch.arange(hidden.shape[1], device=hidden.device)) >= first
+            changed = (hidden + vectors[:, place, None] * reached[:, :, None]).to(hidden.dtype)
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+        return add
+
+    handles = [backbone.model.register_forward_pre_hook(measure, with_kwargs=True)]
+    handles += [backbone.layers[layer].register_forward_hook(hook(i)) for i, layer in enumerate(layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def last_states(backbone: Backbone, layers: Sequence[int], sequences: Sequence[Tokens]) -> Tensor:
+    """Each layer's output at each sequence's last token, [rows, len(layers), d], fp32."""
+    ids, mask = padded(sequences, backbone.device)
+    rows, ends = torch.arange(len(sequences)), torch.tensor([len(sequence) - 1 for sequence in sequences])
+    found: list[Tensor] = []
+
+    def take(module: Any, args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        found.append(hidden[rows, ends].float())
+
+    handles = [backbone.layers[layer].register_forward_hook(take) for layer in layers]
+    try:
+        with head_on(backbone, lambda states: states[:, -1:].contiguous()):
+            backbone.logits(ids, mask, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(found, dim=1)
+
+
+class StyleVector:
+    """See the module."""
+
+    def __init__(self, name: str, label: str, setting: Setting, options: Options):
+        self.name, self.label, self.setting, self.options = name, label, setting, options
+        depth = len(setting.backbone.layers)
+        quarters = sorted({depth // 4, depth // 2, 3 * depth // 4})
+        self.layers = tuple(quarters) if options.layers is None else tuple(sorted(options.layers))
+        setting.backbone.check_layers(self.layers)
+        self.work = Work(setting.folder, setting, name, options)
+        self.prompts = Prompts(setting)
+
+    def fit(self, others: Sequence[User]) -> None:
+        """There is no stage 1."""
+
+    def adapt(self, users: Sequence[User]) -> dict[str, str]:
+        """Each user's vector, its layer and its strength."""
+        problems = self.work.adapt_each(users, self._adapt)
+        self.prompts.warn()
+        return problems
+
+    def _adapt(self, user: User) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        items = user.history[-self.options.items :]
+        examples = [self.setting.task.history_example(item) for item in items]
+        rows = [self.prompts.row(example) for example in examples]
+        differences = self._differences(examples, rows)
+        held_out = [i for i in range(len(rows)) if i % _HELD_OUT == _HELD_OUT - 1] or [len(rows) - 1]
+        kept = [i for i in range(len(rows)) if i not in held_out] or held_out
+        guess = differences[kept].mean(0)
+        place, strength = self._choose(guess, [rows[i] for i in held_out])
+        vector = strength * differences.mean(0)[place]
+        notes = {"layer": self.layers[place], "strength": strength, "items": len(items)}
+        return {"vector": vector.to(torch.bfloat16)}, notes
+
+    def _differences(self, examples: Sequence[Example], rows: Sequence[TokenRow]) -> Tensor:
+        """[items, layers to choose from, d]."""
+        backbone = self.setting.backbone
+        limit = min(self.options.generic_tokens, self.prompts.limit)
+        generic = answer(backbone, [row.prompt_ids for row in rows], limit, lambda rows: None)
+        theirs = [self.prompts.answered(example, text) for example, text in zip(examples, generic, strict=True)]
+        own = [(*row.prompt_ids, *row.answer_ids[:-1]) for row in rows]
+        return torch.cat(
+            [
+                last_states(backbone, self.layers, [mine]) - last_states(backbone, self.layers, [other])
+                for mine, other in zip(own, theirs, strict=True)
+            ]
+        )
+
+    @torch.no_grad()
+    def _choose(self, vectors: Tensor, rows: Sequence[TokenRow]) -> tuple[int, float]:
+        """The place of the layer, and the strength, under which held-out answers are most likely."""
+        losses = {
+            (place, strength): self._loss(place, strength * vectors[place], rows)
+            for place in range(len(self.layers))
+            for strength in self.options.strengths
+        }
+        return min(losses, key=losses.__getitem__)
+
+    def _loss(self, place: int, vector: Tensor, rows: Sequence[TokenRow]) -> float:
+        backbone, total = self.setting.backbone, 0.0
+        for chunk in chunks(rows, self.setting.config.step_tokens):
+            many = vector.expand(len(chunk), 1, -1)
+            starts = [len(row.prompt_ids) - 1 for row in chunk]
+            with adding(backbone, [self.layers[place]], many, starts):
+                total += float(answer_loss(backbone, chunk).sum())
+        return total
+
+    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
+        """The base's answers with each row's own vector at its user's layer."""
+        tokens = [self.prompts.plain(ask) for ask in asks]
+        self.prompts.warn()
+        backbone = self.setting.backbone
+        vectors = {ask.user.id: self._vectors(ask.user) for ask in asks}
+
+        def during(batch: Sequence[int]) -> AbstractContextManager[None]:
+            width = max(len(tokens[i]) for i in batch)
+            stacked = torch.stack([vectors[asks[i].user.id] for i in batch])
+            # Padding is on the left, so that all prompts end at the same place.
+            return adding(backbone, self.layers, stacked, [width - 1] * len(batch))
+
+        return answer(backbone, tokens, self.prompts.limit, done, during)
+
+    def _vectors(self, user: User) -> Tensor:
+        """What a user adds at each layer to choose from, [layers, d]: zeros but at their own."""
+        kept = self.work.adapted(user)
+        every = torch.zeros(len(self.layers), self.setting.backbone.hidden_size)
+        if kept.tensors:
+            every[self.layers.index(kept.notes["layer"])] = kept.tensors["vector"].float()
+        return every.to(self.setting.backbone.device)
+
+    def cost(self) -> Cost:
+        """Nothing trained; one vector, and the number of its layer."""
+        return Cost(user_bytes=2 * self.setting.backbone.hidden_size + 2)
+
+
+make = StyleVector

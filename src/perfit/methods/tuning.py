@@ -1,0 +1,209 @@
+"""A plain training loop over rows for parameters that live inside the base: LoRA's matrices, heads' scales and biases.
+
+PerFit's own loop trains many users in one step; this one trains one learner, on the same schedule and order of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from perfit.backbone.model import Backbone
+from perfit.config import StageConfig
+from perfit.errors import StoreError
+from perfit.files import write_atomically
+from perfit.methods.work import AdaptationError
+from perfit.training.loop import Emit
+from perfit.training.rows import TokenRow, label_places, padded, row_loss
+from perfit.training.schedule import epoch_batches, learning_rate, stable_random, steps_per_epoch, total_steps
+
+_CHECKPOINT_SECONDS = 20.0
+
+
+def answer_loss(backbone: Backbone, rows: Sequence[TokenRow]) -> Tensor:
+    """Negative log-likelihood summed over each row's answer tokens, [rows], fp32; logits only where there is a label."""
+    device = backbone.device
+    ids, mask = padded([row.input_ids for row in rows], device)
+    starts = [len(row.prompt_ids) - 1 for row in rows]
+    places, columns, labels = label_places(starts, [row.answer_ids for row in rows], device)
+    with head_on(backbone, lambda states: states[places, columns].unsqueeze(0)):
+        logits = backbone.logits(ids, mask, use_cache=False)
+    return row_loss(logits[0], labels, places, len(rows))
+
+
+@contextmanager
+def head_on(backbone: Backbone, choose: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Give the head only some of the final states [rows, t, d]: a vocabulary of logits for each token is dear."""
+    head = backbone.model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda module, inputs: (choose(inputs[0]), *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def chunks(rows: Sequence[TokenRow], step_tokens: int) -> Iterator[list[TokenRow]]:
+    """Rows of like length together, at most ``step_tokens`` tokens with padding, at least one row."""
+    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
+    begin = 0
+    while begin < len(ordered):
+        count = max(step_tokens // len(ordered[begin].input_ids), 1)
+        yield ordered[begin : begin + count]
+        begin += count
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How parameters inside the base are trained (paper, D.4 and D.5.1).
+
+    Attributes:
+        backbone: The base, with the parameters at work in its forward.
+        stage: Epochs, batch size, rate, decay, warm-up, clip.
+        seed: Seed of row orders and dropout.
+        step_tokens: Most tokens of one forward; a step adds up as many as its batch needs.
+        emit: Receives ``step`` events.
+    """
+
+    backbone: Backbone
+    stage: StageConfig
+    seed: int
+    step_tokens: int
+    emit: Emit
+
+    def run(
+        self,
+        parameters: Mapping[str, Tensor],
+        rows: Sequence[TokenRow],
+        learner: str,
+        *,
+        penalty: Callable[[], Tensor] | None = None,
+        checkpoint: Path | None = None,
+        context: str = "",
+    ) -> dict[str, Any]:
+        """Train ``parameters`` in place on all epochs of the rows.
+
+        Args:
+            parameters: Leaf tensors by name.
+            rows: One learner's rows.
+            learner: Decides, with the seed, the order of rows and the dropout.
+            penalty: Added to each step's loss, which is a mean over answer tokens.
+            checkpoint: Where the state lies while training is under way; removed at the end.
+            context: What a checkpoint must belong to.
+
+        Returns:
+            ``steps`` and ``losses``: the mean per answer token of each epoch.
+
+        Raises:
+            AdaptationError: The loss or a gradient is not finite.
+            StoreError: The checkpoint is damaged.
+        """
+        stage, state = self.stage, _State(parameters, self.stage)
+        if checkpoint is not None:
+            state.load(checkpoint, context)
+        lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in rows]
+        per_epoch, total = steps_per_epoch(len(rows), stage.batch_size), total_steps(len(rows), stage)
+        saved, batches, shown = time.monotonic(), [], -1
+        while state.step < total:
+            began = time.perf_counter()
+            epoch, place = divmod(state.step, per_epoch)
+            if epoch != shown:
+                batches, shown = epoch_batches(lengths, stage, seed=self.seed, learner=learner, epoch=epoch), epoch
+            while len(state.losses) <= epoch:
+                state.losses.append([0.0, 0.0])
+            batch = [rows[i] for i in batches[place]]
+            tokens = sum(len(row.answer_ids) for row in batch)
+            for group in state.optimiser.param_groups:
+                group["lr"] = learning_rate(state.step, total, stage)
+            with self._own_dropout(learner, state.step):
+                nll = self._backward(batch, tokens, penalty)
+            norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), stage.clip))
+            if not (math.isfinite(nll) and math.isfinite(norm)):
+                raise AdaptationError(f"its loss or gradient is not finite at step {state.step}")
+            state.optimiser.step()
+            state.optimiser.zero_grad()
+            state.losses[epoch][0] += nll
+            state.losses[epoch][1] += tokens
+            state.step += 1
+            seconds = time.perf_counter() - began
+            self.emit({"event": "step", "rows": len(batch), "learners": 1, "loss": nll / tokens, "seconds": seconds})
+            if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                state.save(checkpoint, context)
+                saved = time.monotonic()
+        return {"steps": state.step, "losses": [nll / tokens for nll, tokens in state.losses]}
+
+    def _backward(self, batch: Sequence[TokenRow], tokens: int, penalty: Callable[[], Tensor] | None) -> float:
+        total = 0.0
+        for chunk in chunks(batch, self.step_tokens):
+            loss = answer_loss(self.backbone, chunk).sum()
+            (loss / tokens).backward()  # type: ignore[no-untyped-call]
+            total += float(loss)
+        if penalty is not None:
+            penalty().backward()  # type: ignore[no-untyped-call]
+        return total
+
+    @contextmanager
+    def _own_dropout(self, learner: str, step: int) -> Iterator[None]:
+        """Dropout draws from (seed, learner, step) alone, whatever ran before."""
+        device = self.backbone.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(stable_random(self.seed, learner, "dropout", step).getrandbits(62))
+            yield
+
+
+@dataclass
+class _State:
+    """Everything that decides how training goes on."""
+
+    parameters: Mapping[str, Tensor]
+    stage: StageConfig
+    step: int = 0
+    losses: list[list[float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.optimiser = torch.optim.AdamW(
+            list(self.parameters.values()), lr=self.stage.learning_rate, weight_decay=self.stage.weight_decay
+        )
+
+    def save(self, path: Path, context: str) -> None:
+        tensors = {}
+        for name, parameter in self.parameters.items():
+            moments = self.optimiser.state[parameter]
+            for kind, tensor in (
+                ("value", parameter),
+                ("first", moments["exp_avg"]),
+                ("second", moments["exp_avg_sq"]),
+            ):
+                tensors[f"{kind}.{name}"] = tensor.detach().cpu().contiguous().clone()
+        state = json.dumps({"context": context, "step": self.step, "losses": self.losses})
+        write_atomically(path, save(tensors, metadata={"state": state}))
+
+    def load(self, path: Path, context: str) -> None:
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                if state["context"] != context:
+                    return
+                with torch.no_grad():
+                    for name, parameter in self.parameters.items():
+                        parameter.copy_(file.get_tensor(f"value.{name}"))
+                        self.optimiser.state[parameter] = {
+                            "step": torch.tensor(float(state["step"])),
+                            "exp_avg": file.get_tensor(f"first.{name}").to(parameter),
+                            "exp_avg_sq": file.get_tensor(f"second.{name}").to(parameter),
+                        }
+                self.step, self.losses = state["step"], state["losses"]
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise StoreError(f"{path}: the checkpoint is damaged; delete it to train this anew") from error

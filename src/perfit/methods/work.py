@@ -1,0 +1,273 @@
+"""A method's durable work: stage 1 in one file, each user in one of their own, all written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from perfit.belonging import task_record
+from perfit.data.schema import Dataset, User
+from perfit.errors import DataError, PerfitError, StoreError
+from perfit.files import write_atomically
+from perfit.methods.method import Setting
+
+FORMAT = 1
+
+
+class AdaptationError(PerfitError):
+    """One user could not be adapted to; the others can."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept: tensors by name, and notes as plain values (``seconds`` among them)."""
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, Any]
+
+
+class Work:
+    """One folder of one piece of work: ``manifest.json``, ``collective.safetensors``, ``users/``, ``checkpoints/``.
+
+    Args:
+        path: The folder, made when something is first written.
+        setting: Base, task, config and seed that the work belongs to.
+        what: Whose work it is, e.g. "lora-c".
+        options: What else decides its numbers, as a dataclass or plain values.
+        below: Work whose stage 1 the users stand on; of another stage 1 they are of no use.
+    """
+
+    def __init__(self, path: Path, setting: Setting, what: str, options: Any, below: Work | None = None):
+        self.path, self.what, self.emit, self.below = path, what, setting.emit, below
+        parts = [
+            what,
+            asdict(options) if is_dataclass(options) and not isinstance(options, type) else options,
+            setting.identity.as_dict(),
+            str(setting.backbone.dtype),
+            setting.backbone.device.type,
+            task_record(setting.task),
+            setting.seeded().digest_text(),
+        ]
+        self.context = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def shared(cls, setting: Setting, what: str, options: Any) -> Work:
+        """Work that several methods may have in common, in a folder named by what decides it."""
+        work = cls(Path(), setting, what, options)
+        work.path = (setting.shared or setting.folder) / f"{what}-{work.context[:16]}"
+        return work
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder this work's own and keep other processes out.
+
+        Raises:
+            StoreError: Another process works here, it holds other work, or it cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            for folder in (self.path, self.path / "users", self.path / "checkpoints"):
+                folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock", timeout=0):
+                if not self._owned():
+                    manifest = {"format": FORMAT, "what": self.what, "context": self.context}
+                    write_atomically(self.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+                yield
+        except Timeout:
+            raise StoreError(f"{self.path}: another process works here; wait for it or choose another folder") from None
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise StoreError(f"{self.path}: cannot write here ({error.strerror}); choose another folder") from error
+
+    def _owned(self) -> bool:
+        path = self.path / "manifest.json"
+        if not path.is_file():
+            return False
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            same = manifest["format"] == FORMAT and manifest["context"] == self.context
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise StoreError(f"{path}: cannot be read; delete the folder to work anew") from error
+        if not same:
+            raise StoreError(
+                f"{self.path}: holds the work of another base, task, setting or seed; choose another folder, or delete "
+                "it to work anew"
+            )
+        return True
+
+    def checkpoint(self, name: str) -> Path:
+        """State of training under way."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def drop_checkpoints(self) -> None:
+        """Remove the state of training that is through."""
+        for path in (self.path / "checkpoints").iterdir():
+            path.unlink()
+
+    def collective(self) -> Kept:
+        """The result of stage 1.
+
+        Raises:
+            StoreError: There is none yet, it is damaged, or the folder holds other work.
+        """
+        kept = self._collective()
+        if kept is None:
+            raise StoreError(f"{self.path}: stage 1 of {self.what} is not done; call fit first")
+        return kept
+
+    def _collective(self) -> Kept | None:
+        return self._read(self.path / "collective.safetensors") if self._owned() else None
+
+    def fit_once(
+        self, others: Sequence[User], train: Callable[[str], Mapping[str, Tensor]], notes: Mapping[str, Any] = {}
+    ) -> None:
+        """Do stage 1, unless its result lies there.
+
+        Args:
+            others: The other users.
+            train: Its tensors; gets what a checkpoint must belong to.
+            notes: Kept beside them.
+
+        Raises:
+            StoreError: It was trained on other users, or the folder holds other work.
+        """
+        pool = Dataset(users=(), others=tuple(others)).fingerprint()
+        with self.locked():
+            kept = self._collective()
+            if kept is None:
+                began = time.perf_counter()
+                tensors = train(pool)
+                trained = hashlib.sha256(save(_plain(tensors))).hexdigest()
+                seconds = time.perf_counter() - began
+                content = {**notes, "pool": pool, "id": trained, "seconds": seconds}
+                self._write(self.path / "collective.safetensors", tensors, content)
+                self.drop_checkpoints()
+                return
+        if kept.notes["pool"] != pool:
+            raise StoreError(f"{self.path}: its stage 1 was trained on other users; choose another folder")
+        self.emit({"event": "found", "stage": 1, "seconds": kept.notes["seconds"]})
+
+    def user(self, user: User) -> Kept | None:
+        """What was kept of a user, or None.
+
+        Raises:
+            StoreError: It is damaged, of another history, or the folder holds other work.
+        """
+        if not self._owned():
+            return None
+        kept = self._read(self._user_path(user))
+        if kept is not None and any(kept.notes.get(name) != value for name, value in self._origin(user).items()):
+            raise StoreError(
+                f"{self.path}: was adapted to user {user.id!r} with another history or on another stage 1; choose "
+                "another folder, or delete it to work anew"
+            )
+        return kept
+
+    def _origin(self, user: User) -> dict[str, str]:
+        below = {} if self.below is None else {"below": self.below.collective().notes["id"]}
+        return {"user": user.id, "history": history_of(user), **below}
+
+    def origins(self, users: Sequence[User]) -> str:
+        """What a checkpoint of all these users' training must belong to."""
+        return hashlib.sha256(json.dumps([self._origin(user) for user in users]).encode()).hexdigest()
+
+    def adapted(self, user: User) -> Kept:
+        """What was kept of a user whom ``adapt`` has seen.
+
+        Raises:
+            StoreError: It has not; or as ``user``.
+        """
+        kept = self.user(user)
+        if kept is None:
+            raise StoreError(f"{self.path}: {self.what} is not adapted to user {user.id!r}; call adapt first")
+        return kept
+
+    def put_user(self, user: User, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        """Keep what a user's adaptation made."""
+        self._write(self._user_path(user), tensors, {**notes, **self._origin(user)})
+
+    def adapt_each(
+        self,
+        users: Sequence[User],
+        one: Callable[[User], tuple[Mapping[str, Tensor], Mapping[str, Any]]],
+        passes: int = 0,
+    ) -> dict[str, str]:
+        """Adapt to each user that is not kept yet, one after the other, and say who could not be adapted to.
+
+        Args:
+            users: All of them.
+            one: A user's tensors and notes; raises AdaptationError or DataError where there can be none.
+            passes: How often training goes over a history, for the bar.
+        """
+        problems: dict[str, str] = {}
+        with self.locked():
+            waiting = [user for user in users if self.user(user) is None]
+            rows = sum(len(user.history) for user in waiting)
+            if rows and passes:
+                self.emit(
+                    {"event": "stage", "stage": 2, "rows": rows, "users": len(waiting), "rows_total": rows * passes}
+                )
+            for user in users:
+                kept = self.user(user)
+                if kept is None:
+                    began = time.perf_counter()
+                    tensors, notes = self._try(user, one)
+                    notes = {**notes, "seconds": time.perf_counter() - began}
+                    self.put_user(user, tensors, notes)
+                    self.drop_checkpoints()
+                    kept = Kept(dict(tensors), notes)
+                if "problem" in kept.notes:
+                    problems[user.id] = kept.notes["problem"]
+        return problems
+
+    def _try(
+        self, user: User, one: Callable[[User], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        try:
+            if not user.history:
+                raise AdaptationError("has nothing to train on (empty history)")
+            tensors, notes = one(user)
+        except (AdaptationError, DataError) as error:
+            self.emit({"event": "skipped", "learner": user.id, "problem": str(error)})
+            return {}, {"problem": str(error)}
+        self.emit({"event": "finished", "learner": user.id, "steps": notes.get("steps", 0)})
+        return tensors, notes
+
+    def _user_path(self, user: User) -> Path:
+        # An id is data and may be anything; its hash is a name for a file.
+        return self.path / "users" / f"{hashlib.sha256(user.id.encode()).hexdigest()[:40]}.safetensors"
+
+    def _write(self, path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        write_atomically(path, save(_plain(tensors), metadata={"notes": json.dumps(notes)}))
+
+    def _read(self, path: Path) -> Kept | None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            size = int.from_bytes(content[:8], "little")
+            notes = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["notes"])
+            return Kept(load(content), notes)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path}: is damaged; delete it to work anew") from error
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each with a storage of its own, as safetensors wants them."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def history_of(user: User) -> str:
+    """A hash of a user's history."""
+    return Dataset(users=(User(user.id, user.history),)).fingerprint()
