@@ -21,7 +21,7 @@ from perfit.tasks import get_task
 from perfit.tasks.encode import encode
 from perfit.tasks.task import Task
 
-WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h"]), min_size=1, max_size=6).map(" ".join)
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", ""]), min_size=1, max_size=6).map(" ".join)
 
 
 def by_hand(documents: Sequence[str], question: str) -> list[float]:

@@ -37,7 +37,7 @@ class HistoryIndex:
             raise ConfigError(f"task {task.name!r} has no retrieval_item and retrieval_query; give it both templates")
         self.task, self.user = task, user
         self._words = [task.retrieval_document(item).split(" ") for item in user.history]
-        self._index: tuple[int, Any] | None = None
+        self._index: tuple[int, frozenset[str], Any] | None = None
 
     def top(self, query: Query | HistoryItem, k: int, *, before: int | None = None) -> list[HistoryItem]:
         """The ``k`` past items nearest to a query, best first; of equals the later one.
@@ -58,16 +58,21 @@ class HistoryIndex:
         visible = len(self._words) if before is None else min(before, len(self._words))
         if not visible or not k:
             return []
-        scores = self._scorer(visible).get_scores(_question(self.task, query).split(" "))
+        known, index = self._built(visible)
+        # Unknown words count nothing; bm25s fails on the empty one (two blanks in a row), and on no words at all.
+        words = [word for word in _question(self.task, query).split(" ") if word in known]
+        scores = index.get_scores(words) if words else [0.0] * visible
         order = sorted(range(visible), key=lambda i: (-float(scores[i]), -i))
         return [self.user.history[i] for i in order[:k]]
 
-    def _scorer(self, visible: int) -> Any:
+    def _built(self, visible: int) -> tuple[frozenset[str], Any]:
+        """The index of the first so many items, and its words; the last one made is kept."""
         if self._index is None or self._index[0] != visible:
+            documents = self._words[:visible]
             index = _bm25s().BM25(method="robertson", k1=1.5, b=0.75)
-            index.index(self._words[:visible], show_progress=False)
-            self._index = visible, index
-        return self._index[1]
+            index.index(documents, show_progress=False)
+            self._index = visible, frozenset(word for words in documents for word in words), index
+        return self._index[1:]
 
 
 def _question(task: Task, query: Query | HistoryItem) -> str:
