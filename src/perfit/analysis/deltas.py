@@ -1,0 +1,121 @@
+"""δ-vectors of many users, and their files: what was measured, and nothing derived from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from perfit.analysis.recipe import BARE, HISTORY, Recipe
+from perfit.errors import StoreError
+from perfit.files import write_atomically
+
+FORMAT = 1
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DeltaVectors:
+    """Mean last-token states of users, by kind of prompt.
+
+    Attributes:
+        task: Name of the task.
+        group: "test" or "stage1": which users they are.
+        users: Ids, in order.
+        recipe: How they were made.
+        means: [users, kinds, 2, layers, d] fp32: mean over a user's even and odd queries; kinds as ``recipe.kinds``.
+        counts: [users, kinds, 2]: queries in each mean.
+        notes: The base's name and identity, versions, what had to be shortened.
+    """
+
+    task: str
+    group: str
+    users: tuple[str, ...]
+    recipe: Recipe
+    means: Tensor
+    counts: Tensor
+    notes: Mapping[str, Any]
+
+    @property
+    def hidden_size(self) -> int:
+        """Width d of the residual stream."""
+        return int(self.means.shape[-1])
+
+    def states(self, kind: str, layer: int, half: int | None = None) -> Array:
+        """Mean states [users, d] of one kind of prompt; of the queries of one half, or all. NaN where a user has none.
+
+        Raises:
+            KeyError: The kind or layer was not measured.
+        """
+        place, at = self._place(kind), self._layer(layer)
+        means = self.means[:, place, :, at].double()
+        weights = self.counts[:, place].double()
+        if half is not None:
+            weights = weights * torch.tensor([half == 0, half == 1])
+        total = (means.nan_to_num() * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
+        found: Array = total.numpy()
+        return found
+
+    def delta(self, layer: int, kind: str = HISTORY, half: int | None = None) -> Array:
+        """δ-vectors [users, d]: mean state after this kind of text minus the bare query's (paper, section 3.1)."""
+        return self.states(kind, layer, half) - self.states(BARE, layer, half)
+
+    def has(self, kind: str) -> bool:
+        """Whether this kind of prompt was measured."""
+        return kind in self.recipe.kinds
+
+    def _place(self, kind: str) -> int:
+        if not self.has(kind):
+            raise KeyError(f"{kind} was not measured; there are {', '.join(self.recipe.kinds)}")
+        return self.recipe.kinds.index(kind)
+
+    def _layer(self, layer: int) -> int:
+        if layer not in self.recipe.layers:
+            raise KeyError(f"layer {layer} was not measured; there are {list(self.recipe.layers)}")
+        return self.recipe.layers.index(layer)
+
+    def record(self) -> dict[str, Any]:
+        """What ``recipe.json`` holds."""
+        return {
+            "format": FORMAT,
+            "task": self.task,
+            "group": self.group,
+            "recipe": self.recipe.as_dict(),
+            "kinds": list(self.recipe.kinds),
+            "users": list(self.users),
+            **self.notes,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``deltas.safetensors`` and, last, ``recipe.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "deltas.safetensors", save({"means": self.means, "counts": self.counts}))
+        write_atomically(folder / "recipe.json", (json.dumps(self.record(), indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> DeltaVectors:
+        """The inverse of ``save``.
+
+        Raises:
+            StoreError: A file is missing or damaged.
+        """
+        try:
+            record = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+            tensors = load((folder / "deltas.safetensors").read_bytes())
+            if record.pop("format") != FORMAT:
+                raise StoreError(f"{folder}: was written by another version of perfit; analyse again")
+            recipe = Recipe.from_dict(record.pop("recipe"))
+            record.pop("kinds")
+            task, group, users = record.pop("task"), record.pop("group"), tuple(record.pop("users"))
+            return cls(task, group, users, recipe, tensors["means"], tensors["counts"], record)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise StoreError(f"{folder}: holds no readable δ-vectors; analyse again") from error
