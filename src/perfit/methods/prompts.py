@@ -11,6 +11,7 @@ from perfit.methods.method import Ask, Setting
 from perfit.retrieval import HistoryIndex, prompt_with_history
 from perfit.tasks.encode import Encoded, encode
 from perfit.tasks.task import Example
+from perfit.tasks.template import first_words
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.rows import TokenRow
 
@@ -52,9 +53,17 @@ class Prompts:
         return self.maker.prompt(ask.query).prompt_ids
 
     def after(self, text: str, ask: Ask) -> tuple[int, ...]:
-        """A query's prompt after a text and a line break."""
+        """A query's prompt after a text and a line break; what does not fit goes from the end of that text."""
         example = self.setting.task.query_example(_without_gold(ask.query))
-        return self.tokens(replace(example, head=f"{text}\n{example.head}"))
+        room = self.setting.config.max_length - self.maker.answer_room
+        words = len(text.split())
+        while words:
+            head = f"{first_words(text, words)}\n{example.head}"
+            if len(self.setting.backbone.tokenizer.encode(head + example.body + example.tail)) <= room:
+                return self.tokens(replace(example, head=head))
+            self.maker.counts["prompts with a shortened text before them"] += words == len(text.split())
+            words = words * 3 // 4
+        return self.tokens(example)
 
     def retrieved(self, ask: Ask, k: int) -> tuple[int, ...]:
         """A query's prompt after the ``k`` past items of the whole history nearest to it."""

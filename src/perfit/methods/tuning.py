@@ -147,7 +147,7 @@ class Tuning:
         for chunk in chunks(batch, self.step_tokens):
             loss = answer_loss(self.backbone, chunk).sum()
             (loss / tokens).backward()  # type: ignore[no-untyped-call]
-            total += float(loss)
+            total += float(loss.detach())
         if penalty is not None:
             penalty().backward()  # type: ignore[no-untyped-call]
         return total

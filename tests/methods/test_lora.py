@@ -1,0 +1,184 @@
+"""peft's LoRA in the base: what it computes, that it leaves nothing behind, and OPPU's two layers of it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import NAMES
+from method_world import (
+    ANNA,
+    BEN,
+    OTHERS,
+    asks,
+    assert_untouched,
+    base,
+    make,
+    modules,
+    ready,
+    setting,
+    weights,
+)
+from torch import Tensor, nn
+
+from perfit.backbone.model import Backbone
+from perfit.errors import BaseModelError, StoreError
+from perfit.methods.adapters import COLLECTIVE, PERSONAL, LoraShape, adapted
+from perfit.methods.attention import find_attention
+from perfit.methods.method import Ask, Cost
+from perfit.methods.oppu import Oppu
+from perfit.methods.prompts import Prompts
+
+FUSED = ("gpt2", "neox")
+SHAPE = LoraShape(rank=3, alpha=6.0, dropout=0.5)
+IDS = torch.tensor([[5, 9, 7, 30, 12]])
+
+
+def merged(backbone: Backbone, adapters: list[dict[str, Tensor]]) -> Any:
+    """A copy of the model with each adapter's product added into the weights."""
+    model = copy.deepcopy(backbone.model)
+    with torch.no_grad():
+        for tensors in adapters:
+            for name in {key.rpartition(".")[0] for key in tensors}:
+                module: Any = model.get_submodule(name)
+                change = SHAPE.alpha / SHAPE.rank * tensors[f"{name}.B"] @ tensors[f"{name}.A"]
+                module.weight += change.T if module.weight.shape != change.shape or backbone.name == "gpt2" else change
+    return model
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_two_adapters_at_work_are_two_merged_ones_and_the_base_stays(family: str) -> None:
+    backbone, before, shape = base(family), weights(family), modules(family)
+    every = find_attention(backbone)
+    assert all(set(attention.parts) == ({"qkv"} if family in FUSED else {"q", "k", "v"}) for attention in every)
+    targets = {
+        COLLECTIVE: [p for a in every for p in a.only("qkv")],
+        PERSONAL: [p for a in every for p in a.only("qv")],
+    }
+    with adapted(backbone, targets, SHAPE) as adapters, torch.no_grad():
+        kept = {}
+        for name in targets:
+            adapters.start(name, 0, "anna")
+            fresh = adapters.parameters(name)
+            assert sum(tensor.numel() for tensor in fresh.values()) == SHAPE.parameters(targets[name])
+            assert all(bool(tensor.any()) == key.endswith(".A") for key, tensor in fresh.items())
+            kept[name] = {key: 0.3 * torch.randn_like(tensor) for key, tensor in fresh.items()}
+            adapters.load(name, kept[name])
+        got = backbone.model(input_ids=IDS).logits
+        adapters.load(PERSONAL, {})
+        without = backbone.model(input_ids=IDS).logits
+        adapters.train(PERSONAL)
+        learning = {name for name, p in backbone.model.named_parameters() if p.requires_grad}
+        assert learning
+        assert all(f".{PERSONAL}." in name for name in learning)
+        dropouts = [m for m in backbone.model.modules() if isinstance(m, nn.Dropout) and m.training]
+        assert len(dropouts) == len(targets[PERSONAL])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            got, merged(backbone, list(kept.values()))(input_ids=IDS).logits, rtol=1e-3, atol=1e-3
+        )
+        collective = merged(backbone, [kept[COLLECTIVE]])(input_ids=IDS).logits
+        torch.testing.assert_close(without, collective, rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(got, without, atol=1e-2)
+    assert_untouched(family, before, shape)
+
+
+def test_the_base_is_whole_again_after_a_failure_inside() -> None:
+    before, shape = weights("llama"), modules("llama")
+    targets = {COLLECTIVE: find_attention(base("llama"))[0].only("q")}
+    with pytest.raises(KeyboardInterrupt), adapted(base("llama"), targets, SHAPE):
+        raise KeyboardInterrupt
+    assert_untouched("llama", before, shape)
+
+
+def test_a_fresh_adapter_depends_on_seed_and_learner_alone() -> None:
+    targets = {PERSONAL: find_attention(base("llama"))[0].only("q")}
+
+    def drawn(seed: int, learner: str) -> Tensor:
+        with adapted(base("llama"), targets, SHAPE) as adapters:
+            torch.rand(3)
+            adapters.start(PERSONAL, seed, learner)
+            return next(iter(adapters.parameters(PERSONAL).values())).detach().clone()
+
+    assert torch.equal(drawn(0, "anna"), drawn(0, "anna"))
+    assert not torch.equal(drawn(0, "anna"), drawn(1, "anna"))
+    assert not torch.equal(drawn(0, "anna"), drawn(0, "ben"))
+
+
+def test_oppu_stands_on_lora_c_and_a_user_who_failed_gets_its_answers(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    shared = ready("lora-c", setting(tmp_path), [])
+    oppu = make("oppu", where)
+    found: list[Any] = []
+    oppu = make("oppu", setting(tmp_path, emit=found.append))
+    oppu.fit(OTHERS)
+    assert [event["event"] for event in found] == ["found"]
+    nobody = ANNA.__class__("nobody", (), ANNA.queries)
+    assert oppu.adapt([ANNA, nobody]) == {"nobody": "has nothing to train on (empty history)"}
+    assert oppu.predict(asks(nobody)) == shared.predict(asks(nobody))
+    assert oppu.predict(asks(ANNA)) != shared.predict(asks(ANNA))
+    assert isinstance(oppu, Oppu)
+    assert oppu.cost() == Cost(
+        shared.cost().collective_parameters, oppu.cost().personal_parameters, 2 * oppu.cost().personal_parameters
+    )
+
+
+def test_oppu_needs_its_first_stage(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="stage 1 of collective-lora is not done; call fit first"):
+        make("oppu", setting(tmp_path)).adapt([ANNA])
+
+
+def test_users_of_another_first_stage_are_refused(tmp_path: Path) -> None:
+    method = ready("oppu", setting(tmp_path), [ANNA])
+    for path in (tmp_path / "shared").rglob("collective.safetensors"):
+        path.unlink()
+    method.fit([*OTHERS, BEN])
+    with pytest.raises(StoreError, match="another history or on another stage 1"):
+        method.predict(asks(ANNA))
+
+
+def test_a_fused_projection_is_said(tmp_path: Path) -> None:
+    events: list[Any] = []
+    make("lora-p", setting(tmp_path, "gpt2", emit=events.append)).adapt([ANNA])
+    assert "q, k and v are one projection" in next(e["text"] for e in events if e["event"] == "warning")
+
+
+def test_a_partial_lora_changes_the_edited_layers_only(tmp_path: Path) -> None:
+    every, some = (make(name, setting(tmp_path)) for name in ("lora-c-all+perfit-p", "lora-c-partial+perfit-p"))
+    assert some.cost().collective_parameters * 2 == every.cost().collective_parameters
+    some.fit(OTHERS)
+    tensors = some.stage1.tensors()  # type: ignore[attr-defined]
+    assert {name.split(".")[2] for name in tensors} == {"1", "2"}
+
+
+def test_training_with_retrieval_sees_earlier_items_only_and_answering_the_whole_history(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    prompts, decode = Prompts(where), where.backbone.tokenizer.decode
+    texts = [item.fields["text"] for item in ANNA.history]
+    seen = [decode(row.prompt_ids) for row in prompts.retrieved_rows(ANNA, 4)]
+    for place, text in enumerate(seen):
+        assert [other in text for other in texts] == [n <= place for n in range(len(texts))]
+        assert text.count(texts[place]) == 1
+    asked = decode(prompts.retrieved(Ask(ANNA, ANNA.queries[0]), 4))
+    assert all(text in asked for text in texts)
+    trained = ready("lora-p", where, [ANNA], retrieved=1)
+    plain = ready("lora-p", setting(tmp_path / "plain"), [ANNA])
+    assert trained.predict(asks(ANNA)) != plain.predict(asks(ANNA))
+
+
+def test_a_family_without_known_projections_is_refused_in_one_line() -> None:
+    backbone = copy.copy(base("llama"))
+    layer = nn.Module()
+    layer.mixer = nn.Linear(4, 4)
+    backbone.layers = nn.ModuleList([layer])
+    with pytest.raises(
+        BaseModelError, match=r"no q, k and v projections found in model.layers.0 .*do not know this family"
+    ):
+        find_attention(backbone)
+    layer.q_proj, layer.k_proj, layer.v_proj = (nn.Linear(4, 4) for _ in range(3))
+    layer.another = nn.Linear(4, 4)
+    with pytest.raises(BaseModelError, match="has 2 projections beside q, k and v"):
+        find_attention(backbone)

@@ -1,0 +1,37 @@
+"""Every method on the families of the behaviour matrix: rows of a batch equal rows alone, and the base stays as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from families import NAMES
+from method_world import ALL, ANNA, BEN, CLEO, asks, assert_untouched, modules, ready, setting, weights
+
+# Methods that reach into the base run on every family, the others on two that differ most.
+REACHING = ("style-vector", "cos", "lofit", "oppu")
+CASES = [(name, family) for name in ALL for family in (NAMES if name in REACHING else ("llama", "gpt2"))]
+
+
+@pytest.mark.parametrize(("name", "family"), CASES)
+def test_rows_of_many_users_in_one_batch_answer_as_each_would_alone(name: str, family: str, tmp_path: Path) -> None:
+    before, shape = weights(family), modules(family)
+    method = ready(name, setting(tmp_path, family), [ANNA, BEN])
+    asked = asks(ANNA, BEN)
+    asked = [asked[0], asked[2], asked[1], asked[3]]
+    told: list[int] = []
+    together = method.predict(asked, told.append)
+    assert sum(told) == len(asked)
+    assert together[:2] == [method.predict([ask])[0] for ask in asked[:2]]
+    assert method.predict([]) == []
+    assert_untouched(family, before, shape)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_adapting_one_user_never_changes_another(name: str, tmp_path: Path) -> None:
+    alone = ready(name, setting(tmp_path / "alone"), [BEN])
+    expected = alone.predict(asks(BEN))
+    many = ready(name, setting(tmp_path / "many"), [ANNA, BEN, CLEO])
+    assert many.predict(asks(BEN)) == expected
+    later = ready(name, setting(tmp_path / "alone"), [BEN, CLEO])
+    assert later.predict(asks(BEN, CLEO))[:2] == expected

@@ -1,0 +1,171 @@
+"""Whatever a method learnt lies in its folder: a second one trains nothing, and a killed one goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from method_world import ALL, ANNA, BEN, CLEO, OTHERS, TRAINED, asks, make, ready, setting
+
+from perfit.data.schema import HistoryItem, User
+from perfit.errors import StoreError
+from perfit.methods import tuning
+from perfit.methods.method import Method
+from perfit.training import stages
+
+USERS = [ANNA, BEN, CLEO]
+WITH_STAGE_1 = ("lora-c", "oppu", "perfit-stage-1", "perfit", "lora-c-all+perfit-p", "lora-c-partial+perfit-p")
+ONE_BY_ONE = ("lora-p", "lofit", "oppu")
+Events = list[dict[str, Any]]
+
+
+class Killer:
+    """Stops everything at the n-th event of a kind."""
+
+    def __init__(self, kind: str, at: int):
+        self.kind, self.left = kind, at
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.left -= event["event"] == self.kind
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def both_stages(method: Method) -> None:
+    method.fit(OTHERS)
+    method.adapt(USERS)
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_second_method_on_the_same_folder_trains_nothing_and_answers_the_same(name: str, tmp_path: Path) -> None:
+    first = ready(name, setting(tmp_path), USERS)
+    expected, written = first.predict(asks(*USERS)), files(tmp_path)
+    events: Events = []
+    second = ready(name, setting(tmp_path, emit=events.append), USERS)
+    assert second.predict(asks(*USERS)) == expected
+    assert files(tmp_path) == written
+    assert not [event for event in events if event["event"] in ("step", "stage", "prepare")]
+    assert second.cost() == first.cost()
+
+
+@pytest.mark.parametrize("name", [*ONE_BY_ONE, "pag", "style-vector"])
+def test_killed_between_users_it_goes_on_with_the_next(name: str, tmp_path: Path) -> None:
+    whole = ready(name, setting(tmp_path / "whole"), USERS)
+    killed = make(name, setting(tmp_path / "killed", emit=Killer("finished", 2)))
+    with pytest.raises(KeyboardInterrupt):
+        both_stages(killed)
+    events: Events = []
+    again = ready(name, setting(tmp_path / "killed", emit=events.append), USERS)
+    assert [event["learner"] for event in events if event["event"] == "finished"] == ["ben", "cleo"]
+    assert again.predict(asks(*USERS)) == whole.predict(asks(*USERS))
+
+
+@pytest.mark.parametrize("name", [*WITH_STAGE_1, *TRAINED])
+def test_killed_in_the_middle_of_training_it_ends_with_the_same_bits(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
+    whole = ready(name, setting(tmp_path / "whole"), USERS)
+    steps: Events = []
+    ready(name, setting(tmp_path / "counted", emit=steps.append), USERS)
+    count = len([event for event in steps if event["event"] == "step"])
+    for at in sorted({2, count}):
+        folder = tmp_path / f"killed at {at}"
+        killed = make(name, setting(folder, emit=Killer("step", at)))
+        with pytest.raises(KeyboardInterrupt):
+            both_stages(killed)
+        again: Events = []
+        ready(name, setting(folder, emit=again.append), USERS)
+        assert len([event for event in again if event["event"] == "step"]) <= count - at + 1
+        assert learnt(folder) == learnt(tmp_path / "whole")
+    assert whole.predict(asks(ANNA)) == make(name, setting(folder)).predict(asks(ANNA))
+
+
+def learnt(folder: Path) -> dict[str, bytes]:
+    """All files of tensors, without what they say about time."""
+    found = {}
+    for path, content in files(folder).items():
+        head = int.from_bytes(content[:8], "little")
+        found[str(path.relative_to(folder))] = content[8 + head :]
+    return found
+
+
+@pytest.mark.parametrize("name", ["lora-p", "perfit", "pag"])
+def test_the_folder_of_another_seed_or_setting_is_refused(name: str, tmp_path: Path) -> None:
+    ready(name, setting(tmp_path), [ANNA])
+    for other in (setting(tmp_path, seed=1), setting(tmp_path, max_length=90), setting(tmp_path, "qwen2")):
+        method = make(name, other)
+        method.fit(OTHERS)
+        with pytest.raises(StoreError, match="holds the work of another base, task, setting or seed"):
+            method.adapt([ANNA])
+
+
+@pytest.mark.parametrize("name", ["lora-c", "perfit"])
+def test_a_first_stage_of_other_users_is_refused(name: str, tmp_path: Path) -> None:
+    ready(name, setting(tmp_path), [])
+    with pytest.raises(StoreError, match="was trained on other users"):
+        make(name, setting(tmp_path)).fit([*OTHERS, ANNA])
+
+
+@pytest.mark.parametrize("name", ["lora-p", "style-vector", "reft-p"])
+def test_a_user_whose_history_changed_is_refused(name: str, tmp_path: Path) -> None:
+    method = ready(name, setting(tmp_path), [ANNA])
+    grown = User(ANNA.id, (*ANNA.history, HistoryItem("new", dict(ANNA.history[0].fields))), ANNA.queries)
+    for use in (method.adapt, lambda users: method.predict(asks(*users))):
+        with pytest.raises(StoreError, match="adapted to user 'anna' with another history"):
+            use([grown])
+
+
+@pytest.mark.parametrize("name", ["pag", "style-vector", "lora-p", "lofit", "oppu", "reft-p", "perfit"])
+def test_answering_for_a_user_never_adapted_to_is_refused(name: str, tmp_path: Path) -> None:
+    method = ready(name, setting(tmp_path), [ANNA])
+    with pytest.raises(StoreError, match="not adapted to user 'ben'; call adapt first"):
+        method.predict(asks(BEN))
+
+
+@pytest.mark.parametrize("name", WITH_STAGE_1)
+def test_answering_without_a_first_stage_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not done; call fit first"):
+        make(name, setting(tmp_path)).predict(asks(ANNA))
+
+
+@pytest.mark.parametrize("name", ["pag", "style-vector", *TRAINED])
+def test_a_user_without_a_history_is_named_and_answered_without_one(name: str, tmp_path: Path) -> None:
+    nobody = User("nobody", (), ANNA.queries)
+    method = make(name, setting(tmp_path))
+    method.fit(OTHERS)
+    assert method.adapt([ANNA, nobody]) == {"nobody": "has nothing to train on (empty history)"}
+    texts = method.predict(asks(ANNA, nobody))
+    fallback = {"oppu": "lora-c", "lora-c-all+perfit-p": "lora-c", "perfit": "perfit-stage-1"}.get(name, "base")
+    bare = ready(fallback, setting(tmp_path / "bare"), [])
+    assert texts[2:] == bare.predict(asks(nobody))
+
+
+def test_a_damaged_file_and_a_foreign_manifest_are_said(tmp_path: Path) -> None:
+    method = ready("lora-p", setting(tmp_path), [ANNA])
+    (path,) = (tmp_path / "own" / "users").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StoreError, match="is damaged; delete it"):
+        method.predict(asks(ANNA))
+    (tmp_path / "own" / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot be read; delete the folder"):
+        method.adapt([ANNA])
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    method = make("lora-p", setting(tmp_path))
+    with method.stage2.work.locked(), pytest.raises(StoreError, match="another process works here"):  # type: ignore[attr-defined]
+        make("lora-p", setting(tmp_path)).adapt([ANNA])
+
+
+def test_users_are_no_file_names(tmp_path: Path) -> None:
+    odd = User("../../odd\nuser", ANNA.history, ANNA.queries)
+    ready("lora-p", setting(tmp_path), [odd])
+    assert not [path for path in tmp_path.rglob("*") if "odd" in path.name]
+    assert len(list((tmp_path / "own" / "users").iterdir())) == 1
