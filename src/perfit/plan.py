@@ -22,12 +22,14 @@ class SlotGroups:
         slots: [g] distinct slots.
         members: [g, m] rows of each; short groups repeat their own first row, never another slot's.
         group, place: [rows] where each row stands in ``members``.
+        in_order: Whether the rows already stand group by group, all groups of one size.
     """
 
     slots: Tensor
     members: Tensor
     group: Tensor
     place: Tensor
+    in_order: bool
 
     @classmethod
     def of(cls, slots: Sequence[int], device: torch.device | str = "cpu") -> SlotGroups:
@@ -46,7 +48,32 @@ class SlotGroups:
             members=torch.tensor(members, dtype=torch.long, device=device).reshape(len(rows_of), widest),
             group=torch.tensor([order[slot] for slot in slots], dtype=torch.long, device=device),
             place=torch.tensor(place, dtype=torch.long, device=device),
+            in_order=[row for rows in members for row in rows] == list(range(len(place))),
         )
+
+    @classmethod
+    def of_owners(cls, slots: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> SlotGroups:
+        """Group rows by both slots; ``slots`` of the result number the pairs in order of appearance."""
+        number = {pair: n for n, pair in enumerate(dict.fromkeys(slots))}
+        return cls.of([number[pair] for pair in slots], device)
+
+    def firsts(self) -> list[int]:
+        """The first row of each group."""
+        first: list[int] = self.members[:, 0].tolist()
+        return first
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows [rows, ...] by group, [g, m, ...]; a view where they stand in that order already."""
+        g, m = self.members.shape
+        if self.in_order:
+            return x.view(g, m, *x.shape[1:])
+        return x.index_select(0, self.members.flatten()).view(g, m, *x.shape[1:])
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """The inverse of ``gather``: [g, m, ...] to [rows, ...], the repeated members left out."""
+        g, m = self.members.shape
+        flat = x.reshape(g * m, *x.shape[2:])
+        return flat if self.in_order else flat.index_select(0, self.group * m + self.place)
 
     def delta(self, shift: Shift, x: Tensor) -> Tensor:
         """Each row's intervention vector.
@@ -61,8 +88,8 @@ class SlotGroups:
         _, p, d = x.shape
         if len(self.slots) == 1:
             return Shift(shift.R[0], shift.W[0], shift.b[0]).delta(x)
-        grouped = x[self.members].reshape(len(self.slots), -1, d)
-        return shift.delta(grouped).reshape(len(self.slots), -1, p, d)[self.group, self.place]
+        grouped = self.gather(x).reshape(len(self.slots), -1, d)
+        return self.scatter(shift.delta(grouped).view(len(self.slots), -1, p, d))
 
 
 @dataclass(frozen=True)

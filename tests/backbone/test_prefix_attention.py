@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from perfit.backbone.prefix_attention import NAME, PREFIX, prefix_attention, using_prefix_attention
+from perfit.backbone.prefix_attention import NAME, prefix_attention, using_prefix_attention
+from perfit.backbone.prefix_cache import BEFORE, Before
+from perfit.plan import SlotGroups
 
 
 def attend(
@@ -72,10 +74,51 @@ def test_it_is_attention_over_prefix_and_own_tokens(
         softcap,
     )
     if past:
-        setattr(k, PREFIX, before_k)
-        setattr(v, PREFIX, before_v)
+        setattr(k, BEFORE, Before(own=(before_k, before_v)))
     got, weights = prefix_attention(nn.Module(), q, k, v, mask, scaling=scaling, softcap=softcap)
     assert weights is None
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    direction = torch.randn(expected.shape, generator=g, dtype=torch.float64)
+    for a, b in zip(
+        torch.autograd.grad((got * direction).sum(), leaves),
+        torch.autograd.grad((expected * direction).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=7),
+    st.sampled_from([(4, 4), (4, 2), (4, 1)]),
+    st.integers(1, 3),
+    st.integers(0, 3),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_rows_of_a_group_attend_to_its_shared_tokens_and_their_gradients_sum(
+    owners: list[int], heads: tuple[int, int], length: int, past: int, one: bool, seed: int
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    rows, shared = len(owners), 2
+
+    def random(count: int, kinds: int, n: int) -> Tensor:
+        return torch.randn(count, kinds, n, 6, generator=g, dtype=torch.float64)
+
+    groups = None if one else SlotGroups.of(owners)
+    number = 1 if groups is None else len(groups.slots)
+    q, k, v = random(rows, heads[0], length), random(rows, heads[1], length), random(rows, heads[1], length)
+    own = (random(rows, heads[1], past), random(rows, heads[1], past)) if past else None
+    lead = (random(number, heads[1], shared), random(number, heads[1], shared))
+    leaves = [t.requires_grad_(True) for t in (q, k, v, *lead)]
+    which = torch.zeros(rows, dtype=torch.long) if groups is None else groups.group
+    parts = [(lead[0][which], lead[1][which]), *([own] if own else []), (k, v)]
+    joined = [torch.cat([part[side] for part in parts], 2) for side in (0, 1)]
+    expected = attend(q, joined[0], joined[1], None, 6**-0.5, None)
+    before = Before(own, lead, groups)
+    for a, b in zip(before.joined(k, v), joined, strict=True):
+        assert torch.equal(a, b)
+    setattr(k, BEFORE, before)
+    got, _ = prefix_attention(nn.Module(), q, k, v, None)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     direction = torch.randn(expected.shape, generator=g, dtype=torch.float64)
     for a, b in zip(

@@ -8,7 +8,9 @@ from families import DEPTH, FAMILIES, NAMES, VOCABULARY, WIDTH, tiny
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
-from perfit.backbone.section import ConstantPrefix, Sections
+from perfit.backbone.prefix_cache import PrefixCache
+from perfit.backbone.section import Sections
+from perfit.plan import SlotGroups
 
 ROWS, LENGTH, SHORT = 3, 20, 15
 
@@ -67,16 +69,11 @@ def test_a_constant_prefix_stands_for_its_tokens(family: str, apart: bool, prefi
     logits, own = backbone.logits(ids, mask), mask.bool()
     sections = Sections(backbone)
     states = sections.run(0, start, tokens=ids, attention_mask=mask, position_ids=positions)
-    whole = ConstantPrefix(record=True)
+    whole = PrefixCache(record=True)
     sections.run(start, DEPTH, states=states, attention_mask=mask, position_ids=positions, cache=whole)
     assert whole.recorded is not None
     assert sorted(whole.recorded) == list(range(start, DEPTH))
-    cache = ConstantPrefix(
-        {i: k[:, :, :prefix] for i, (k, _) in whole.recorded.items()},
-        {i: v[:, :, :prefix] for i, (_, v) in whole.recorded.items()},
-        prefix,
-        apart=apart,
-    )
+    cache = PrefixCache({i: (k[:, :, :prefix], v[:, :, :prefix]) for i, (k, v) in whole.recorded.items()}, apart=apart)
     final = sections.run(
         start,
         DEPTH,
@@ -102,7 +99,7 @@ def test_a_prefix_padded_at_the_front_keeps_the_true_distances(family: str) -> N
         one = ids[row : row + 1, : n + run]
         where = {"attention_mask": torch.ones_like(one), "position_ids": torch.arange(n + run)[None]}
         below = sections.run(0, start, tokens=one, **where)
-        cache = ConstantPrefix(record=True)
+        cache = PrefixCache(record=True)
         expected.append(sections.run(start, DEPTH, states=below, cache=cache, finish=True, **where)[0, n:])
         states.append(below[0, n:])
         assert cache.recorded is not None
@@ -118,12 +115,53 @@ def test_a_prefix_padded_at_the_front_keeps_the_true_distances(family: str) -> N
             states=torch.stack(states),
             attention_mask=torch.cat([before, torch.ones(2, run, dtype=torch.long)], dim=1),
             position_ids=torch.tensor(lengths)[:, None] + torch.arange(run),
-            cache=ConstantPrefix(
-                {i: torch.cat(k) for i, k in keys.items()}, {i: torch.cat(v) for i, v in values.items()}, 8, apart=apart
-            ),
+            cache=PrefixCache({i: (torch.cat(keys[i]), torch.cat(values[i])) for i in keys}, apart=apart),
             finish=True,
         )
         torch.testing.assert_close(got, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@families
+@pytest.mark.parametrize("apart", [False, True])
+@torch.no_grad()
+def test_groups_of_rows_attend_to_their_groups_shared_tokens(family: str, apart: bool) -> None:
+    # Rows 0, 2 and 3 begin like the first row, row 1 like the second; six tokens lie within every sliding window.
+    backbone, start, shared, run = tiny(family), 1, 3, 3
+    ids = torch.randint(3, VOCABULARY, (4, shared + run), generator=torch.Generator().manual_seed(5))
+    groups = SlotGroups.of([7, 9, 7, 7])
+    ids[:, :shared] = ids[:2, :shared][groups.group]
+    where = {"attention_mask": torch.ones_like(ids), "position_ids": torch.arange(shared + run).expand(4, -1)}
+    sections, record = Sections(backbone), PrefixCache(record=True)
+    states = sections.run(0, start, tokens=ids, **where)
+    expected = sections.run(start, DEPTH, states=states, cache=record, finish=True, **where)[:, shared:]
+    assert record.recorded is not None
+    kept = {i: (k[:2, :, :shared], v[:2, :, :shared]) for i, (k, v) in record.recorded.items()}
+    got = sections.run(
+        start,
+        DEPTH,
+        states=states[:, shared:],
+        attention_mask=where["attention_mask"],
+        position_ids=where["position_ids"][:, shared:],
+        cache=PrefixCache(shared=kept, groups=groups, apart=apart),
+        finish=True,
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@families
+@torch.no_grad()
+def test_a_forward_may_end_with_the_keys_of_its_last_layer(family: str) -> None:
+    backbone = tiny(family)
+    ids, mask, positions = batch()
+    sections = Sections(backbone)
+    whole, short = PrefixCache(record=True), PrefixCache(record=True, last=2)
+    sections.run(0, DEPTH, tokens=ids, attention_mask=mask, position_ids=positions, cache=whole)
+    out = sections.run(0, DEPTH, tokens=ids, attention_mask=mask, position_ids=positions, cache=short)
+    assert out.shape == (ROWS, 0, WIDTH)
+    assert whole.recorded is not None and short.recorded is not None
+    assert sorted(short.recorded) == [0, 1, 2]
+    for layer, kv in short.recorded.items():
+        assert all(torch.equal(a, b) for a, b in zip(kv, whole.recorded[layer], strict=True))
 
 
 @families
@@ -146,7 +184,7 @@ def test_sections_leave_the_base_as_it_was(family: str) -> None:
     attention = backbone.model.config._attn_implementation
     sections = Sections(backbone)
     states = sections.run(0, 2, tokens=ids, attention_mask=mask, position_ids=positions)
-    cache = ConstantPrefix(apart=True)
+    cache = PrefixCache(apart=True)
     sections.run(2, DEPTH, states=states, attention_mask=mask, position_ids=positions, cache=cache, finish=True)
     sections.head(states[0])
     assert torch.equal(backbone.logits(ids, mask), before)

@@ -70,10 +70,10 @@ def test_a_resumed_run_counts_memory_as_before(tmp_path: Path) -> None:
 
     def after_step() -> None:
         save_loop(loop, path, context=CONTEXT)
-        held.append([p.held for p in loop.active])
+        held.append([group.held for group in loop.groups])
         again = fresh()
         assert load_loop(again, path, learners(), context=CONTEXT)
-        assert [p.held for p in again.active] == held[-1]
+        assert [group.held for group in again.groups] == held[-1]
         assert [p.step for p in again.active] == [p.step for p in loop.active]
 
     for _ in loop.run(learners()[:2], after_step):

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from families import VOCABULARY, WIDTH
+from families import VOCABULARY, WIDTH, gradients, learnable, random_shift
 from learners import some_rows
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.errors import BaseModelError, ConfigError
+from perfit.positions import Positions
 from perfit.training.choose import choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.loop import Learner
@@ -28,29 +29,86 @@ def model_of(kind: str, **settings: Any) -> Any:
     return transformers.AutoModelForCausalLM.from_config(config).float()
 
 
-def falcon() -> Backbone:
-    return Backbone(model_of("FalconConfig", hidden_size=WIDTH, num_hidden_layers=4, num_attention_heads=4), None)
+OWN_ATTENTION = {
+    "BloomConfig": {"hidden_size": WIDTH, "n_layer": 4, "n_head": 4},
+    "GPTJConfig": {"n_embd": WIDTH, "n_layer": 4, "n_head": 4, "rotary_dim": 4, "n_positions": 64},
+    "GPTNeoConfig": {
+        "hidden_size": WIDTH,
+        "num_layers": 4,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 2]],
+        "window_size": 6,
+        "max_position_embeddings": 64,
+    },
+    "MptConfig": {"d_model": WIDTH, "n_layers": 4, "n_heads": 4, "max_seq_len": 64},
+    "FalconConfig": {"hidden_size": WIDTH, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "CodeGenConfig": {"n_embd": WIDTH, "n_layer": 4, "n_head": 4, "rotary_dim": 4, "n_positions": 64},
+    "GptOssConfig": {
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "sliding_window": 6,
+    },
+}
 
 
-def test_a_family_with_attention_of_its_own_falls_back_with_a_warning() -> None:
+def own_attention(kind: str) -> Backbone:
+    return Backbone(model_of(kind, **OWN_ATTENTION[kind]), None, name=kind)
+
+
+@pytest.mark.parametrize("kind", OWN_ATTENTION)
+@pytest.mark.parametrize("rule", ["l3", "f2+l3"])
+def test_families_with_attention_of_their_own_take_the_frozen_engine_and_give_the_plain_ones_gradients(
+    kind: str, rule: str
+) -> None:
+    backbone, rows, config = own_attention(kind), some_rows(6, 0), CONFIG.with_options(positions=rule)
     events: list[dict[str, Any]] = []
-    chosen = choose_runner(falcon(), CONFIG, some_rows(5, 0), events.append)
+    chosen = choose_runner(backbone, config, rows, events.append)
+    assert isinstance(chosen, FrozenRunner)
+    assert not events
+    shift, slots = learnable(random_shift((1, 2))), [(1, 1), (1, 2), (1, 1), (1, 2), (1, 2), (2, 1)]
+    found = []
+    for runner in (PlainRunner(backbone, Positions.parse(rule)), chosen):
+        loss = runner.answer_loss(runner.prepare(rows), slots, shift)
+        found.append((loss.detach(), [t[1:] for t in gradients(loss.sum(), shift)]))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-4, atol=1e-4)
+    for got, expected in zip(found[1][1], found[0][1], strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(expected.abs().max())))
+
+
+@pytest.fixture
+def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base on which no frozen engine runs."""
+
+    def fail(*args: Any, **more: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(FrozenRunner, "prepare", fail)
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_family_that_does_not_fit_falls_back_with_a_warning_and_trains() -> None:
+    events: list[dict[str, Any]] = []
+    backbone = own_attention("FalconConfig")
+    chosen = choose_runner(backbone, CONFIG, some_rows(5, 0), events.append)
     assert isinstance(chosen, PlainRunner)
     assert [e["event"] for e in events] == ["warning"]
     assert "engine: plain" in events[0]["text"]
-
-
-def test_asking_for_the_frozen_engine_where_it_fails_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="'frozen' does not fit this base"):
-        choose_runner(falcon(), CONFIG.with_options(engine="frozen"), some_rows(5, 0))
-
-
-def test_a_family_that_fell_back_trains() -> None:
-    backbone = falcon()
     shared = fresh_shifts(CONFIG, WIDTH)
     (done,) = train_personal(backbone, {"a": some_rows(6, 1)}, shared, CONFIG)
     assert done.problem is None
     assert done.losses[-1] < done.losses[0]
+
+
+@pytest.mark.usefixtures("_broken")
+def test_asking_for_the_frozen_engine_where_it_fails_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="'frozen' does not fit this base"):
+        choose_runner(own_attention("FalconConfig"), CONFIG.with_options(engine="frozen"), some_rows(5, 0))
 
 
 def test_experts_take_the_frozen_engine() -> None:

@@ -149,6 +149,9 @@ class Recorder:
     def width(self, item: Any) -> int:
         return self.inner.width(item[1])
 
+    def lead(self, item: Any) -> int:
+        return self.inner.lead(item[1])
+
     def step_bytes(self, item: Any) -> int:
         return self.inner.step_bytes(item[1])
 

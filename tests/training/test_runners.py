@@ -65,9 +65,12 @@ def assert_like(
 def test_the_frozen_runner_equals_the_plain_one(family: str, rule: str, layers: tuple[int, ...]) -> None:
     backbone, positions, shift = tiny(family), Positions.parse(rule), learnable(random_shift(layers))
     expected = losses_and_gradients(PlainRunner(backbone, positions), shift)
+    shared = common_prefix(rows())
     for runner in (
         FrozenRunner(backbone, positions, layers),
-        FrozenRunner(backbone, positions, layers, shared=common_prefix(rows()), batch_tokens=40),
+        FrozenRunner(backbone, positions, layers, shared=shared, batch_tokens=40),
+        FrozenRunner(backbone, positions, layers, shared=shared, apart=False),
+        FrozenRunner(backbone, positions, layers, shared=shared, keep_prefix=False),
     ):
         assert_like(losses_and_gradients(runner, shift), expected)
 
@@ -112,7 +115,7 @@ def test_bf16_runners_are_near_each_other_and_far_from_a_wrong_slot(family: str,
 def test_a_prefix_that_not_all_rows_share_in_their_frozen_part_is_used_where_it_can() -> None:
     # The fourth row's prompt ends where the shared prefix ends: its window begins inside it.
     runner = FrozenRunner(tiny("llama"), Positions.parse("l3"), (1, 2), shared=HEAD)
-    assert [runner._prefix(row) for row in rows()] == [5, 0, 5, 0, 5, 5, 5]
+    assert [runner.frozen.shared_of(row) for row in rows()] == [5, 0, 5, 0, 5, 5, 5]
 
 
 def test_every_row_is_reported_once_while_it_is_prepared() -> None:

@@ -1,4 +1,4 @@
-"""Run only some layers of the base, on states computed before, over a constant prefix of keys and values."""
+"""Run only some layers of the base, on states computed before, over keys and values of tokens that came before."""
 
 from __future__ import annotations
 
@@ -11,59 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
-from perfit.backbone.prefix_attention import PREFIX, using_prefix_attention
-
-
-class ConstantPrefix:
-    """Keys and values of tokens that came before and never change; what a forward adds is not kept.
-
-    It answers what transformers asks of a cache. Rows are right-aligned: padding stands at the front, so that
-    distances between tokens (sliding windows) are the true ones.
-
-    Args:
-        keys, values: By layer index, each [rows, heads, prefix, head size]; empty for no prefix.
-        length: Prefix length, padding included.
-        record: Keep the keys and values of the tokens that run now, in ``recorded``.
-        apart: Hang the prefix on the new keys and values instead of joining them, for ``prefix_attention``.
-    """
-
-    is_compileable = False
-
-    def __init__(
-        self,
-        keys: dict[int, Tensor] | None = None,
-        values: dict[int, Tensor] | None = None,
-        length: int = 0,
-        record: bool = False,
-        apart: bool = False,
-    ):
-        self.apart = apart
-        self.keys, self.values, self.length = keys or {}, values or {}, length
-        self.recorded: dict[int, tuple[Tensor, Tensor]] | None = {} if record else None
-
-    def update(self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The prefix followed by the tokens that run now."""
-        if self.recorded is not None:
-            self.recorded[layer_idx] = (key, value)
-        if self.length and self.apart:
-            setattr(key, PREFIX, self.keys[layer_idx])
-            setattr(value, PREFIX, self.values[layer_idx])
-        elif self.length:
-            key = torch.cat([self.keys[layer_idx], key], dim=2)
-            value = torch.cat([self.values[layer_idx], value], dim=2)
-        return key, value
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens that came before, padding included."""
-        return self.length
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Index of the first token that runs now."""
-        return self.length
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Length and offset of all keys a mask must cover."""
-        return self.length + query_length, 0
+from perfit.backbone.prefix_attention import using_prefix_attention
+from perfit.backbone.prefix_cache import KeysTakenError, PrefixCache
 
 
 class _Skip(nn.Module):
@@ -170,7 +119,7 @@ class Sections:
         states: Tensor | None = None,
         attention_mask: Tensor,
         position_ids: Tensor,
-        cache: ConstantPrefix | None = None,
+        cache: PrefixCache | None = None,
         finish: bool = False,
     ) -> Tensor:
         """States [rows, t, d] after layer ``stop`` − 1.
@@ -181,7 +130,8 @@ class Sections:
             states: [rows, t, d] entering layer ``start`` otherwise.
             attention_mask: [rows, prefix + t]; 0 on padding.
             position_ids: [rows, t], the tokens' true positions.
-            cache: The prefix; also records new keys and values.
+            cache: What came before; also records new keys and values. Where its ``last`` layer ends the forward, the
+                result has no tokens, [rows, 0, d].
             finish: Put the states through the base's final norm, as the head wants them.
         """
         decoder, kept = self._decoder(start, stop)
@@ -192,7 +142,7 @@ class Sections:
         else:
             assert tokens is not None
             inputs = {"input_ids": tokens}
-        cache = cache if cache is not None else ConstantPrefix()
+        cache = cache if cache is not None else PrefixCache()
         last: list[Tensor] = []
         handle = None
         if stop == len(kept) and not finish:
@@ -212,6 +162,8 @@ class Sections:
                 return out
             taken: Tensor = last[0] if stop == len(kept) else cast(_Skip, kept[stop]).taken  # type: ignore[assignment]
             return taken
+        except KeysTakenError:
+            return torch.empty(*position_ids.shape[:1], 0, self.backbone.hidden_size)
         finally:
             if handle is not None:
                 handle.remove()

@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from perfit.errors import StoreError
 from perfit.files import write_atomically
+from perfit.training.groups import Group
 from perfit.training.loop import Learner, Loop, Progress
 
 
@@ -37,6 +38,7 @@ def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
         "context": context,
         "taken": loop.taken,
         "free": loop.free,
+        "groups": [[group.start, group.stop] for group in loop.groups],
         "active": [[p.learner.name, p.slot, p.step, p.losses] for p in loop.active],
     }
     text = json.dumps(state)
@@ -75,7 +77,7 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
         state = json.loads(metadata["state"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
-    if state["context"] != context:
+    if state["context"] != context or "groups" not in state:
         return False
     by_name = {learner.name: learner for learner in learners}
     loop.taken, loop.free = state["taken"], state["free"]
@@ -86,9 +88,13 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
             index = tensors["slots"].to(parameter.device)
             for kind, tensor in (("value", parameter), ("first", first), ("second", second)):
                 tensor.index_copy_(0, index, tensors[f"{number}.{kind}"].to(tensor))
+    waiting = {learner.name for learner in learners[loop.taken :]}
+    for start, stop in state["groups"]:
+        group = Group.of(learners, start, stop, loop.runner)
+        loop.add(group)
+        group.keep_only(waiting | {name for name, *_ in state["active"]})
     for name, slot, step, losses in state["active"]:
         progress = Progress(by_name[name], slot, step, losses)
-        progress.held = sum(loop.runner.size(row) for row in progress.learner.rows)
-        loop._prepare(progress)
-        loop.active.append(progress)
+        group = next(group for group in loop.groups if name in group.items)
+        loop.join(progress, group)
     return True

@@ -35,18 +35,31 @@ def choose_runner(
         emit({"event": "warning", "text": text})
     if config.engine == "plain":
         return PlainRunner(backbone, positions)
-    problem = why_not_frozen(backbone, config, rows) if rows else None
+    apart, problem = True, None
+    if rows:
+        problem = why_not_frozen(backbone, config, rows)
+        if problem is not None:
+            # Attention code of a family's own: it may still take what came before joined to its keys.
+            apart = False
+            problem = why_not_frozen(backbone, config, rows, apart=False)
     if problem is not None and config.engine == "frozen":
         raise ConfigError(f"engine: 'frozen' does not fit this base ({problem}); choose auto or plain")
     if problem is not None:
         emit({"event": "warning", "text": f"engine: plain, and slower, because the frozen one failed here: {problem}"})
         return PlainRunner(backbone, positions)
     return FrozenRunner(
-        backbone, positions, config.layers, shared=common_prefix(rows), memory=config.memory_gib * 2**30
+        backbone,
+        positions,
+        config.layers,
+        shared=common_prefix(rows),
+        memory=config.memory_gib * 2**30,
+        apart=apart,
     )
 
 
-def why_not_frozen(backbone: Backbone, config: PerFitConfig, rows: Sequence[TokenRow]) -> str | None:
+def why_not_frozen(
+    backbone: Backbone, config: PerFitConfig, rows: Sequence[TokenRow], *, apart: bool = True
+) -> str | None:
     """What goes wrong when the frozen runner takes two of these rows, or None when it equals the plain one.
 
     Architectures differ in more ways than their code tells (attention of their own, recurrent layers), so this is
@@ -63,7 +76,7 @@ def why_not_frozen(backbone: Backbone, config: PerFitConfig, rows: Sequence[Toke
     try:
         runners: tuple[Runner, ...] = (
             PlainRunner(backbone, positions),
-            FrozenRunner(backbone, positions, config.layers, shared=common_prefix(sample)),
+            FrozenRunner(backbone, positions, config.layers, shared=common_prefix(sample), apart=apart),
         )
         for runner in runners:
             with torch.no_grad():

@@ -1,44 +1,27 @@
-"""The frozen runner: what no edit can change is computed once per row and kept.
+"""The frozen runner: steps on frozen parts, only through the layers and tokens that an edit can reach.
 
-Two parts of a forward never change while shifts train (attention is causal, the base is frozen): everything up to the
-output of the first edited layer, and, when only the last prompt tokens are edited, the keys and values of all tokens
-before them at every layer. A step then runs the layers above the first edit, on the edited tokens and the answer only.
+With edits at the last prompt tokens only ("l7"), a step runs those tokens and the answer; everything before them is a
+constant. With edits at the first tokens too ("f7+l7"), the tokens that all prompts begin with run once per user and
+step, edited with the user's shift, and the user's rows attend to them: their gradients sum up in that product.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
-from perfit.backbone.section import ConstantPrefix, Sections
-from perfit.plan import EditPlan, TwoStageShift
+from perfit.backbone.prefix_cache import KeysValues, PrefixCache
+from perfit.plan import EditPlan, SlotGroups, TwoStageShift
 from perfit.positions import Positions
-from perfit.training.rows import Slots, TokenRow, label_places, padded, row_loss
+from perfit.training.frozen_pass import FrozenPass, FrozenRow
+from perfit.training.rows import Slots, TokenRow, label_places, row_loss
 from perfit.training.shelf import Shelf
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenRow:
-    """One row with its frozen part.
-
-    Attributes:
-        row: The tokens.
-        start: Index of the first token that a step runs.
-        states: [t, d] output of the first edited layer, not yet edited, for the tokens that a step runs and that are
-            not part of the shared prefix.
-        prefix: [2, layers above, heads, p, head size] keys and values of the row's own tokens before ``start``.
-    """
-
-    row: TokenRow
-    start: int
-    states: Tensor
-    prefix: Tensor | None
 
 
 class FrozenRunner:
@@ -48,9 +31,11 @@ class FrozenRunner:
         backbone: The base.
         positions: Which prompt tokens are edited.
         layers: Edited layers.
-        shared: Tokens that every prompt begins with; their part is computed once for all rows.
+        shared: Tokens that prompts begin with; their part is computed once for all rows, or once per user and step.
         batch_tokens: Size of one batch of the frozen pass.
         memory: Bytes of one ``prepare`` kept in memory; more go to a memory-mapped file.
+        keep_prefix: Keep keys and values of own tokens before the window; False computes them again at each step.
+        apart: Attend through ``prefix_attention``; False joins what came before for the base's own attention.
     """
 
     def __init__(
@@ -62,180 +47,88 @@ class FrozenRunner:
         shared: Sequence[int] = (),
         batch_tokens: int = 4096,
         memory: float = math.inf,
+        keep_prefix: bool = True,
+        apart: bool = True,
     ):
         backbone.check_layers(tuple(layers))
-        self.backbone, self.positions, self.batch_tokens, self.memory = backbone, positions, batch_tokens, memory
-        self.sections = Sections(backbone)
-        self.first = min(layers)
-        self.above = range(self.first + 1, len(backbone.layers))
-        self.shared = tuple(shared)
-        self._shared_below: dict[int, tuple[Tensor, Tensor]] = {}
-        self._shared_states: Tensor | None = None
-        self._shared_above: Tensor | None = None
-
-    @property
-    def reach(self) -> int | None:
-        """Last prompt tokens that a step runs; None when it runs the whole prompt."""
-        return self.positions.suffix_reach
-
-    def _start(self, row: TokenRow) -> int:
-        if self.reach is None:
-            return 0
-        return max(len(row.prompt_ids) - self.reach, 0)
-
-    def _prefix(self, row: TokenRow) -> int:
-        """Shared tokens usable by this row: at least one own token must run below, none of it inside the window."""
-        limit = self._start(row) if self.reach is not None else len(row.prompt_ids) - 1
-        return len(self.shared) if len(self.shared) <= limit else 0
+        self.backbone, self.positions, self.memory, self.apart = backbone, positions, memory, apart
+        self.frozen = FrozenPass(
+            backbone, positions, layers, shared=shared, batch_tokens=batch_tokens, keep_prefix=keep_prefix
+        )
+        # Attention of a family's own may count distances in columns: nothing may stand between tokens then.
+        self._window = attention_window(backbone) if apart else 0
+        self._alive: WeakValueDictionary[TokenRow, FrozenRow] = WeakValueDictionary()
 
     def width(self, item: FrozenRow) -> int:
         """Tokens from the row's start on."""
         return len(item.row.input_ids) - item.start
 
-    def _prefix_numbers(self) -> int:
-        """Keys and values of one token at all layers above the first edit."""
-        config = self.backbone.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(len(self.above) * 2 * heads * head_size)
+    def lead(self, item: FrozenRow) -> int:
+        """Shared tokens that run again in each step, once for all rows of one owner."""
+        return 0 if self.frozen.suffix_only else item.shared
 
     def step_bytes(self, item: FrozenRow) -> int:
-        """Keys and values before the row's start, shared ones included: a step lays them out for every row."""
-        return item.start * self._prefix_numbers() * self.backbone.dtype.itemsize
+        """Keys and values before the row's start, which a step lays out for every row."""
+        return (item.start - item.shared) * self.frozen.prefix_numbers() * self.backbone.dtype.itemsize
 
     def size(self, row: TokenRow) -> int:
-        """Bytes of states, and of keys and values, at the base's precision."""
-        start, shared = self._start(row), self._prefix(row)
-        kept = max(start - shared, 0) * self._prefix_numbers() if self.reach is not None else 0
-        numbers = kept + (len(row.input_ids) - max(start, shared)) * self.backbone.hidden_size
-        return int(numbers * self.backbone.dtype.itemsize)
+        """Bytes of the frozen part, at the base's precision."""
+        return self.frozen.size(row)
 
-    @torch.no_grad()
-    def _share(self) -> None:
-        """The shared tokens' keys and values at every layer, and their states where steps need them."""
-        if not self.shared or self._shared_states is not None:
-            return
-        device = self.backbone.device
-        ids = torch.tensor([self.shared], device=device)
-        mask = torch.ones_like(ids)
-        positions = torch.arange(len(self.shared), device=device).unsqueeze(0)
-        cache = ConstantPrefix(record=True)
-        where: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "cache": cache}
-        states = self.sections.run(0, self.first + 1, tokens=ids, **where)
-        if self.reach is not None and len(self.above):
-            self.sections.run(self.above.start, self.above.stop, states=states, **where)
-        assert cache.recorded is not None
-        self._shared_states = states[0]
-        self._shared_below = {i: kv for i, kv in cache.recorded.items() if i <= self.first}
-        if self.reach is not None and len(self.above):
-            self._shared_above = _stack(cache.recorded, self.above)[:, :, 0]
-
-    @torch.no_grad()
     def prepare(self, rows: Sequence[TokenRow], done: Any = None) -> list[FrozenRow]:
-        """The frozen pass over some rows, in batches of equal length as far as it goes."""
-        self._share()
-        out: list[FrozenRow | None] = [None] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: (self._prefix(rows[i]), -len(rows[i].input_ids), i))
-        shelf = Shelf(sum(map(self.size, rows)), self.memory)
-        for batch in self._batches(order, rows):
-            for index, item in zip(batch, self._freeze([rows[i] for i in batch], shelf), strict=True):
-                out[index] = item
+        """Frozen parts of some rows, in batches of like length; equal rows have one part, also across calls."""
+        found = {row: self._alive[row] for row in set(rows) if row in self._alive}
+        new = [row for row in dict.fromkeys(rows) if row not in found]
+        shelf = Shelf(sum(map(self.size, new)), self.memory)
+        if done is not None and len(rows) > len(new):
+            done(len(rows) - len(new))
+        for batch in self.frozen.run(new):
+            for index, item in batch:
+                found[new[index]] = shelf.keep_row(item)
             if done is not None:
                 done(len(batch))
-        return [item for item in out if item is not None]
-
-    def _batches(self, order: Sequence[int], rows: Sequence[TokenRow]) -> Iterable[list[int]]:
-        batch: list[int] = []
-        for index in order:
-            # Longest first: the first row of a batch sets its width.
-            if batch:
-                widest = len(rows[batch[0]].input_ids) - self._prefix(rows[batch[0]])
-                other_prefix = self._prefix(rows[index]) != self._prefix(rows[batch[0]])
-                if other_prefix or (len(batch) + 1) * widest > self.batch_tokens:
-                    yield batch
-                    batch = []
-            batch.append(index)
-        if batch:
-            yield batch
-
-    def _freeze(self, rows: Sequence[TokenRow], shelf: Shelf) -> list[FrozenRow]:
-        device, shared = self.backbone.device, self._prefix(rows[0])
-        ids, mask = padded([row.input_ids[shared:] for row in rows], device)
-        count, width = ids.shape
-        below = {i: tuple(t.expand(count, -1, -1, -1) for t in kv) for i, kv in self._shared_below.items()}
-        cache = ConstantPrefix(
-            {i: kv[0] for i, kv in below.items()} if shared else None,
-            {i: kv[1] for i, kv in below.items()} if shared else None,
-            shared,
-        )
-        full = torch.cat([mask.new_ones(count, shared), mask], dim=1)
-        positions = (shared + torch.arange(width, device=device)).expand(count, -1)
-        states = self.sections.run(
-            0, self.first + 1, tokens=ids, attention_mask=full, position_ids=positions, cache=cache
-        )
-        starts = [self._start(row) for row in rows]
-        kept: list[Tensor | None] = [None] * count
-        own = [start - shared for start in starts]
-        if self.reach is not None and len(self.above) and max(own) > 0:
-            longest = max(own)
-            over = None
-            if shared:
-                assert self._shared_above is not None
-                over = self._shared_above.unsqueeze(2).expand(-1, -1, count, -1, -1, -1)
-            upper = ConstantPrefix(
-                {i: over[0, n] for n, i in enumerate(self.above)} if over is not None else None,
-                {i: over[1, n] for n, i in enumerate(self.above)} if over is not None else None,
-                shared,
-                record=True,
-            )
-            self.sections.run(
-                self.above.start,
-                self.above.stop,
-                states=states[:, :longest],
-                attention_mask=full[:, : shared + longest],
-                position_ids=positions[:, :longest],
-                cache=upper,
-            )
-            assert upper.recorded is not None
-            stacked = _stack(upper.recorded, self.above)
-            kept = [shelf.keep(stacked[:, :, row, :, :n]) if n > 0 else None for row, n in enumerate(own)]
-        return [
-            FrozenRow(
-                row=row,
-                start=start,
-                states=shelf.keep(states[index, max(start - shared, 0) : len(row.input_ids) - shared]),
-                prefix=kept[index],
-            )
-            for index, (row, start) in enumerate(zip(rows, starts, strict=True))
-        ]
+        self._alive.update(found)
+        return [found[row] for row in rows]
 
     def answer_loss(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
         """See ``Runner.answer_loss``."""
+        # Rows with and without the shared prefix have different things before them.
+        kinds: dict[int, list[int]] = {}
+        for index, item in enumerate(items):
+            kinds.setdefault(item.shared, []).append(index)
+        if len(kinds) == 1:
+            return self._loss(items, slots, shift)
+        parts = [self._loss([items[i] for i in rows], [slots[i] for i in rows], shift) for rows in kinds.values()]
+        order = torch.tensor([i for rows in kinds.values() for i in rows], device=parts[0].device)
+        return torch.cat(parts)[order.argsort()]
+
+    def _loss(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
         device = self.backbone.device
         widths = [self.width(item) for item in items]
         count, width = len(items), max(widths)
         states = torch.zeros(count, width, self.backbone.hidden_size, dtype=self.backbone.dtype, device=device)
         mask = torch.zeros(count, width, dtype=torch.long)
         for index, item in enumerate(items):
-            own = item.states.shape[0]
-            if own < widths[index]:
-                assert self._shared_states is not None
-                states[index, : widths[index] - own] = self._shared_states[item.start :]
-            states[index, widths[index] - own : widths[index]] = item.states
+            states[index, : widths[index]] = item.states
             mask[index, : widths[index]] = 1
         starts = [item.start for item in items]
         positions = torch.tensor(starts).unsqueeze(1) + torch.arange(width)
-        cache = self._prefix_cache(items)
+        cache = self._before(items, slots, shift)
         before = torch.zeros(count, cache.length, dtype=torch.long)
+        shared = items[0].shared if cache.shared else 0
+        before[:, :shared] = 1
         for index, start in enumerate(starts):
-            before[index, cache.length - start :] = 1
+            before[index, cache.length - (start - shared) :] = 1
         lengths = [len(item.row.prompt_ids) for item in items]
-        where = [[p - start for p in self.positions.of(n)] for n, start in zip(lengths, starts, strict=True)]
+        where = [
+            [p - start for p in self.positions.of(n) if p >= start] for n, start in zip(lengths, starts, strict=True)
+        ]
         plan = EditPlan.build(where, slots, device)
-        states = shift.edit(states, self.first, plan)
+        first = self.frozen.first
+        states = shift.edit(states, first, plan)
         with self.backbone.editing(plan, shift):
-            final = self.sections.run(
-                self.first + 1,
+            final = self.frozen.sections.run(
+                first + 1,
                 len(self.backbone.layers),
                 states=states,
                 attention_mask=torch.cat([before, mask], dim=1).to(device),
@@ -245,34 +138,79 @@ class FrozenRunner:
             )
         last = [n - 1 - start for n, start in zip(lengths, starts, strict=True)]
         rows, columns, labels = label_places(last, [item.row.answer_ids for item in items], device)
-        return row_loss(self.sections.head(final[rows, columns]), labels, rows, count)
+        return row_loss(self.frozen.sections.head(final[rows, columns]), labels, rows, count)
 
-    def _prefix_cache(self, items: Sequence[FrozenRow]) -> ConstantPrefix:
-        longest = max(item.start for item in items)
-        if not longest or not len(self.above):
-            return ConstantPrefix(apart=bool(len(self.above)) and self.reach is not None)
-        example = next((item.prefix for item in items if item.prefix is not None), self._shared_above)
-        assert example is not None
-        _, above, heads, _, size = example.shape
-        # On the base's device: kept parts may lie on the CPU.
-        shape = (2, above, len(items), heads, longest, size)
-        both = torch.zeros(shape, dtype=example.dtype, device=self.backbone.device)
-        for index, item in enumerate(items):
-            own = 0 if item.prefix is None else item.prefix.shape[3]
-            if item.prefix is not None:
-                both[:, :, index, :, longest - own :] = item.prefix
-            if item.start > own:
-                assert self._shared_above is not None
-                both[:, :, index, :, longest - item.start : longest - own] = self._shared_above
-        return ConstantPrefix(
-            {i: both[0, n] for n, i in enumerate(self.above)},
-            {i: both[1, n] for n, i in enumerate(self.above)},
-            longest,
-            apart=True,
+    def _before(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> PrefixCache:
+        """What came before the tokens that run: the shared prefix, and each row's own tokens, right-aligned."""
+        if not len(self.frozen.above):
+            return PrefixCache(apart=self.apart)
+        shared = items[0].shared
+        if not self.frozen.suffix_only:
+            if not shared:
+                return PrefixCache(apart=self.apart)
+            groups = SlotGroups.of_owners(slots, self.backbone.device)
+            return PrefixCache(
+                shared=self._edited_lead([slots[i] for i in groups.firsts()], shift), groups=groups, apart=self.apart
+            )
+        self.frozen.share()
+        longest = max(item.start - shared for item in items)
+        widest = max(map(self.width, items))
+        if shared + longest + widest <= self._window:
+            own = self._own(items, longest, 0)
+            return PrefixCache(own, self.frozen.shared_above if shared else None, apart=self.apart)
+        # Padding between shared and own tokens would make their distances wrong for a sliding window.
+        return PrefixCache(self._own(items, longest + shared, shared), apart=self.apart)
+
+    def _own(self, items: Sequence[FrozenRow], longest: int, shared: int) -> dict[int, KeysValues] | None:
+        """Keys and values of own tokens, the shared ones before them if asked for, [rows, heads, longest, size]."""
+        if not longest:
+            return None
+        prefixes: list[Tensor | None] = [item.prefix for item in items]
+        if not self.frozen.keep_prefix:
+            prefixes = self.frozen.prefixes([item.before for item in items], items[0].shared)
+        above = self.frozen.above
+        example = next((t for t in prefixes if t is not None), None)
+        heads, size = (
+            (example.shape[2], example.shape[4])
+            if example is not None
+            else self.frozen.shared_above[above.start][0].shape[1::2]
         )
+        # On the base's device: kept parts may lie on the CPU.
+        where = {"dtype": self.backbone.dtype, "device": self.backbone.device}
+        both = torch.zeros(2, len(above), len(items), heads, longest, size, **where)
+        for index, prefix in enumerate(prefixes):
+            own = 0 if prefix is None else prefix.shape[3]
+            if prefix is not None:
+                both[:, :, index, :, longest - own :] = prefix
+            if shared:
+                for n, layer in enumerate(above):
+                    for part, t in enumerate(self.frozen.shared_above[layer]):
+                        both[part, n, index, :, longest - own - shared : longest - own] = t[0]
+        return {layer: (both[0, n], both[1, n]) for n, layer in enumerate(above)}
+
+    def _edited_lead(self, owners: Sequence[Slots], shift: TwoStageShift) -> dict[int, KeysValues]:
+        """Keys and values of the shared tokens, edited with each owner's shift, [owners, heads, s, size]; with graph."""
+        self.frozen.share()
+        assert self.frozen.shared_states is not None
+        device, count, above = self.backbone.device, len(self.frozen.shared), self.frozen.above
+        plan = EditPlan.build([self.frozen.shared_edits] * len(owners), owners, device)
+        states = shift.edit(self.frozen.shared_states.expand(len(owners), -1, -1), self.frozen.first, plan)
+        cache = PrefixCache(apart=self.apart, record=True, last=above.stop - 1)
+        with self.backbone.editing(plan, shift):
+            self.frozen.sections.run(
+                above.start,
+                above.stop,
+                states=states,
+                attention_mask=torch.ones(len(owners), count, dtype=torch.long, device=device),
+                position_ids=torch.arange(count, device=device).expand(len(owners), -1),
+                cache=cache,
+            )
+        assert cache.recorded is not None
+        return cache.recorded
 
 
-def _stack(recorded: dict[int, tuple[Tensor, Tensor]], layers: Iterable[int]) -> Tensor:
-    """Recorded keys and values as one tensor [2, layers, rows, heads, t, head size]."""
-    chosen = [recorded[i] for i in layers]
-    return torch.stack([torch.stack([kv[part] for kv in chosen]) for part in (0, 1)])
+def attention_window(backbone: Backbone) -> float:
+    """The smallest distance at which some layer of a base stops attending; infinite where none does."""
+    config = backbone.model.config.get_text_config()
+    found = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min((value for value in found if isinstance(value, int) and value > 0), default=math.inf)

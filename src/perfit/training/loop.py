@@ -17,6 +17,8 @@ import torch
 from perfit.config import StageConfig
 from perfit.plan import TwoStageShift
 from perfit.shift import Shift, ShiftBank
+from perfit.training.chunks import Limits, Piece, chunks
+from perfit.training.groups import Group
 from perfit.training.optimiser import SlotAdamW
 from perfit.training.rows import Runner, Slots, TokenRow
 from perfit.training.schedule import epoch_batches, learning_rate, steps_per_epoch, total_steps
@@ -48,9 +50,9 @@ class Progress:
     slot: int
     step: int = 0
     losses: list[list[float]] = field(default_factory=list)
+    rows: list[TokenRow] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
     batches: list[list[int]] = field(default_factory=list)
-    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Loop:
         self.active: list[Progress] = []
         self.free = list(range(self.trained[0].slots - 1, 0, -1))
         self.taken = 0
+        self.groups: list[Group] = []
+        self._waiting: Group | None = None
 
     def rows_done(self, learners: Sequence[Learner]) -> int:
         """Rows that all steps so far have run, of learners under way and of those that are through."""
@@ -133,33 +137,55 @@ class Loop:
 
     def _admit(self, learners: Sequence[Learner]) -> Iterator[Trained]:
         while self.free and self.taken < len(learners):
-            learner = learners[self.taken]
-            need = sum(self.runner.size(row) for row in learner.rows)
-            if self.active and sum(p.held for p in self.active) + need > self.memory:
+            group = self._group(learners)
+            if group is None:
                 return
+            learner = learners[self.taken]
             self.taken += 1
-            if not learner.rows:
+            if not group.rows[learner.name]:
+                self._forget(learner.name)
                 yield self._skip(learner, "has nothing to train on (empty history)")
                 continue
-            progress = Progress(learner, self.free.pop(), held=need)
+            progress = Progress(learner, self.free.pop())
             for bank, start in zip(self.trained, learner.start, strict=True):
                 bank.put(progress.slot, start)
             self.optimiser.reset(progress.slot)
-            self._prepare(progress)
-            self.active.append(progress)
+            self.join(progress, group)
 
-    def _prepare(self, progress: Progress) -> None:
-        def done(rows: int) -> None:
-            self.emit({"event": "prepare", "rows": rows})
+    def _group(self, learners: Sequence[Learner]) -> Group | None:
+        """The group of the next learner, prepared; None while there is no memory for it."""
+        if self.groups and self.taken < self.groups[-1].stop:
+            return self.groups[-1]
+        if self._waiting is None:
+            self._waiting = Group.next(learners, self.taken, self.runner, self.memory)
+        if self.active and sum(group.held for group in self.groups) + self._waiting.held > self.memory:
+            return None
+        group, self._waiting = self._waiting, None
+        self.add(group)
+        return group
 
-        progress.items = self.runner.prepare(progress.learner.rows, done)
+    def add(self, group: Group) -> None:
+        """Prepare a group and hold it until all its learners are through."""
+        group.prepare(self.runner, lambda rows: self.emit({"event": "prepare", "rows": rows}))
+        self.groups.append(group)
+
+    def join(self, progress: Progress, group: Group) -> None:
+        """Let a learner of a prepared group train."""
+        name = progress.learner.name
+        progress.rows, progress.items = group.rows[name], group.items[name]
+        self.active.append(progress)
+
+    def _forget(self, name: str) -> None:
+        for group in self.groups:
+            group.leave(name)
+        self.groups = [group for group in self.groups if group.rows]
 
     def _skip(self, learner: Learner, problem: str) -> Trained:
         self.emit({"event": "skipped", "learner": learner.name, "problem": problem})
         return Trained(learner.name, (), (), 0, problem)
 
     def _next_batch(self, progress: Progress) -> list[int]:
-        rows = progress.learner.rows
+        rows = progress.rows
         epoch, step = divmod(progress.step, steps_per_epoch(len(rows), self.config.batch_size))
         if step == 0 or not progress.batches:
             lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in rows]
@@ -175,16 +201,15 @@ class Loop:
         batches = [self._next_batch(progress) for progress in self.active]
         weights, work = [], []
         for number, (progress, batch) in enumerate(zip(self.active, batches, strict=True)):
-            tokens = sum(len(progress.learner.rows[i].answer_ids) for i in batch)
+            tokens = sum(len(progress.rows[i].answer_ids) for i in batch)
             weights.append(tokens)
-            work += [(self.runner.width(progress.items[i]), number, progress.items[i]) for i in batch]
-        work.sort(key=lambda part: (-part[0], part[1]))
+            work += [(number, progress.items[i]) for i in batch]
         sums = [0.0] * len(self.active)
         self.optimiser.zero_grad()
         for chunk in self._chunks(work):
-            owners = [number for _, number, _ in chunk]
+            owners = [number for number, _ in chunk]
             slots = [self.slots_of(self.active[number].slot) for number in owners]
-            loss = self.runner.answer_loss([item for _, _, item in chunk], slots, self.shift)
+            loss = self.runner.answer_loss([item for _, item in chunk], slots, self.shift)
             share = torch.tensor([1.0 / weights[number] for number in owners], device=loss.device)
             if loss.requires_grad:  # not when no row of the chunk has an edited token
                 (loss * share).sum().backward()  # type: ignore[no-untyped-call]
@@ -197,10 +222,10 @@ class Loop:
             self.optimiser.step(
                 [p.slot for p in going],
                 [p.step + 1 for p in going],
-                [learning_rate(p.step, total_steps(len(p.learner.rows), self.config), self.config) for p in going],
+                [learning_rate(p.step, total_steps(len(p.rows), self.config), self.config) for p in going],
             )
         for progress, total, tokens in zip(self.active, sums, weights, strict=True):
-            epoch = progress.step // steps_per_epoch(len(progress.learner.rows), self.config.batch_size)
+            epoch = progress.step // steps_per_epoch(len(progress.rows), self.config.batch_size)
             progress.losses[epoch][0] += total
             progress.losses[epoch][1] += tokens
             progress.step += 1
@@ -215,25 +240,17 @@ class Loop:
         )
         yield from self._leave(well)
 
-    def _chunks(self, work: list[tuple[int, int, Any]]) -> Iterator[list[tuple[int, int, Any]]]:
-        begin = 0
-        while begin < len(work):
-            end, widest, most = begin, 0, 0
-            while end < len(work):
-                widest = max(widest, work[end][0])
-                most = max(most, self.runner.step_bytes(work[end][2]))
-                rows = end - begin + 1
-                if rows > 1 and (rows * widest > self.step_tokens or rows * most > self.memory * _STEP_SHARE):
-                    break
-                end += 1
-            yield work[begin:end]
-            begin = end
+    def _chunks(self, work: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+        how = self.runner
+        pieces = [Piece(number, how.width(item), how.lead(item), how.step_bytes(item)) for number, item in work]
+        for chunk in chunks(pieces, Limits(self.step_tokens, self.memory * _STEP_SHARE)):
+            yield [work[i] for i in chunk]
 
     def _leave(self, well: Sequence[bool]) -> Iterator[Trained]:
         staying: list[Progress] = []
         leaving: list[tuple[Progress, bool]] = []
         for progress, ok in zip(self.active, well, strict=True):
-            done = progress.step >= total_steps(len(progress.learner.rows), self.config)
+            done = progress.step >= total_steps(len(progress.rows), self.config)
             if done or not ok:
                 leaving.append((progress, ok))
             else:
@@ -242,6 +259,7 @@ class Loop:
         for progress, ok in leaving:
             self.free.append(progress.slot)
             name = progress.learner.name
+            self._forget(name)
             if not ok:
                 yield self._skip(progress.learner, f"its loss or gradient is not finite at step {progress.step}")
                 continue

@@ -29,6 +29,10 @@ class PlainRunner:
         """The whole sequence runs."""
         return len(item.input_ids)
 
+    def lead(self, item: TokenRow) -> int:
+        """Nothing runs for several items at once."""
+        return 0
+
     def step_bytes(self, item: TokenRow) -> int:
         """Nothing is laid out beside the tokens."""
         return 0

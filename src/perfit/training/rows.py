@@ -38,6 +38,10 @@ class Runner(Protocol):
         """Tokens a step runs for this item."""
         ...
 
+    def lead(self, item: Any) -> int:
+        """Tokens before them that a forward runs once for all items of one owner."""
+        ...
+
     def step_bytes(self, item: Any) -> int:
         """Bytes that a step lays out for this item beside the tokens it runs."""
         ...

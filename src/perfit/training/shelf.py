@@ -6,11 +6,13 @@ import contextlib
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from perfit.errors import PerfitError
+from perfit.training.frozen_pass import FrozenRow
 
 
 class Shelf:
@@ -60,3 +62,12 @@ class Shelf:
         place.copy_(tensor)
         self.used += size
         return place
+
+    def keep_row(self, item: FrozenRow) -> FrozenRow:
+        """A frozen row whose tensors lie on the shelf and keep nothing else alive."""
+        kept = {
+            name: self.keep(tensor)
+            for name in ("states", "prefix", "before")
+            if (tensor := getattr(item, name)) is not None
+        }
+        return replace(item, **kept)
