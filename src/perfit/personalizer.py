@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.label_trie import LabelTrie, label_log_probs
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length, check_room
@@ -24,6 +28,7 @@ from perfit.run import RunDirectory
 from perfit.shift import Shift, ShiftBank
 from perfit.store.personal import PersonalShifts
 from perfit.tasks import get_task
+from perfit.tasks.encode import label_ids
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.loop import Emit, Trained
@@ -232,17 +237,11 @@ class PerFit:
             UnknownUserError: A user has no shift.
             ConfigError: ``prompts`` and ``users`` differ in length.
         """
-        if len(prompts) != len(users):
-            raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
+        _check_owners(prompts, users)
         if not prompts:
             return []
-        maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
-        asked = [p if isinstance(p, Query) else self._query(p) for p in prompts]
         limit = decoding if decoding is not None else Decoding(max_new_tokens=self.answer_limit())
-        tokens = [maker.prompt(query).prompt_ids for query in asked]
-        check_room(self.backbone, max(map(len, tokens)), limit.max_new_tokens)
-        for line in maker.warnings():
-            emit({"event": "warning", "text": line})
+        tokens = self._tokens(prompts, limit.max_new_tokens, emit)
         positions = Positions.parse(self.config.positions)
         texts = [""] * len(tokens)
         # So many users' shifts at once, and no more, whatever the number of users.
@@ -252,6 +251,53 @@ class PerFit:
             for index, answer in zip(group, answers, strict=True):
                 texts[index] = answer
         return texts
+
+    def score_labels(
+        self,
+        prompts: Sequence[str | Query],
+        users: Sequence[str],
+        *,
+        done: Callable[[int], None] = lambda rows: None,
+        emit: Emit = print_notices,
+    ) -> Tensor:
+        """Exact log-probability of every label as each user's whole answer: [prompts, labels of the task], fp32.
+
+        A label's tokens and its closing eos count, so that the labels of a prompt never sum to more than 1.
+
+        Args:
+            prompts, users, done, emit: As in ``generate``.
+
+        Raises:
+            UnknownUserError: A user has no shift.
+            ConfigError: The task has no labels, or ``prompts`` and ``users`` differ in length.
+        """
+        labels, tokenizer, chat = self.task.labels, self.backbone.tokenizer, self.config.chat_template
+        if not labels:
+            raise ConfigError(f"labels: task {self.task.name!r} has none, its answers are free text; use generate")
+        _check_owners(prompts, users)
+        scores = torch.empty(len(prompts), len(labels))
+        tokens = self._tokens(prompts, self.answer_limit(), emit) if prompts else []
+        # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
+        trie_after = {last: LabelTrie.of(label_ids(labels, tokenizer, last, chat)) for last in {t[-1] for t in tokens}}
+        positions = Positions.parse(self.config.positions)
+        for last, trie in trie_after.items():
+            rows = [i for i, prompt in enumerate(tokens) if prompt[-1] == last]
+            for group in _groups([users[i] for i in rows], _GENERATE_USERS):
+                chosen = [rows[i] for i in group]
+                shift, slots = self.rows_of([users[i] for i in chosen])
+                asked = [tokens[i] for i in chosen]
+                scores[chosen] = label_log_probs(self.backbone, asked, slots, shift, positions, trie, done=done)
+        return scores
+
+    def _tokens(self, prompts: Sequence[str | Query], answer_room: int, emit: Emit) -> list[tuple[int, ...]]:
+        """Token ids of the prompts, which have room for an answer of so many tokens."""
+        maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
+        asked = [p if isinstance(p, Query) else self._query(p) for p in prompts]
+        tokens = [maker.prompt(query).prompt_ids for query in asked]
+        check_room(self.backbone, max(map(len, tokens)), answer_room)
+        for line in maker.warnings():
+            emit({"event": "warning", "text": line})
+        return tokens
 
     def _query(self, text: str) -> Query:
         return Query("prompt", text if self.task.marker is None else f"{self.task.marker}{text}")
@@ -332,6 +378,11 @@ class PerFit:
         from huggingface_hub import snapshot_download
 
         return cls.from_pretrained(snapshot_download(repo_id, token=token), **options)
+
+
+def _check_owners(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
+    if len(prompts) != len(users):
+        raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
 
 
 def _groups(users: Sequence[str], size: int) -> list[list[int]]:

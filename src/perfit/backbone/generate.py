@@ -110,7 +110,7 @@ def generate(
         with (
             torch.no_grad(),
             backbone.editing(plan, shift),
-            _contiguous_head(backbone.model),
+            contiguous_head(backbone.model),
             _bare_generation_config(backbone.model),
         ):
             own_noise = _sampler([prompts[i] for i in batch], decoding) if decoding.sample else []
@@ -173,7 +173,7 @@ def _bare_generation_config(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _contiguous_head(model: Any) -> Iterator[None]:
+def contiguous_head(model: Any) -> Iterator[None]:
     """Hand the head contiguous states.
 
     transformers slices the last position out of [rows, t, d]; torch cannot fold such a slice, so it multiplies row by

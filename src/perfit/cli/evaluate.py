@@ -22,6 +22,9 @@ def evaluate(
     sample: Annotated[
         bool, typer.Option(help="The paper's sampling (T 0.1, top-k 10, top-p 0.9) instead of greedy.")
     ] = False,
+    labels: Annotated[
+        str, typer.Option(help="free: generated answers; trie: the most probable label of the task, scored exactly.")
+    ] = "free",
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     floors: Annotated[
         bool, typer.Option("--floors/--no-floors", help="Also score what any personal model must beat.")
@@ -79,6 +82,7 @@ def evaluate(
             people,
             methods=chosen,
             decoding=Decoding(sample=sample, seed=seed),
+            answers=labels,
             with_floors=floors,
             run=directory,
             done=done,

@@ -13,6 +13,7 @@ from perfit.data.schema import User
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
 from perfit.evaluation.floors import floors
+from perfit.evaluation.label_scores import best_labels
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.score import Scores, score
 from perfit.files import write_atomically
@@ -23,6 +24,7 @@ from perfit.tasks.task import Task
 from perfit.training.loop import Emit
 
 PERSONAL = "personal"
+ANSWERS = ("free", "trie")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
 _NO_HISTORY = "personal floors of users without a history"
 
@@ -46,17 +48,20 @@ class Evaluation:
         methods: By name, in the order of printing: the floors first, then base, collective, personal.
         helped: Personal against collective, when both were evaluated.
         left_out: Users or queries that were not evaluated, and why, counted.
+        answers: How base, collective and personal answered: "free" generation or "trie", the most probable label.
     """
 
     task: Task
     methods: Mapping[str, MethodResult]
     helped: Comparison | None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    answers: str = "free"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for ``metrics.json``; predictions are files of their own."""
         return {
             "task": self.task.name,
+            "answers": self.answers,
             "methods": {
                 name: {
                     **result.scores.as_dict(),
@@ -88,6 +93,8 @@ class Evaluation:
     def summary(self) -> list[str]:
         """What the table does not say, one line each."""
         lines = []
+        if self.answers == "trie":
+            lines.append("answers are the labels of highest probability; free generation gives other numbers")
         if self.helped is not None:
             c = self.helped
             interval = (
@@ -119,6 +126,7 @@ def evaluate(
     *,
     methods: Sequence[str] = METHODS,
     decoding: Decoding | None = None,
+    answers: str = "free",
     with_floors: bool = True,
     run: RunDirectory | None = None,
     done: Callable[[str, int], None] = lambda method, rows: None,
@@ -135,15 +143,17 @@ def evaluate(
         users: Users with queries and, for the floors, histories.
         methods: Of "base", "collective", "personal".
         decoding: Greedy within the task's limit when not given; ``max_new_tokens`` is always the task's.
+        answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly.
         with_floors: Also score what any personal model must beat.
         run: Where to write predictions and scores.
         done: Called with the method and the number of queries answered.
         emit: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
-        ConfigError: An unknown method, or nothing to evaluate.
+        ConfigError: An unknown method or kind of answers, labels asked of a task that has none, or nothing to evaluate.
     """
     check_methods(methods)
+    check_answers(answers, perfit.task, decoding)
     chosen, left_out = _evaluable(perfit, users, methods)
     golds = {query.id: query.gold or "" for user in chosen for query in user.queries}
     if not golds:
@@ -171,14 +181,18 @@ def evaluate(
             done(name, rows)
 
         listen: Emit = emit if method == methods[0] else lambda event: None
-        texts = perfit.generate([query for _, query in asked], owners, decoding=limit, done=report, emit=listen)
-        answers = {query.id: text.strip() for (_, query), text in zip(asked, texts, strict=True)}
-        add(method, answers, time.perf_counter() - began)
+        queries = [query for _, query in asked]
+        if answers == "trie":
+            texts = best_labels(perfit, queries, owners, done=report, emit=listen)
+        else:
+            texts = perfit.generate(queries, owners, decoding=limit, done=report, emit=listen)
+        said = {query.id: text.strip() for query, text in zip(queries, texts, strict=True)}
+        add(method, said, time.perf_counter() - began)
     helped = None
     if COLLECTIVE in results and PERSONAL in results:
         personal, collective = results[PERSONAL].scores, results[COLLECTIVE].scores
         helped = compare(personal.per_query, collective.per_query, chosen, higher_is_better=personal.higher_is_better)
-    evaluation = Evaluation(perfit.task, results, helped, left_out)
+    evaluation = Evaluation(perfit.task, results, helped, left_out, answers)
     if run is not None:
         run.write_json("metrics.json", evaluation.as_dict())
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
@@ -194,6 +208,20 @@ def check_methods(methods: Sequence[str]) -> None:
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods:
         raise ConfigError(f"methods: {unknown or list(methods)} is not possible; choose from {', '.join(METHODS)}")
+
+
+def check_answers(answers: str, task: Task, decoding: Decoding | None = None) -> None:
+    """Refuse a way of answering that does not exist or does not fit the task.
+
+    Raises:
+        ConfigError: As said.
+    """
+    if answers not in ANSWERS:
+        raise ConfigError(f"labels: {answers!r} is not possible; choose from {', '.join(ANSWERS)}")
+    if answers == "trie" and not task.labels:
+        raise ConfigError(f"labels: task {task.name!r} has none, its answers are free text; leave it at 'free'")
+    if answers == "trie" and decoding is not None and decoding.sample:
+        raise ConfigError("labels: 'trie' does not go with sampling; choose one of the two")
 
 
 def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) -> tuple[list[User], dict[str, int]]:

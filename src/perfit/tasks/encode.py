@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -83,6 +84,18 @@ def encode(
         body = _shorter(body, len(prompt_ids) - room, tokenizer)
         prompt_ids = _prompt_ids(example, body, tokenizer, chat_template)
     return Encoded(tuple(prompt_ids), answer_ids, truncated=len(body) < len(example.body))
+
+
+def label_ids(
+    labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, last_prompt_id: int, chat_template: bool = False
+) -> tuple[tuple[int, ...], ...]:
+    """Tokens of each label, its eos included, as ``encode`` puts them behind a prompt that ends in this token.
+
+    Raises:
+        DataError, ConfigError: As ``encode``.
+    """
+    examples = [Example(label, "", "", "", label) for label in labels]
+    return tuple(_answer_ids(example, tokenizer, last_prompt_id, chat_template) for example in examples)
 
 
 def _prompt_ids(example: Example, body: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool) -> list[int]:

@@ -1,0 +1,110 @@
+"""Label scores against one forward per prompt and label, with hooks that edit vector by vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+import torch
+from families import NAMES, VOCABULARY, alone, picked, random_shift, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from perfit.backbone.label_trie import LabelTrie, label_log_probs
+from perfit.backbone.model import Backbone
+from perfit.errors import ConfigError
+from perfit.plan import TwoStageShift
+from perfit.positions import Positions
+
+LAYERS = (1, 2)
+EOS = 2
+# One label begins another, one is a lone eos, two share a beginning, and one is longer than the families' window.
+ANSWERS = [(7, EOS), (7, 8, EOS), (7, 9, 10, EOS), (EOS,), (11, EOS), (12, 13, 14, 15, 16, 17, 18, EOS)]
+PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2), (1, 0))
+LENGTHS = (9, 4, 12, 2, 9)
+
+
+def one_by_one(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    pairs: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    rule: str,
+    answers: Sequence[Sequence[int]],
+) -> Tensor:
+    scores = torch.zeros(len(prompts), len(answers))
+    for row, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True)):
+        for label, answer in enumerate(answers):
+            with torch.no_grad():
+                logits = alone(backbone, [*prompt, *answer[:-1]], shift, pair, picked(rule, len(prompt)))
+            log_probs = logits[len(prompt) - 1 :].double().log_softmax(-1)
+            scores[row, label] = sum(log_probs[step, token] for step, token in enumerate(answer))
+    return scores
+
+
+def some_prompts(lengths: Sequence[int], seed: int = 3) -> list[list[int]]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randint(3, VOCABULARY, (n,), generator=g).tolist() for n in lengths]
+
+
+@pytest.mark.parametrize("rule", ["f2+l3", "l2"])
+@pytest.mark.parametrize("family", NAMES)
+def test_scores_are_those_of_separate_forwards_in_every_family(family: str, rule: str) -> None:
+    backbone, shift, prompts = tiny(family), random_shift(LAYERS), some_prompts(LENGTHS)
+    wanted = one_by_one(backbone, prompts, PAIRS, shift, rule, ANSWERS)
+    finished: list[int] = []
+    trie = LabelTrie.of(ANSWERS)
+    found = label_log_probs(backbone, prompts, PAIRS, shift, Positions.parse(rule), trie, done=finished.append)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert sum(finished) == len(prompts)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 14), min_size=1, max_size=5),
+    answers=st.sets(st.lists(st.integers(3, 9), max_size=4).map(tuple), min_size=1, max_size=6),
+    owner=st.integers(0, 3),
+    batch_tokens=st.sampled_from([1, 40, 10_000]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_labels_and_batches_give_the_same_scores(
+    lengths: list[int], answers: set[tuple[int, ...]], owner: int, batch_tokens: int, seed: int
+) -> None:
+    backbone, shift, prompts = tiny("gemma3"), random_shift(LAYERS, seed), some_prompts(lengths, seed)
+    closed = [(*answer, EOS) for answer in sorted(answers)]
+    pairs = [(1, owner) if owner else (0, 0)] * len(prompts)
+    trie = LabelTrie.of(closed)
+    rule = Positions.parse("l3")
+    found = label_log_probs(backbone, prompts, pairs, shift, rule, trie, batch_tokens=batch_tokens, batch_rows=2)
+    torch.testing.assert_close(found, one_by_one(backbone, prompts, pairs, shift, "l3", closed), rtol=1e-4, atol=1e-4)
+    # Closed by eos no label begins another, so that together they are at most everything.
+    assert (found.exp().sum(1) <= 1 + 1e-4).all()
+
+
+@given(st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1, max_size=12))
+def test_no_path_begins_another_and_each_label_lies_on_its_own(answers: set[tuple[int, ...]]) -> None:
+    trie = LabelTrie.of(sorted(answers))
+    for path, after in pairwise(sorted(trie.paths)):
+        assert after[: len(path)] != path
+    for answer, path in zip(trie.answers, trie.path_of, strict=True):
+        assert len(answer) == 1 if path == -1 else trie.paths[path][: len(answer) - 1] == answer[:-1]
+    read = [entry for length in set(map(len, trie.paths)) for entry in trie.steps(length)[1]]
+    assert len(read) == sum(len(answer) - 1 for answer in answers)
+
+
+def test_bf16_scores_are_near_those_of_fp32() -> None:
+    prompts, shift, trie = some_prompts(LENGTHS), random_shift(LAYERS), LabelTrie.of(ANSWERS)
+    scores = [
+        label_log_probs(tiny("llama", dtype), prompts, PAIRS, shift, Positions.parse("l2"), trie)
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert scores[1].dtype == torch.float32
+    torch.testing.assert_close(scores[0], scores[1], rtol=0.05, atol=0.2)
+
+
+@pytest.mark.parametrize("answers", [[], [()], [(1, 2), (1, 2)]])
+def test_labels_that_cannot_be_told_apart_are_refused(answers: list[tuple[int, ...]]) -> None:
+    with pytest.raises(ConfigError, match="labels"):
+        LabelTrie.of(answers)

@@ -1,0 +1,25 @@
+"""``perfit evaluate --labels``."""
+
+from __future__ import annotations
+
+import json
+
+from command_line import House, Perfit
+
+
+def test_labels_are_chosen_by_probability(house: House, perfit: Perfit) -> None:
+    shown = perfit("evaluate", house.data, "--run", house.run, "--labels", "trie", "--json")
+    assert shown.code == 0, shown.err
+    told = json.loads(shown.out)
+    assert told["answers"] == "trie"
+    assert all(method["format_failure_rate"] == 0 for method in told["methods"].values())
+
+
+def test_other_ways_of_answering_are_refused_in_one_line(house: House, perfit: Perfit) -> None:
+    for more, said in (
+        (("--labels", "best"), "'best' is not possible"),
+        (("--labels", "trie", "--sample"), "sampling"),
+    ):
+        refused = perfit("evaluate", house.data, "--run", house.run, *more)
+        assert refused.code == 2
+        assert said in refused.err.splitlines()[-1]

@@ -1,0 +1,89 @@
+"""Labels scored through a whole PerFit, against plain forwards of prompt and label as training encodes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_base import CONFIG, LABELS, TASK, dataset, write_base
+
+from perfit.backbone.generate import Decoding
+from perfit.data.schema import Query
+from perfit.errors import ConfigError, UnknownUserError
+from perfit.evaluation.evaluate import evaluate
+from perfit.evaluation.label_scores import best_labels
+from perfit.personalizer import PerFit
+from perfit.plan import EditPlan
+from perfit.positions import Positions
+from perfit.run import RunDirectory
+from perfit.tasks import get_task
+from perfit.training.examples import RowMaker
+
+DATA = dataset()
+ASKED = [(query, owner) for user in DATA.users for query in user.queries for owner in (user.id, "base", "collective")]
+QUERIES, OWNERS = [query for query, _ in ASKED], [owner for _, owner in ASKED]
+
+
+@pytest.fixture(scope="module")
+def perfit(tmp_path_factory: pytest.TempPathFactory) -> PerFit:
+    trained = PerFit.from_pretrained(write_base(tmp_path_factory.mktemp("base")), CONFIG, task=TASK)
+    trained.fit(DATA)
+    return trained
+
+
+def by_hand(perfit: PerFit, query: Query, owner: str, label: str) -> float:
+    """Log-probability of one label as the training row of an answered query, in one plain forward."""
+    maker = RowMaker(TASK, perfit.backbone.tokenizer, CONFIG)
+    row = maker._row(TASK.query_example(Query(query.id, query.input, label)))
+    shift, slots = perfit.rows_of([owner])
+    plan = EditPlan.for_prompts(Positions.parse(CONFIG.positions), [len(row.prompt_ids)], slots)
+    ids = torch.tensor([row.input_ids])
+    with torch.no_grad():
+        logits = perfit.backbone.logits(ids, torch.ones_like(ids), plan, shift)[0, len(row.prompt_ids) - 1 :]
+    return float(sum(logits.double().log_softmax(-1)[step, token] for step, token in enumerate(row.answer_ids)))
+
+
+def test_every_owners_labels_have_the_probability_of_their_training_row(perfit: PerFit) -> None:
+    found = perfit.score_labels(QUERIES, OWNERS)
+    wanted = torch.tensor([[by_hand(perfit, query, owner, label) for label in LABELS] for query, owner in ASKED])
+    assert found.shape == (len(ASKED), len(LABELS))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    base, own = found[OWNERS.index("base")], found[0]
+    assert not torch.allclose(base, own, atol=1e-2)  # edits arrive
+
+
+def test_the_best_label_is_the_answer(perfit: PerFit) -> None:
+    scores = perfit.score_labels(QUERIES, OWNERS)
+    assert best_labels(perfit, QUERIES, OWNERS) == [LABELS[int(i)] for i in scores.argmax(1)]
+
+
+def test_evaluation_by_labels_has_no_format_failures_and_says_what_it_is(perfit: PerFit, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    counted: list[int] = []
+    found = evaluate(perfit, DATA.users, answers="trie", run=run, done=lambda method, rows: counted.append(rows))
+    assert all(result.scores.format_failure_rate == 0 for result in found.methods.values())
+    assert json.loads((tmp_path / "metrics.json").read_text())["answers"] == "trie"
+    assert "highest probability" in (tmp_path / "metrics.md").read_text()
+    assert sum(counted) == 3 * sum(len(user.queries) for user in DATA.users)
+    own = [(query, user.id) for user in DATA.users for query in user.queries]
+    expected = best_labels(perfit, [query for query, _ in own], [owner for _, owner in own])
+    assert list(found.methods["personal"].predictions.values()) == expected
+
+
+def test_what_cannot_be_scored_is_refused(perfit: PerFit) -> None:
+    assert perfit.score_labels([], []).shape == (0, len(LABELS))
+    with pytest.raises(ConfigError, match="1 given for 2 prompts"):
+        perfit.score_labels(["a", "b"], ["base"])
+    with pytest.raises(UnknownUserError):
+        perfit.score_labels(["a"], ["nobody"])
+    with pytest.raises(ConfigError, match="'best' is not possible; choose from free, trie"):
+        evaluate(perfit, DATA.users, answers="best")
+    with pytest.raises(ConfigError, match="does not go with sampling"):
+        evaluate(perfit, DATA.users, answers="trie", decoding=Decoding(sample=True))
+    titles = PerFit(perfit.backbone, get_task("scholarly_title"), CONFIG, perfit.identity)
+    with pytest.raises(ConfigError, match="'scholarly_title' has none"):
+        titles.score_labels(["a"], ["base"])
+    with pytest.raises(ConfigError, match="'scholarly_title' has none"):
+        evaluate(titles, DATA.users, answers="trie", methods=["base"])
