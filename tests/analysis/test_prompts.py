@@ -96,7 +96,7 @@ def test_limits_hold_and_what_was_cut_is_counted(backbone: Backbone) -> None:
 
 def test_faults_name_the_user_and_never_the_text(backbone: Backbone) -> None:
     user = User("anna", (HistoryItem("0", {"words": "secret"}),), (Query("q", "a"),))
-    with pytest.raises(DataError, match="user anna.*'text' is missing") as caught:
+    with pytest.raises(DataError, match=r"user anna.*'text' is missing") as caught:
         PromptMaker(small_base.TASK, backbone.tokenizer, [user], RECIPE).of(0)
     assert "secret" not in str(caught.value)
 

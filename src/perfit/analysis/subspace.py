@@ -28,7 +28,9 @@ def centred(vectors: Array) -> Array:
 
 def explained(vectors: Array) -> Array:
     """Cumulative share of energy in the first 1, 2, ... singular directions of [users, d]; all zeros for no energy."""
-    energy = np.linalg.svd(vectors, compute_uv=False) ** 2
+    users, d = vectors.shape
+    gram = vectors @ vectors.T if users <= d else vectors.T @ vectors  # its eigenvalues are the squared singular values
+    energy = np.linalg.eigvalsh(gram)[::-1].clip(min=0)
     total = energy.sum()
     shares: Array = np.cumsum(energy) / total if total > 0 else np.zeros_like(energy)
     return shares
@@ -82,7 +84,7 @@ class RankRow:
     permuted: float
 
 
-def rank_table(vectors: Array, *, shares: Sequence[float] = SHARES, draws: int = 20, seed: int = 0) -> list[RankRow]:
+def rank_table(vectors: Array, *, shares: Sequence[float] = SHARES, draws: int = 10, seed: int = 0) -> list[RankRow]:
     """Ranks of δ-vectors [users, d], uncentred and centred, beside those of null matrices of equal size."""
     vectors = complete(vectors)
     users, d = vectors.shape
