@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from perfit.cli import data, users
+from perfit.cli.compare import compare
 from perfit.cli.evaluate import evaluate
 from perfit.cli.generate import generate
 from perfit.cli.info import info
@@ -47,6 +48,9 @@ def options(
 app.command(epilog="Example: perfit quickstart --run runs/first")(quickstart)
 app.command(epilog="Example: perfit train my_users.jsonl --task my_task.yaml --run runs/mine")(train)
 app.command(epilog="Example: perfit evaluate my_users.jsonl --run runs/mine")(evaluate)
+app.command(epilog="Example: perfit compare my_users.jsonl --methods base,oppu,perfit --seeds 0,1,2 --out runs/compare")(
+    compare
+)
 app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-0 --run runs/first')(generate)
 app.command(epilog="Example: perfit info runs/mine")(info)
 app.add_typer(users.app, name="users")

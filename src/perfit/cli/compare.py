@@ -1,0 +1,254 @@
+"""``perfit compare``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.train import BASE, DATA, DEVICE, JSON, REVISION, TASK, parse_settings
+from perfit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from perfit.comparison.bench import Bench
+    from perfit.comparison.plan import Plan
+    from perfit.comparison.sections import Section
+
+
+def compare(
+    data: DATA,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
+    methods: Annotated[str, typer.Option(help="Separated by commas, or all; see docs/compare.md.")],
+    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    task: TASK = None,
+    seeds: Annotated[str, typer.Option(help="Separated by commas; each method runs with each.")] = "0",
+    against: Annotated[str | None, typer.Option(help="Method that gains and significance refer to.")] = None,
+    others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
+    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
+    queries: Annotated[int | None, typer.Option(help="Only the first so many queries of each user.")] = None,
+    history: Annotated[int | None, typer.Option(help="Only the latest so many history items of each user.")] = None,
+    pool: Annotated[int | None, typer.Option(help="Only the first so many other users.")] = None,
+    preset: Annotated[str, typer.Option(help="small: measured for small bases; paper: Table 9.")] = "small",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/training.md).")] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
+    option: Annotated[list[str], typer.Option("--option", help="One method's option: --option lora-p.rank=4.")] = [],  # noqa: B006
+    workers: Annotated[int, typer.Option(help="Processes at a time; each loads the base and takes its cores.")] = 1,
+    device: DEVICE = "cpu",
+    revision: REVISION = None,
+    layers_path: Annotated[
+        str | None, typer.Option(help="Dotted path of the decoder layers, e.g. model.layers, if not found.")
+    ] = None,
+    allow_leaks: Annotated[bool, typer.Option(help="Compare although the audit finds answers in the data.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run and its parameters, and stop.")
+    ] = False,
+    json: JSON = False,
+) -> None:
+    """Compare methods on the same users: scores, significance, parameters, bytes and seconds; repeat to resume."""
+    from perfit.comparison.bench import Source
+    from perfit.comparison.folder import ComparisonFolder
+    from perfit.comparison.plan import Plan, Selection
+    from perfit.comparison.render import write_table
+    from perfit.comparison.results import load_results
+    from perfit.comparison.runner import run
+    from perfit.comparison.sections import sections
+    from perfit.comparison.table import make_table
+    from perfit.fitting import check_leaks
+    from perfit.methods.registry import methods_for
+
+    if workers < 1:
+        raise ConfigError(f"--workers: {workers} is not possible; give at least 1")
+    named, numbers, options = _methods(methods), _seeds(seeds), _options(option)
+    source = Source(
+        data=data,
+        base=base,
+        others=others,
+        task=task,
+        revision=revision,
+        layers_path=layers_path,
+        device=device,
+        preset=preset,
+        settings=parse_settings(config, set_),
+        selection=Selection(users, queries, history, pool),
+    )
+    screen = Screen(quiet=json)
+    no_loading_bars()
+    bench = source.open()
+    for note in bench.notes:
+        screen({"event": "warning", "text": note})
+    plan = Plan(named or tuple(methods_for(bench.task)), numbers, options, against)
+    check_leaks(bench.data, bench.task, allow_leaks, screen)
+    if dry_run:
+        _show_plan(bench, plan, ComparisonFolder(out), json)
+        return
+    with _Watch(screen, parallel=workers > 1) as watch:
+        records = run(bench, plan, out, workers=workers, reopen=source.open, watch=watch)
+    folder = ComparisonFolder(out)
+    with screen.counting("scoring", sum(r.status == "done" for r in records.values()), "trials") as advance:
+        results = load_results(folder, lambda method: advance(1, method))
+    finished = make_table(results, against)
+    write_table(finished, out)
+    if json:
+        as_json(finished.as_dict())
+    else:
+        for section in sections(finished):
+            show_section(section)
+        screen.console.print(f"tables: {out}/table.*; next: perfit report {out}", markup=False)
+    failed = sum(record.status == "failed" for record in records.values())
+    if failed:
+        print(f"perfit: {failed} of {len(records)} trials failed; the same command tries them again", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _methods(text: str) -> tuple[str, ...] | None:
+    """Names of methods, None for all that fit the task: a wrong one must show before the base is loaded."""
+    from perfit.methods.registry import METHODS
+
+    if text.strip() == "all":
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in METHODS:
+            raise ConfigError(f"--methods: {name!r} is unknown; choose from {', '.join(METHODS)}, or all")
+    return names
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"--seeds: {text!r} is not possible; give whole numbers such as 0,1,2") from None
+
+
+def _options(pairs: list[str]) -> dict[str, dict[str, Any]]:
+    """Options by method, from ``method.name=value``; they are checked before the base is loaded."""
+    from perfit.methods.options import make_options
+    from perfit.methods.registry import METHODS
+
+    options: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        method, found, rest = pair.partition(".")
+        if not found or "=" not in rest:
+            raise ConfigError(f"--option {pair}: write method.name=value, such as --option lora-p.rank=4")
+        if method not in METHODS:
+            raise ConfigError(f"--option {pair}: {method!r} is no method; choose from {', '.join(METHODS)}")
+        options.setdefault(method, {}).update(parse_settings(None, [rest]))
+    for method, values in options.items():
+        make_options(method, METHODS[method].options(), {**METHODS[method].fixed, **values})
+    return options
+
+
+class _Watch:
+    """Turns a comparison's events into lines and bars."""
+
+    def __init__(self, screen: Screen, parallel: bool):
+        self.screen, self.parallel = screen, parallel
+        self.trials = self.queries = self.done_before = 0
+        self.bar = ExitStack()
+        self.advance: Any = None
+
+    def __enter__(self) -> _Watch:
+        return self
+
+    def __exit__(self, *stop: object) -> None:
+        self.bar.close()
+        self.screen.close()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "plan":
+            self.trials, self.queries = event["todo"], event["queries"]
+            there = event["trials"] - event["todo"]
+            self._line(f"{event['todo']} trials of {event['queries']} queries to do, {there} done before")
+        elif kind == "trial":
+            left = "" if event["left"] is None else f", about {_duration(event['left'])} left for all"
+            self._line(f"[{event['number']}/{self.trials}] {event['method']}, seed {event['seed']}{left}")
+            self.done_before = event["rows_done"]
+        elif kind == "answered":
+            if self.advance is None:
+                self._count()
+            self.advance(event["rows"])
+        elif kind == "ended":
+            if not self.parallel:
+                self._close()
+            said = "done" if event["error"] is None else f"failed: {event['error']}"
+            self._line(f"{event['method']}, seed {event['seed']}: {said}")
+        else:
+            if kind == "stage":
+                self._close()
+            self.screen(event)
+
+    def _count(self) -> None:
+        total = self.queries * self.trials if self.parallel else self.queries
+        self.advance = self.bar.enter_context(self.screen.counting("answering", total, "queries"))
+        if not self.parallel:
+            self.screen.already(self.done_before)
+
+    def _close(self) -> None:
+        self.bar.close()
+        self.advance = None
+
+    def _line(self, text: str) -> None:
+        if not self.screen.quiet:
+            self.screen.console.print(text, markup=False)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _show_plan(bench: Bench, plan: Plan, folder: Any, json: bool) -> None:
+    """What would run: parameters per stage, and how far each trial is."""
+    from perfit.comparison.runner import preview
+
+    base = bench.parameters()
+    previews = preview(bench, plan)
+    states = {trial: folder.record(trial).status if folder.record(trial).starts else "to do" for trial in plan.trials()}
+    if json:
+        trials = [{"method": t.method, "seed": t.seed, "status": status} for t, status in states.items()]
+        as_json({"methods": [one.__dict__ for one in previews], "trials": trials, "base_parameters": base})
+        return
+    rows = []
+    for one in previews:
+        mine = [f"{trial.seed} {status}" for trial, status in states.items() if trial.method == one.method]
+        counts = [f"{n:,} ({n / base:.4%})" if n else "" for n in (one.collective_parameters, one.personal_parameters)]
+        rows.append([one.method, *counts, ", ".join(mine), one.problem or ""])
+    table(["method", "collective parameters", "personal parameters", "seeds", "problem"], rows, title="to run")
+    data = bench.data
+    items = sum(len(user.history) for user in data.users)
+    asked = sum(len(user.queries) for user in data.users)
+    print(f"{len(data.users)} users with {items} history items and {asked} queries, {len(data.others)} other users")
+
+
+def show_section(section: Section) -> None:
+    """Print one section: the best bold and the second best underlined on a terminal, else with * and '."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    style = {0: "", 1: "bold", 2: "underline"}
+    mark = {0: "", 1: "" if terminal else "*", 2: "" if terminal else "'"}
+    shown = Table(title=Text(section.title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(section.header):
+        words = index == 0 or name == "problem"
+        shown.add_column(Text(name), justify="left" if words else "right", no_wrap=name != "problem", overflow="fold")
+    for row in section.rows:
+        shown.add_row(*(Text(cell.text + mark[cell.place], style=style[cell.place]) for cell in row))
+    width = None if terminal else 240
+    console = Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=False)
+    console.print(shown)
+    legend = () if terminal or not any(c.place for row in section.rows for c in row) else ("* best, ' second best",)
+    for line in (*legend, *section.notes):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print()

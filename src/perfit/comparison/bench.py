@@ -1,0 +1,142 @@
+"""What all trials of a comparison share: the data, the task, the base and the settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfit.comparison.plan import Selection
+from perfit.data.schema import Dataset, Query, User
+from perfit.errors import ConfigError, DataError
+from perfit.pseudo_users import check_ids
+from perfit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from perfit.backbone.fingerprint import BaseIdentity
+    from perfit.backbone.model import Backbone
+    from perfit.config import PerFitConfig
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything a trial is given but method and seed.
+
+    Attributes:
+        data: Users with answered queries, and the others of stage 1.
+        task: The task.
+        backbone, identity: The frozen base.
+        config: Settings of all methods.
+        selection: What part of the data this is.
+        left_out: What is not compared for want of answers, counted.
+        notes: What was decided while reading, for people.
+    """
+
+    data: Dataset
+    task: Task
+    backbone: Backbone
+    identity: BaseIdentity
+    config: PerFitConfig
+    selection: Selection = field(default_factory=Selection)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def others(self) -> list[User]:
+        """Who stage 1 learns from: the others, or the users' own histories where there are none."""
+        return list(self.data.others) if self.data.others else self.bare_users()
+
+    def bare_users(self) -> list[User]:
+        """The users without their queries: what a method may learn from."""
+        return [replace(user, queries=()) for user in self.data.users]
+
+    def parameters(self) -> int:
+        """Numbers of the base, tied ones counted once."""
+        return sum(p.numel() for p in self.backbone.model.parameters())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a bench comes from, so that another process can open the same one.
+
+    Attributes:
+        data, others: Paths of the users and, where they lie elsewhere, of the other users.
+        task: Name, LaMP id or YAML file; None takes what the data says.
+        base: A path, a hub id or ``pypi:...``; with ``revision``, ``layers_path``, ``device``.
+        preset: "small" or "paper".
+        settings: Changes of the preset, as for ``perfit train --set``.
+        selection: Part of the data.
+
+    Raises:
+        ConfigError: The preset is unknown.
+    """
+
+    data: Path
+    base: str
+    others: Path | None = None
+    task: str | None = None
+    revision: str | None = None
+    layers_path: str | None = None
+    device: str = "cpu"
+    preset: str = "small"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    selection: Selection = field(default_factory=Selection)
+
+    def __post_init__(self) -> None:
+        if self.preset not in ("small", "paper"):
+            raise ConfigError(f"preset: {self.preset!r} is unknown; choose small or paper")
+
+    def open(self) -> Bench:
+        """Read the data and load the base.
+
+        Raises:
+            PerfitError: Data, base or a setting is unusable.
+        """
+        from perfit.backbone.load import load_base
+        from perfit.backbone.model import Backbone
+        from perfit.backbone.room import check_length
+        from perfit.config import paper_preset, small_preset
+        from perfit.data import read_dataset
+        from perfit.precision import resolve_dtype
+        from perfit.tasks import get_task
+
+        dataset = read_dataset(self.data, others=self.others)
+        named = self.task or dataset.task
+        if named is None:
+            raise ConfigError(f"task: {self.data} does not say which task it is; name one, or give a YAML file")
+        task = get_task(named)
+        data, left_out = self.selection.of(dataset)
+        check_data(data, task)
+        dtype = resolve_dtype(str(self.settings.get("dtype", "auto")), self.device)
+        options: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
+        loaded = load_base(self.base, dtype=dtype, device=self.device, **options)
+        backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=self.layers_path)
+        start = paper_preset(task.name) if self.preset == "paper" else small_preset(len(backbone.layers))
+        config = start.with_options(**self.settings)
+        notes = list(dataset.notes)
+        if not data.others:
+            # Their queries are what is asked later, so that histories are all that stage 1 may learn from.
+            config = config.with_options(stage1_data="history")
+            notes.append("no other users: stage 1 of every method learns from the histories of the users themselves")
+        backbone.check_layers(config.layers)
+        check_length(backbone, config.max_length)
+        return Bench(data, task, backbone, loaded.identity, config, self.selection, left_out, tuple(notes))
+
+
+def check_data(data: Dataset, task: Task) -> None:
+    """Refuse data that cannot be compared on.
+
+    Raises:
+        DataError: There is no answered query, an id comes twice, or an answer is none of the task's.
+    """
+    check_ids(data.users)
+    queries: list[Query] = [query for user in data.users for query in user.queries]
+    if not queries:
+        raise DataError("no user has a query with a known answer", remedy="give queries with a gold answer")
+    twice = [query for query, count in Counter(query.id for query in queries).items() if count > 1]
+    if twice:
+        raise DataError(f"the query id {twice[0]!r} comes twice", remedy="give each its own id")
+    for query in queries:
+        task.article(query)
+        task.check_gold(query.gold or "", f"query {query.id}")

@@ -1,0 +1,260 @@
+"""The folder of a comparison: its files, their formats, and what keeps another comparison out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perfit.comparison.bench import Bench
+from perfit.comparison.plan import Plan, Trial
+from perfit.data.schema import Query, User
+from perfit.errors import StoreError
+from perfit.files import write_atomically
+
+FORMAT = 1
+
+_README = """# A perfit comparison
+
+| file | what it holds |
+|---|---|
+| `README.md` | this table |
+| `plan.json` | base, task, settings, data hash and counts, methods with options, seeds, versions |
+| `queries.jsonl` | **users' texts**: one line per query: `user`, `query`, `text`, `gold`, and the length of the user's `history` |
+| `trials/<method>/seed-<n>/predictions.jsonl` | **users' texts**: one line per query: `user`, `query`, `prediction` |
+| `trials/<method>/seed-<n>/trial.json` | how far the trial is: users answered, seconds, parameters, bytes, peak memory, users without an adaptation, or why it failed |
+| `trials/<method>/seed-<n>/events.jsonl` | what happened, one JSON object a line; no texts |
+| `trials/<method>/seed-<n>/work/` | the method's own files |
+| `shared/seed-<n>/` | stage 1 of methods that have it in common |
+| `table.json`, `table.csv`, `table.md`, `table.tex` | the table: scores, costs, significance |
+| `report.html`, `figures/*` | what `perfit report` made: **users' texts** in the page unless told not to, none in the figures |
+| `.lock` | keeps a second comparison out while one runs |
+
+Repeat the command to go on after a stop, to try failed trials again, or with more methods or seeds.
+"""
+
+
+@dataclass
+class TrialRecord:
+    """How far a trial is: ``trial.json``.
+
+    Attributes:
+        status: "running", "done" or "failed".
+        label: The method's name as the paper prints it.
+        users: Users whose queries are all answered, in order.
+        seconds: By "fit" (stage 1), "adapt" (stage 2) and "predict"; those before a kill are counted too.
+        starts: How often it was begun; above 1, ``seconds`` hold repeated work.
+        problems: Users without an adaptation, and why.
+        cost: ``collective_parameters``, ``personal_parameters``, ``user_bytes``.
+        peak_bytes: The most memory the process took.
+        failure: ``error`` in one line, and ``where``: the frames it came through.
+    """
+
+    status: str = "running"
+    label: str = ""
+    users: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"fit": 0.0, "adapt": 0.0, "predict": 0.0})
+    starts: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    cost: dict[str, int] = field(default_factory=dict)
+    peak_bytes: int = 0
+    failure: dict[str, Any] | None = None
+
+
+class ComparisonFolder:
+    """Names and formats of the files of a comparison; every write is atomic.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def exists(self) -> bool:
+        """Whether a comparison lies here."""
+        return (self.path / "plan.json").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from comparing in this folder.
+
+        Raises:
+            StoreError: One does already, or the folder cannot be made.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise StoreError(
+                f"{self.path}: another comparison runs here; wait for it or choose another --out"
+            ) from None
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise StoreError(f"{self.path}: cannot be written ({error.strerror}); choose another --out") from error
+
+    @contextmanager
+    def stage1_lock(self, seed: int) -> Iterator[None]:
+        """Lets one process at a time train stage 1 of a seed, so that methods with the same one train it once."""
+        from filelock import FileLock
+
+        shared = self.path / "shared"
+        shared.mkdir(exist_ok=True)
+        with FileLock(shared / f".seed-{seed}.lock"):
+            yield
+
+    def claim(self, bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> None:
+        """Make the folder this comparison's own, or see that it is, and add the plan's methods and seeds to it.
+
+        Raises:
+            StoreError: It holds a comparison of other data, base, task, settings or options, or something else.
+        """
+        what = describe(bench, plan, reference_cost)
+        if not self.exists():
+            if any(path.name != ".lock" for path in self.path.iterdir()):
+                raise StoreError(f"{self.path}: is not empty and holds no comparison; choose another --out")
+            write_atomically(self.path / "README.md", _README.encode())
+            lines = [json.dumps(record, ensure_ascii=False) for record in _queries(bench)]
+            write_atomically(self.path / "queries.jsonl", ("\n".join(lines) + "\n").encode())
+        else:
+            there = self.plan()
+            differing = [part for part in ("base", "task", "config", "data") if there[part] != what[part]]
+            if differing:
+                raise StoreError(
+                    f"{self.path}: holds a comparison with other {', '.join(differing)}; choose another --out"
+                )
+            changed = [m for m in plan.methods if m in there["methods"] and there["methods"][m] != what["methods"][m]]
+            if changed:
+                raise StoreError(
+                    f"{self.path}: holds {changed[0]} with other options ({there['methods'][changed[0]]}); "
+                    "choose another --out"
+                )
+            what["methods"] = there["methods"] | what["methods"]
+            what["seeds"] = sorted({*there["seeds"], *what["seeds"]})
+            what["reference_cost"] = what["reference_cost"] or there["reference_cost"]
+        self._write_json("plan.json", what)
+
+    def plan(self) -> dict[str, Any]:
+        """What ``plan.json`` says.
+
+        Raises:
+            StoreError: There is none, it is damaged, or of another format.
+        """
+        plan = self._read_json("plan.json")
+        if plan.get("format") != FORMAT:
+            raise StoreError(f"{self.path / 'plan.json'}: format {plan.get('format')!r} is not {FORMAT}")
+        return plan
+
+    def queries(self) -> list[User]:
+        """The users with their queries, texts and golds, without histories; ``history_lengths`` has their number."""
+        users: dict[str, list[Query]] = {}
+        for record in self._read_lines("queries.jsonl"):
+            users.setdefault(record["user"], []).append(Query(record["query"], record["text"], record["gold"]))
+        return [User(name, (), tuple(asked)) for name, asked in users.items()]
+
+    def history_lengths(self) -> dict[str, int]:
+        """History items by user."""
+        return {record["user"]: record["history"] for record in self._read_lines("queries.jsonl")}
+
+    def trial_folder(self, trial: Trial) -> Path:
+        """The folder of one trial."""
+        return self.path / "trials" / trial.method / f"seed-{trial.seed}"
+
+    def record(self, trial: Trial) -> TrialRecord:
+        """How far a trial is; a new record where it has not begun.
+
+        Raises:
+            StoreError: ``trial.json`` is damaged.
+        """
+        name = str((self.trial_folder(trial) / "trial.json").relative_to(self.path))
+        if not (self.path / name).exists():
+            return TrialRecord()
+        try:
+            return TrialRecord(**self._read_json(name))
+        except TypeError as error:
+            raise StoreError(f"{self.path / name}: a value is missing or wrong; delete the trial's folder") from error
+
+    def save_record(self, trial: Trial, record: TrialRecord) -> None:
+        """Write ``trial.json``."""
+        self._write_json(str((self.trial_folder(trial) / "trial.json").relative_to(self.path)), asdict(record))
+
+    def predictions(self, trial: Trial) -> dict[str, str]:
+        """Predictions by query id; of users that ``trial.json`` does not list they may be missing."""
+        path = self.trial_folder(trial) / "predictions.jsonl"
+        if not path.exists():
+            return {}
+        lines = self._read_lines(str(path.relative_to(self.path)))
+        return {record["query"]: record["prediction"] for record in lines}
+
+    def save_predictions(self, trial: Trial, users: list[User], predictions: Mapping[str, str]) -> None:
+        """Write the predictions of these users, one line per query."""
+        lines = [
+            json.dumps({"user": user.id, "query": query.id, "prediction": predictions[query.id]}, ensure_ascii=False)
+            for user in users
+            for query in user.queries
+        ]
+        write_atomically(self.trial_folder(trial) / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+
+    def _write_json(self, name: str, content: Any) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StoreError(f"{path}: not found; is {self.path} a folder of perfit compare?") from None
+        except (ValueError, OSError) as error:
+            raise StoreError(f"{path}: cannot be read as JSON; restore it or compare again") from error
+        if not isinstance(content, dict):
+            raise StoreError(f"{path}: is not a JSON object; restore it or compare again")
+        return content
+
+    def _read_lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
+        try:
+            with open(path, encoding="utf-8") as file:
+                return [json.loads(line) for line in file]
+        except (ValueError, OSError) as error:
+            raise StoreError(f"{path}: cannot be read as JSON Lines; restore it or compare again") from error
+
+
+def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> dict[str, Any]:
+    """What ``plan.json`` says: everything that decides the numbers, and no text of a user."""
+    from perfit.belonging import Belonging
+    from perfit.run import versions
+
+    belonging = Belonging(bench.backbone, bench.identity, bench.task, bench.config)
+    manifest = belonging.manifest(bench.data)
+    manifest["config"].pop("seed")
+    content = {
+        "format": FORMAT,
+        "base": manifest["base"] | {"parameters": bench.parameters()},
+        "task": manifest["task"],
+        "config": manifest["config"],
+        "data": manifest["data"] | {"selection": bench.selection.as_dict(), "left_out": dict(bench.left_out)},
+        "methods": {method: plan.options_of(method) for method in plan.methods},
+        "seeds": list(plan.seeds),
+        "against": plan.against,
+        "reference_cost": None if reference_cost is None else dict(reference_cost),
+        "versions": versions(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(content))  # tuples are lists in the file it is compared with
+    return plain
+
+
+def _queries(bench: Bench) -> Iterator[dict[str, Any]]:
+    for user in bench.data.users:
+        for query in user.queries:
+            yield {
+                "user": user.id,
+                "query": query.id,
+                "text": bench.task.article(query),
+                "gold": query.gold,
+                "history": len(user.history),
+            }

@@ -1,0 +1,95 @@
+"""A comparison's folder read back: every finished trial with its predictions and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perfit.belonging import task_from_record
+from perfit.comparison.folder import ComparisonFolder, TrialRecord
+from perfit.comparison.plan import Trial
+from perfit.data.schema import User
+from perfit.errors import StoreError
+from perfit.evaluation.score import Scores, metrics_by_query, pool
+from perfit.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One finished trial.
+
+    Attributes:
+        predictions: By query id.
+        rows: Every metric that has a value per query, by query id.
+        scores: The same, pooled.
+    """
+
+    seed: int
+    predictions: Mapping[str, str]
+    rows: Mapping[str, Mapping[str, float]]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a comparison found so far.
+
+    Attributes:
+        plan: ``plan.json``.
+        task: The task.
+        users: Users with their answered queries (the input is the user's text alone), without histories.
+        history: History items by user.
+        golds: Gold answers by query id.
+        records: Every planned trial.
+        scored: By method, its finished trials by rising seed.
+    """
+
+    plan: Mapping[str, Any]
+    task: Task
+    users: list[User]
+    history: Mapping[str, int]
+    golds: Mapping[str, str]
+    records: Mapping[Trial, TrialRecord]
+    scored: Mapping[str, list[Scored]]
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods, in the order of the table."""
+        return list(self.plan["methods"])
+
+    def label(self, method: str) -> str:
+        """As the paper prints it, once the method could be made."""
+        labels = [record.label for trial, record in self.records.items() if trial.method == method and record.label]
+        return labels[0] if labels else method
+
+
+def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda method: None) -> Results:
+    """Read a comparison and score what is finished.
+
+    Args:
+        folder: Its folder.
+        watch: Called with the method whose predictions are scored next.
+
+    Raises:
+        StoreError: A file is missing or damaged.
+    """
+    plan = folder.plan()
+    try:
+        task = task_from_record(plan["task"])
+        trials = [Trial(method, seed) for method in plan["methods"] for seed in plan["seeds"]]
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"{folder.path / 'plan.json'}: a value is missing or wrong; restore it or compare again"
+        ) from error
+    users = folder.queries()
+    golds = {query.id: query.gold or "" for user in users for query in user.queries}
+    records = {trial: folder.record(trial) for trial in trials}
+    scored: dict[str, list[Scored]] = {method: [] for method in plan["methods"]}
+    for trial, record in records.items():
+        if record.status == "done":
+            watch(trial.method)
+            predictions = folder.predictions(trial)
+            rows = metrics_by_query(task, predictions, golds)
+            scored[trial.method].append(Scored(trial.seed, predictions, rows, pool(task, rows, predictions, golds)))
+    return Results(plan, task, users, folder.history_lengths(), golds, records, scored)

@@ -1,0 +1,182 @@
+"""The table as sections of plain cells, which every form of output (console, Markdown, LaTeX, HTML) only dresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from perfit.comparison.table import FORMAT_FAILURES, Costs, Row, Spread, Table
+
+_FEW_USERS = 10
+_FEW = (
+    "only {n} users: their bootstrap p-values come out too small; no test that flips signs could give less than {least}"
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, and 1 for the best value of its column, 2 for the second best, else 0."""
+
+    text: str
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the table.
+
+    Attributes:
+        title: What it shows.
+        header: Names of the columns; the first is the method's.
+        rows: Cells in the order of the header.
+        notes: What one must know to read it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def sections(table: Table) -> list[Section]:
+    """Scores, costs, and differences from the reference where there is one."""
+    result = [_scores(table), _costs(table)]
+    if table.against is not None and any(row.differences for row in table.rows):
+        result.append(_differences(table))
+    return result
+
+
+def spread(value: Spread, digits: int = 3) -> str:
+    """Mean, and standard deviation where it is known."""
+    mean = f"{value.mean:.{digits}f}"
+    return mean if value.std is None else f"{mean} ± {value.std:.{digits}f}"
+
+
+def rate(value: Spread) -> str:
+    """The same of a share, in per cent."""
+    mean = f"{value.mean:.1%}"
+    return mean if value.std is None else f"{mean} ± {value.std:.1%}"
+
+
+def p_value(p: float | None) -> str:
+    """Three digits, and what is below them."""
+    if p is None:
+        return ""
+    return "< .001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """With its sign; -0.000 is +0.000."""
+    return "" if value is None else f"{value if abs(value) >= 5e-4 else 0.0:+.3f}"
+
+
+def _scores(table: Table) -> Section:
+    ranks = {metric: table.rank(metric) for metric in table.metrics}
+
+    problems = any(row.problem is not None for row in table.rows)
+
+    def cells(row: Row) -> tuple[Cell, ...]:
+        scores = [
+            Cell(
+                rate(row.metrics[metric]) if metric == FORMAT_FAILURES else spread(row.metrics[metric]),
+                ranks[metric].get(row.name, 0),
+            )
+            if row.metrics
+            else Cell("")
+            for metric in table.metrics
+        ]
+        return (Cell(row.label), *scores, *([Cell(row.problem or "")] if problems else []))
+
+    return Section(
+        title=f"{table.task}: {table.n_users} users, {table.n_queries} queries, seeds {', '.join(map(str, table.seeds))}",
+        header=("method", *table.metrics, *(["problem"] if problems else [])),
+        rows=tuple(map(cells, table.rows)),
+        notes=(*_remarks(table.rows), *table.notes),
+    )
+
+
+def _remarks(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"{row.label}: {row.not_adapted} users could not be adapted to and got the answers of stage 1 or the base"
+        for row in rows
+        if row.not_adapted
+    ]
+
+
+def _costs(table: Table) -> Section:
+    rows = tuple((Cell(row.label), *map(Cell, _cost_cells(row.costs))) for row in table.rows if row.costs is not None)
+    notes = [f"shares are of the base's {table.base_parameters:,} parameters; seconds are of all users together"]
+    again = [row.label for row in table.rows if row.costs is not None and row.costs.restarted]
+    if again:
+        notes.append(f"seconds hold work that was done again after a stop: {', '.join(again)}")
+    return Section(
+        title="what it costs",
+        header=(
+            "method",
+            *("collective", "share", "less than OPPU"),
+            *("personal", "share", "less than OPPU"),
+            *("bytes a user", "stage 1 s", "stage 2 s", "predict s", "peak GiB"),
+        ),
+        rows=rows,
+        notes=tuple(notes),
+    )
+
+
+def _cost_cells(costs: Costs) -> list[str]:
+    def stage(count: int, share: float, reduction: float | None) -> list[str]:
+        if not count:
+            return ["", "", ""]
+        return [f"{count:,}", f"{share:.4%}", "" if reduction is None else f"{reduction:.2%}"]
+
+    return [
+        *stage(costs.collective_parameters, costs.collective_share, costs.collective_reduction),
+        *stage(costs.personal_parameters, costs.personal_share, costs.personal_reduction),
+        f"{costs.user_bytes:,}",
+        *(spread(value, 1) for value in (costs.fit_seconds, costs.adapt_seconds, costs.predict_seconds)),
+        f"{costs.peak_bytes / 2**30:.2f}",
+    ]
+
+
+def _differences(table: Table) -> Section:
+    labels: Mapping[str, str] = {row.name: row.label for row in table.rows}
+    primary = table.primary
+    metrics = list(next(row.differences for row in table.rows if row.differences))
+    rest = [metric for metric in metrics if metric != primary]
+
+    def cells(row: Row) -> tuple[Cell, ...]:
+        found = row.differences[primary]
+        bounds = "" if found.low is None else f"{signed(found.low)} to {signed(found.high)}"
+        wins = row.wins
+        texts = [
+            row.label,
+            signed(found.gain),
+            bounds,
+            "" if wins is None else f"{wins.better} / {wins.equal} / {wins.worse}",
+            *map(p_value, (found.p_users, row.p_holm, found.wilcoxon_users, found.p_queries, found.wilcoxon_queries)),
+            *(
+                text
+                for metric in rest
+                for text in (signed(row.differences[metric].gain), p_value(row.differences[metric].p_users))
+            ),
+        ]
+        return tuple(map(Cell, texts))
+
+    return Section(
+        title=f"against {labels[str(table.against)]}: gain in {primary}, positive where the method is better",
+        header=(
+            "method",
+            *("gain", "95 % interval", "users won / equal / lost"),
+            *("p users", "p Holm", "Wilcoxon users", "p queries", "Wilcoxon queries"),
+            *(text for metric in rest for text in (f"gain {metric}", "p users")),
+        ),
+        rows=tuple(cells(row) for row in table.rows if row.differences),
+        notes=(
+            "p users, p queries: paired bootstrap, two-sided, drawing users or queries; p Holm: p users adjusted for "
+            "testing all methods",
+            *(
+                [_FEW.format(n=table.n_users, least=p_value(2 / 2**table.n_users))]
+                if table.n_users < _FEW_USERS
+                else []
+            ),
+        ),
+    )

@@ -1,0 +1,182 @@
+"""Running one trial: stage 1, stage 2, answers, each durable; a method that raises is a record that says why."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfit.comparison.bench import Bench
+from perfit.comparison.folder import ComparisonFolder, TrialRecord
+from perfit.comparison.memory import PeakMemory
+from perfit.comparison.plan import Trial, groups
+from perfit.data.schema import User
+from perfit.errors import PerfitError
+
+if TYPE_CHECKING:
+    from perfit.methods.method import Ask, Method, Setting
+
+Watch = Callable[[dict[str, Any]], None]
+Maker = Callable[[str, "Setting", Mapping[str, Any]], "Method"]
+
+_GROUP_QUERIES = 64
+_SAVE_SECONDS = 10.0
+
+
+def make_registered(name: str, setting: Setting, options: Mapping[str, Any]) -> Method:
+    """The method of this name in ``METHODS``."""
+    from perfit.methods.registry import make_method
+
+    made: Method = make_method(name, setting, **options)
+    return made
+
+
+def run_trial(
+    bench: Bench, trial: Trial, options: Mapping[str, Any], folder: ComparisonFolder, maker: Maker, watch: Watch
+) -> TrialRecord:
+    """Take a trial to its end, from where it stopped. It fails alone: any exception becomes its record.
+
+    Users are answered in groups that depend on the data alone; a group cut off by a kill is answered again whole, so
+    that the batches, and with them the numbers, are those of an uninterrupted trial.
+    """
+    record = folder.record(trial)
+    if record.status == "done":
+        return record
+    record.starts += 1
+    record.status, record.failure = "running", None
+    folder.trial_folder(trial).mkdir(parents=True, exist_ok=True)
+    folder.save_record(trial, record)
+    memory = PeakMemory(str(bench.backbone.device))
+    clock = _Clock(record, lambda: folder.save_record(trial, record))
+
+    def emit(event: dict[str, Any]) -> None:
+        clock.tick()
+        if event["event"] == "found":  # stage 1, trained by another method or before a stop: it costs what it cost
+            record.seconds["fit"] = max(record.seconds["fit"], event["seconds"])
+        watch(event)
+
+    try:
+        method = maker(trial.method, _setting(bench, trial, folder, emit), options)
+        record.label = method.label
+        _run(method, bench, trial, record, folder, clock, watch)
+        record.status = "done"
+    except Exception as error:
+        record.status, record.failure = "failed", describe_failure(error)
+    finally:
+        record.peak_bytes = max(record.peak_bytes, memory.bytes())
+        folder.save_record(trial, record)
+    return record
+
+
+def _run(
+    method: Method,
+    bench: Bench,
+    trial: Trial,
+    record: TrialRecord,
+    folder: ComparisonFolder,
+    clock: _Clock,
+    watch: Watch,
+) -> None:
+    bare = {user.id: user for user in bench.bare_users()}
+    with folder.stage1_lock(trial.seed), clock.phase("fit"):
+        method.fit(bench.others())
+    with clock.phase("adapt"):
+        record.problems = method.adapt(list(bare.values()))
+    done = set(record.users)
+    predictions = folder.predictions(trial)
+    finished: list[User] = []
+
+    def advance(rows: int) -> None:
+        clock.tick()
+        watch({"event": "answered", "rows": rows})
+
+    for group in groups(bench.data.users, _GROUP_QUERIES):
+        if not done.issuperset(user.id for user in group):
+            asks = _asks(group, bare)
+            with clock.phase("predict"):
+                answers = method.predict(asks, advance)
+            if len(answers) != len(asks):
+                raise PerfitError(f"{trial.method} gave {len(answers)} answers to {len(asks)} queries")
+            for ask, answer in zip(asks, answers, strict=True):
+                predictions[ask.query.id] = answer.strip()
+            folder.save_predictions(trial, [*finished, *group], predictions)
+            record.users = [user.id for user in (*finished, *group)]
+            folder.save_record(trial, record)
+        finished += group
+    cost = method.cost()
+    record.cost = {
+        "collective_parameters": cost.collective_parameters,
+        "personal_parameters": cost.personal_parameters,
+        "user_bytes": cost.user_bytes,
+    }
+
+
+def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, emit: Watch) -> Setting:
+    from perfit.methods.method import Setting
+    from perfit.training.events import EventFile, tee
+
+    where = folder.trial_folder(trial)
+    return Setting(
+        backbone=bench.backbone,
+        identity=bench.identity,
+        task=bench.task,
+        config=bench.config.with_options(seed=trial.seed),
+        seed=trial.seed,
+        folder=where / "work",
+        shared=folder.path / "shared" / f"seed-{trial.seed}",
+        emit=tee([EventFile(where / "events.jsonl"), emit]),
+    )
+
+
+def _asks(users: list[User], bare: Mapping[str, User]) -> list[Ask]:
+    """What a method sees of queries: no gold answers, not even by way of the user's record."""
+    from perfit.methods.method import Ask
+
+    return [Ask(bare[user.id], replace(query, gold=None)) for user in users for query in user.queries]
+
+
+class _Clock:
+    """Adds seconds to a record while a phase lasts, and saves it now and then for the case of a kill."""
+
+    def __init__(self, record: TrialRecord, save: Callable[[], None]):
+        self.record, self.save = record, save
+        self.name: str | None = None
+        self.since = self.saved = time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.name, self.since = name, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._add()
+            self.name = None
+
+    def tick(self) -> None:
+        if self.name is not None and time.perf_counter() - self.saved > _SAVE_SECONDS:
+            self._add()
+            self.save()
+            self.saved = time.perf_counter()
+
+    def _add(self) -> None:
+        now = time.perf_counter()
+        self.record.seconds[self.name or ""] += now - self.since
+        self.since = now
+
+
+def describe_failure(error: Exception) -> dict[str, Any]:
+    """An exception in one line and the frames it came through.
+
+    The messages of our own errors never hold a user's text and are kept whole; those of others may, and are not kept.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{'/'.join(Path(f.filename).parts[-3:])}:{f.lineno} in {f.name}" for f in frames]
+    if isinstance(error, PerfitError):
+        return {"error": str(error), "where": where}
+    last = f" at {where[-1]}" if where else ""
+    reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    return {"error": f"{type(error).__name__}{reason}{last}", "where": where}

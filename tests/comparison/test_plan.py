@@ -1,0 +1,56 @@
+"""Plans, selections and groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from small_base import dataset, person
+
+from perfit.comparison.plan import Plan, Selection, Trial, groups
+from perfit.data.schema import Query, User
+from perfit.errors import ConfigError
+
+
+def test_trials_go_seed_by_seed() -> None:
+    plan = Plan(("a", "b"), (0, 7))
+    assert plan.trials() == [Trial("a", 0), Trial("b", 0), Trial("a", 7), Trial("b", 7)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": ()}, "methods: none"),
+        ({"seeds": ()}, "seeds: none"),
+        ({"methods": ("a", "a")}, "methods: a comes twice"),
+        ({"seeds": (1, 1)}, "seeds: 1 comes twice"),
+        ({"seeds": (-1,)}, "seeds: -1"),
+        ({"methods": ("../a",)}, "cannot be a method's name"),
+        ({"options": {"c": {}}}, "options: c is not compared"),
+        ({"against": "c"}, "against: c is not compared; choose one of a, b"),
+    ],
+)
+def test_impossible_plans_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Plan(**{"methods": ("a", "b"), **arguments})
+
+
+def test_a_selection_keeps_the_latest_history_and_answered_queries() -> None:
+    data = dataset(("anna", "ben"), others=3, history=5, queries=4)
+    unanswered = User("zoe", data.users[0].history, (Query("z", "a text"),))
+    data = type(data)((*data.users, unanswered), data.others)
+    chosen, left_out = Selection(queries=3, history=2, pool=1).of(data)
+    assert [user.id for user in chosen.users] == ["anna", "ben"]
+    assert chosen.users[0].history == data.users[0].history[-2:]
+    assert chosen.users[0].queries == data.users[0].queries[:3]
+    assert [user.id for user in chosen.others] == ["other-0"]
+    assert len(chosen.others[0].history) == 2
+    assert left_out == {"queries without a known answer": 1, "users without an answered query": 1}
+    with pytest.raises(ConfigError, match="history: 0"):
+        Selection(history=0)
+
+
+def test_groups_are_the_same_whatever_is_done_already() -> None:
+    users = [person(str(n), queries=2) for n in range(5)]
+    assert [[user.id for user in group] for group in groups(users, 3)] == [["0", "1"], ["2", "3"], ["4"]]
+    assert [[user.id for user in group] for group in groups(users, 1)] == [[str(n)] for n in range(5)]

@@ -1,0 +1,263 @@
+"""Trials fail alone, go on after kill -9 with the same numbers, and never see an answer."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stubs
+
+from perfit.comparison import runner, trial
+from perfit.comparison.folder import ComparisonFolder
+from perfit.comparison.plan import Plan, Trial
+from perfit.comparison.results import load_results
+from perfit.comparison.table import make_table
+from perfit.errors import ConfigError, StoreError
+
+PLAN = Plan(("base", "oppu", "perfit"), (0, 1), against="oppu")
+BENCH = stubs.bench()
+
+
+@pytest.fixture(autouse=True)
+def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_GROUP_QUERIES", 3)  # two users each
+    monkeypatch.setattr(trial, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow with all of torch in memory
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # what a killed process wrote is there without it
+
+
+def compare(out: Path, plan: Plan = PLAN, watch: Callable[[dict[str, Any]], None] = lambda e: None, **more: Any) -> Any:
+    return runner.run(BENCH, plan, out, maker=stubs.make, watch=watch, **more)
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """All that a comparison found, but for seconds, starts and memory."""
+    found: dict[str, Any] = {str(path.relative_to(out)): path.read_text() for path in out.rglob("predictions.jsonl")}
+    for path in sorted(out.rglob("trial.json")):
+        record = json.loads(path.read_text())
+        found[str(path.relative_to(out))] = {k: record[k] for k in ("status", "users", "problems", "cost", "failure")}
+    return found
+
+
+def log(out: Path, method: str, seed: int = 0) -> list[Any]:
+    path = ComparisonFolder(out).trial_folder(Trial(method, seed)) / "work" / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_query_has_a_prediction_and_every_trial_its_record(tmp_path: Path) -> None:
+    records = compare(tmp_path)
+    assert {record.status for record in records.values()} == {"done"}
+    folder = ComparisonFolder(tmp_path)
+    asked = {query.id for user in BENCH.data.users for query in user.queries}
+    for one in PLAN.trials():
+        assert set(folder.predictions(one)) == asked
+        assert set(folder.predictions(one).values()) <= set(BENCH.task.labels)  # stripped
+    record = records[Trial("oppu", 0)]
+    assert record.users == list(stubs.NAMES)
+    assert record.label == "OPPU"
+    assert record.cost == {"collective_parameters": 100, "personal_parameters": 10, "user_bytes": 20}
+    assert record.peak_bytes > 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("README.md", "plan.json", "queries.jsonl", "trials", "shared", ".lock")
+    }
+
+
+def test_a_comparison_killed_at_any_event_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    events: list[Any] = []
+    plan = Plan(("base", "perfit"))
+    compare(tmp_path / "whole", plan, events.append)
+    wanted = numbers(tmp_path / "whole")
+    kinds = set()
+    for place in range(0, len(events), 3):
+        out = tmp_path / str(place)
+        count = 0
+
+        def die(event: dict[str, Any], last: int = place) -> None:
+            nonlocal count
+            if count == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+
+        child = os.fork()
+        if child == 0:
+            compare(out, plan, die)
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        kinds.add(events[place]["event"])
+        compare(out, plan)
+        assert numbers(out) == wanted, events[place]
+    assert {"answered", "finished"} <= kinds
+    repeated = log(tmp_path / "0", "base")
+    assert [what for what, _ in repeated] == ["fit", *["adapt"] * 6, *["predict"] * 3]
+
+
+def test_only_the_group_that_was_cut_off_is_answered_again(tmp_path: Path) -> None:
+    class StoppedError(BaseException):
+        pass
+
+    answered = 0
+
+    def stop(event: dict[str, Any]) -> None:
+        nonlocal answered
+        answered += event["event"] == "answered"
+        if answered == 6:  # in the second group of four queries
+            raise StoppedError
+
+    plan = Plan(("perfit",))
+    with pytest.raises(StoppedError):
+        compare(tmp_path, plan, stop)
+    record = ComparisonFolder(tmp_path).record(Trial("perfit", 0))
+    assert (record.status, record.users, record.starts) == ("running", ["anna", "ben"], 1)
+    table = make_table(load_results(ComparisonFolder(tmp_path)), resamples=10)
+    assert table.rows[0].problem == "not finished; 2 of 6 users answered"
+    assert table.rows[0].metrics == {}
+    seen: list[Any] = []
+    compare(tmp_path, plan, seen.append)
+    assert next(event for event in seen if event["event"] == "trial")["rows_done"] == 4
+    sizes = [len(whom) for what, whom in log(tmp_path, "perfit") if what == "predict"]
+    assert sizes == [4, 4, 4, 4]  # the first group was asked once, the second twice
+    record = ComparisonFolder(tmp_path).record(Trial("perfit", 0))
+    assert (record.status, record.starts) == ("done", 2)
+
+
+def test_a_finished_comparison_is_not_run_again_and_takes_more_methods_and_seeds(tmp_path: Path) -> None:
+    compare(tmp_path, Plan(("base",)))
+    compare(tmp_path, Plan(("base",)))
+    assert len(log(tmp_path, "base")) == 10
+    compare(tmp_path, Plan(("perfit", "base"), (2,)))
+    plan = ComparisonFolder(tmp_path).plan()
+    assert (list(plan["methods"]), plan["seeds"]) == (["base", "perfit"], [0, 2])
+    assert len(log(tmp_path, "base")) == 10
+
+
+@pytest.mark.parametrize("where", ["fit", "adapt", "predict"])
+def test_a_method_that_raises_is_a_row_that_says_why(tmp_path: Path, where: str) -> None:
+    plan = Plan(("base", "lofit", "cos", "unmade"), options={"lofit": {"fails": where}, "cos": {"breaks": where}})
+    records = compare(tmp_path, plan)
+    assert [record.status for record in records.values()] == ["done", "failed", "failed", "failed"]
+    rows = make_table(load_results(ComparisonFolder(tmp_path)), resamples=10).rows
+    assert rows[0].metrics
+    assert rows[1].problem == f"failed: no {where} today"
+    assert rows[2].problem is not None
+    assert rows[2].problem.startswith("failed: RuntimeError at ")
+    assert "secret" not in "".join(path.read_text() for path in tmp_path.rglob("trial.json"))
+    assert rows[3].problem == "failed: rank: 0 is not possible; give at least 1"
+
+
+def test_failed_trials_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(("lofit",))
+    monkeypatch.setattr(stubs.Stub, "cost", lambda self: 1 / 0)
+    assert compare(tmp_path, plan)[Trial("lofit", 0)].status == "failed"
+    monkeypatch.undo()
+    assert compare(tmp_path, plan)[Trial("lofit", 0)].status == "done"
+
+
+def test_answers_of_the_wrong_number_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stubs.Stub, "predict", lambda self, asks, done: ["work"])
+    (record,) = compare(tmp_path, Plan(("lofit",))).values()
+    assert record.failure["error"] == "lofit gave 1 answers to 4 queries"
+
+
+def test_users_without_an_adaptation_are_counted(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    users = (replace(BENCH.data.users[0], history=()), *BENCH.data.users[1:])
+    bench = replace(BENCH, data=replace(BENCH.data, users=users))
+    runner.run(bench, Plan(("lofit",)), tmp_path, maker=stubs.make)
+    (row,) = make_table(load_results(ComparisonFolder(tmp_path)), resamples=10).rows
+    assert row.not_adapted == 1
+
+
+def test_another_comparison_is_refused(tmp_path: Path) -> None:
+    compare(tmp_path, Plan(("base", "lofit"), options={"lofit": {"rank": 1}}))
+    with pytest.raises(StoreError, match="holds lofit with other options"):
+        compare(tmp_path, Plan(("lofit",), options={"lofit": {"rank": 2}}))
+    with pytest.raises(StoreError, match="other data"):
+        runner.run(stubs.bench(("anna", "ben")), Plan(("base",)), tmp_path, maker=stubs.make)
+    with ComparisonFolder(tmp_path).locked(), pytest.raises(StoreError, match="another comparison runs here"):
+        compare(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(StoreError, match="holds no comparison"):
+        compare(tmp_path / "other")
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(StoreError, match="choose another --out"):
+        compare(file)
+
+
+def test_damaged_files_are_one_line(tmp_path: Path) -> None:
+    compare(tmp_path, Plan(("base",)))
+    (tmp_path / "trials" / "base" / "seed-0" / "trial.json").write_text('{"odd": 1}')
+    with pytest.raises(StoreError, match=r"trial\.json.*delete"):
+        load_results(ComparisonFolder(tmp_path))
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(StoreError, match=r"plan\.json.*JSON"):
+        load_results(ComparisonFolder(tmp_path))
+    with pytest.raises(StoreError, match=r"is .* a folder of perfit compare"):
+        load_results(ComparisonFolder(tmp_path / "none"))
+
+
+def test_ids_are_never_paths_and_texts_lie_in_two_files_only(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    compare(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    text = BENCH.data.users[0].queries[0].input
+    holding = {path.name for path in out.rglob("*") if path.is_file() and text in path.read_text()}
+    assert holding == {"queries.jsonl"}
+
+
+def test_several_workers_find_the_same_numbers_and_one_that_dies_takes_none_with_it(tmp_path: Path) -> None:
+    plan = Plan(("oppu", "dying"))
+    events: list[Any] = []
+    arguments = {"maker": make_or_die, "workers": 2, "reopen": partial(stubs.bench)}
+    records = runner.run(BENCH, plan, tmp_path / "many", watch=events.append, **arguments)  # type: ignore[arg-type]
+    assert [record.status for record in records.values()] == ["done", "failed"]
+    failure = records[Trial("dying", 0)].failure
+    assert failure is not None
+    assert failure["error"].startswith("its process ended with SIGKILL")
+    assert sum(event["event"] == "answered" for event in events) == 12
+    runner.run(BENCH, Plan(("oppu",)), tmp_path / "one", maker=make_or_die)
+    many, one = (ComparisonFolder(tmp_path / name).predictions(Trial("oppu", 0)) for name in ("many", "one"))
+    assert many == one
+    with pytest.raises(ConfigError, match="reopen"):
+        runner.run(BENCH, plan, tmp_path / "bad", maker=make_or_die, workers=2)
+
+
+def make_or_die(name: str, setting: Any, options: Any) -> Any:
+    """In a process of its own: stubs, and one that is killed."""
+    if name == "dying":
+        os.kill(os.getpid(), signal.SIGKILL)
+    # No group of this process is as small as those of the tests.
+    made = stubs.make(name, setting, options)
+    made.predict = lambda asks, done: [done(1) or "work" for _ in asks]  # type: ignore[method-assign]
+    return made
+
+
+def test_the_forecast_takes_the_same_method_before_the_mean() -> None:
+    records = {
+        Trial("a", 0): trial.TrialRecord(status="done", seconds={"fit": 10.0}),
+        Trial("b", 0): trial.TrialRecord(),
+    }
+    forecast = runner.Forecast(records)
+    assert forecast.seconds([Trial("a", 1), Trial("b", 0)]) == 20
+    forecast.learn(Trial("b", 0), 30)
+    assert forecast.seconds([Trial("a", 1), Trial("b", 1), Trial("c", 0)]) == 10 + 30 + 20
+    assert runner.Forecast({}).seconds([Trial("a", 0)]) is None
+
+
+def test_parameters_are_shown_before_anything_runs() -> None:
+    found = runner.preview(BENCH, Plan(("base", "oppu", "unmade")), stubs.make)
+    assert [(one.collective_parameters, one.problem) for one in found[:2]] == [(0, None), (100, None)]
+    assert found[2].problem == "rank: 0 is not possible; give at least 1"
+    assert runner.reference_cost(BENCH, Plan(("base",)), stubs.make) == {
+        "collective_parameters": 100,
+        "personal_parameters": 10,
+    }
