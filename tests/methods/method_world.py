@@ -19,7 +19,7 @@ from perfit.data.schema import User
 from perfit.methods.method import Ask, Method, Setting
 from perfit.methods.registry import METHODS, make_method
 
-STAGE = StageConfig(epochs=2, batch_size=3, learning_rate=3e-2, clip=10.0)
+STAGE = StageConfig(epochs=2, batch_size=4, learning_rate=3e-2, clip=10.0)
 CONFIG = PerFitConfig(
     layers=(1, 2),
     positions="l3",
@@ -34,8 +34,6 @@ CONFIG = PerFitConfig(
 OPTIONS: dict[str, dict[str, Any]] = {"pag": {"tokens": 12, "words": 6}, "style-vector": {"strengths": (4.0,)}}
 ANNA, BEN, CLEO = (person(name, history=4, queries=2) for name in ("anna", "ben", "cleo"))
 OTHERS = [person(f"other-{n}", history=2, queries=1) for n in range(2)]
-TRAINED = ("lora-p", "lofit", "oppu", "reft-c+p", "reft-p", "perfit-stage-2", "lora-c-all+perfit-p", "perfit")
-"""Methods that train something for each user."""
 
 
 @cache

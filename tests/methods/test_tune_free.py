@@ -1,0 +1,209 @@
+"""Methods that train nothing: what they show the base, and how CoS and StyleVector steer it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from method_world import ANNA, BEN, OTHERS, asks, base, make, ready, setting
+from small_base import LABELS, TASK, write_base
+
+from perfit.errors import ConfigError
+from perfit.methods.cos import steered
+from perfit.methods.pag import Pag
+from perfit.methods.profile_prompts import profile_prompt
+from perfit.methods.prompts import Prompts
+from perfit.retrieval import HistoryIndex
+from perfit.tasks import get_task
+
+LAMP = ("movie_tagging", "news_categorize", "news_headline", "product_rating", "scholarly_title", "tweet_paraphrase")
+
+
+def decoded(tokens: tuple[int, ...]) -> str:
+    return str(base("llama").tokenizer.decode(tokens))
+
+
+# RAG and CoS
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_rag_shows_the_nearest_past_items_best_first(k: int, tmp_path: Path) -> None:
+    ask = asks(ANNA)[0]
+    text = decoded(Prompts(setting(tmp_path)).retrieved(ask, k))
+    found = HistoryIndex(TASK, ANNA).top(ask.query, k)
+    assert len(found) == k
+    places = [text.index(item.fields["text"]) for item in found]
+    assert places == sorted(places)
+    assert text.endswith(decoded(Prompts(setting(tmp_path)).plain(ask)))
+    assert sum(item.fields["text"] in text for item in ANNA.history) == k
+
+
+def test_the_answer_to_a_query_is_never_looked_at(tmp_path: Path) -> None:
+    known = asks(ANNA)
+    hidden = [type(ask)(ask.user, type(ask.query)(ask.query.id, ask.query.input)) for ask in known]
+    for name in ("rag-2", "cos", "floor-nearest"):
+        method = ready(name, setting(tmp_path / name), [ANNA])
+        assert method.predict(known) == method.predict(hidden)
+
+
+def test_cos_without_strength_is_rag_and_at_minus_one_the_base(tmp_path: Path) -> None:
+    asked = asks(ANNA, BEN)
+    for strength, other in ((0.0, "rag-2"), (-1.0, "base")):
+        cos = make("cos", setting(tmp_path), k=2, strength=strength)
+        assert cos.predict(asked) == make(other, setting(tmp_path)).predict(asked)
+
+
+def test_cos_is_greedy_on_the_steered_logits() -> None:
+    backbone, pairs = base("llama"), [((5, 9, 7, 30, 12, 8), (30, 12, 8)), ((11, 12, 13, 14), (14,))]
+    got = steered(backbone, pairs, 1.5, limit=5)
+    changed = 0
+    for (longer, shorter), text in zip(pairs, got, strict=True):
+        tokens: list[int] = []
+        for _ in range(5):
+            with torch.no_grad():
+                rows = [
+                    backbone.model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, -1]
+                    for prompt in (longer, shorter)
+                ]
+            token = int((rows[0] + 1.5 * (rows[0] - rows[1])).argmax())
+            changed += token != int(rows[0].argmax())
+            tokens.append(token)
+        if 2 in tokens:
+            tokens = tokens[: tokens.index(2)]
+        assert text == backbone.tokenizer.decode(tokens, skip_special_tokens=True)
+    assert changed
+
+
+# PAG
+
+
+@pytest.mark.parametrize("name", LAMP)
+def test_profiles_are_asked_for_in_the_protocols_words(name: str) -> None:
+    text = profile_prompt(get_task(name), ["one it's", "two"])
+    assert text.endswith("""User History: ["one it's", 'two'] Answer:""")
+    assert text.startswith(("Look at the following past", "Given this", "Based on this user’s past reviews"))
+
+
+def test_the_writer_sees_some_past_items_cut_short(tmp_path: Path) -> None:
+    pag = make("pag", setting(tmp_path), items=2, words=4)
+    assert isinstance(pag, Pag)
+    text = decoded(tuple(pag._tokens(base("llama"), ANNA)))
+    parts = [item.fields["text"].split() for item in ANNA.history]  # a quotation mark hangs on each first word
+    assert sum(" ".join(words[1:4]) in text for words in parts) == 2
+    assert not any(" ".join(words[1:5]) in text for words in parts)
+    assert pag._tokens(base("llama"), ANNA) == pag._tokens(base("llama"), ANNA)
+
+
+def test_the_profile_stands_before_the_prompt_and_loses_its_end_before_the_prompt_loses_anything(
+    tmp_path: Path,
+) -> None:
+    events: list[Any] = []
+    ask = asks(ANNA)[0]
+    prompts = Prompts(setting(tmp_path, emit=events.append))
+    whole = decoded(prompts.plain(ask))
+    assert decoded(prompts.after("winter song", ask)) == f"winter song {whole}"
+    long = decoded(prompts.after("winter " + "song " * 200, ask))
+    assert long.startswith("winter song")
+    assert long.endswith(whole)
+    prompts.warn()
+    assert [event["text"] for event in events] == ["1 prompts with a shortened text before them"]
+
+
+def test_profiles_are_kept_as_text_and_another_model_may_write_them(tmp_path: Path) -> None:
+    own = ready("pag", setting(tmp_path / "own"), [ANNA])
+    writer = write_base(tmp_path / "writer")
+    other = ready("pag", setting(tmp_path / "other"), [ANNA], writer=str(writer))
+    profile = other.work.adapted(ANNA).notes["profile"]  # type: ignore[attr-defined]
+    assert profile
+    assert other.cost().user_bytes == len(profile.encode())
+    assert profile != own.work.adapted(ANNA).notes["profile"]  # type: ignore[attr-defined]
+
+
+def test_a_profile_prompt_that_cannot_fit_is_a_problem_of_that_user(tmp_path: Path) -> None:
+    pag = make("pag", setting(tmp_path), prompt_tokens=5)
+    assert pag.adapt([ANNA]) == {"anna": "a prompt with 4 past items does not fit the 5 tokens of the writer"}
+
+
+# StyleVector
+
+
+def test_a_style_vector_is_the_mean_difference_at_the_last_token(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    method = ready("style-vector", where, [ANNA], strengths=(2.0,), layers=(1,))
+    kept = method.work.adapted(ANNA)  # type: ignore[attr-defined]
+    backbone, prompts = where.backbone, Prompts(where)
+
+    def state(tokens: tuple[int, ...]) -> Any:
+        with torch.no_grad():
+            out = backbone.model(input_ids=torch.tensor([tokens]), output_hidden_states=True)
+        return out.hidden_states[2][0, -1]
+
+    differences = []
+    for item in ANNA.history:
+        example = TASK.history_example(item)
+        row = prompts.row(example)
+        with torch.no_grad():
+            new = backbone.model.generate(
+                torch.tensor([row.prompt_ids]),
+                max_new_tokens=prompts.limit,
+                do_sample=False,
+                eos_token_id=2,
+                pad_token_id=0,
+            )[0, len(row.prompt_ids) :]
+        generic = backbone.tokenizer.decode(new, skip_special_tokens=True)
+        own = (*row.prompt_ids, *row.answer_ids[:-1])
+        differences.append(state(own) - state(prompts.answered(example, generic)))
+    expected = 2.0 * torch.stack(differences).mean(0)
+    torch.testing.assert_close(kept.tensors["vector"].float(), expected, rtol=1e-2, atol=1e-2)
+    assert (kept.notes["layer"], kept.notes["strength"]) == (1, 2.0)
+
+
+def test_layer_and_strength_make_held_out_answers_most_likely(tmp_path: Path) -> None:
+    method: Any = make("style-vector", setting(tmp_path), strengths=(0.5, 3.0), layers=(0, 2))
+    rows = Prompts(setting(tmp_path)).maker.history_rows(ANNA)[:1]
+    vectors = torch.randn(2, 32)
+    losses = {
+        (place, strength): method._loss(place, strength * vectors[place], rows)
+        for place in (0, 1)
+        for strength in (0.5, 3.0)
+    }
+    assert len(set(losses.values())) == 4
+    assert method._choose(vectors, rows) == min(losses, key=losses.__getitem__)
+
+
+def test_an_answer_of_blanks_adds_nothing(tmp_path: Path) -> None:
+    prompts, example = Prompts(setting(tmp_path)), TASK.history_example(ANNA.history[0])
+    assert prompts.answered(example, " \n") == prompts.tokens(example)
+    more = prompts.answered(example, "lamp")
+    assert decoded(more) == decoded(prompts.tokens(example)) + " lamp"
+
+
+# Floors
+
+
+def test_floors_are_counts_and_copies(tmp_path: Path) -> None:
+    asked = asks(ANNA)
+    given = [item.fields["folder"] for item in ANNA.history]
+    expected = max(reversed(given), key=given.count)
+    assert ready("floor-user-majority", setting(tmp_path / "1"), [ANNA]).predict(asked) == [expected] * 2
+    others = [i.fields["folder"] for user in OTHERS for i in user.history]
+    others += [query.gold for user in OTHERS for query in user.queries if query.gold]
+    most = max(reversed(others), key=others.count)
+    assert ready("floor-majority", setting(tmp_path / "2"), [ANNA]).predict(asked) == [most] * 2
+    same = type(asked[0])(ANNA, type(asked[0].query)("copy", ANNA.history[1].fields["text"]))
+    assert ready("floor-nearest", setting(tmp_path / "3"), [ANNA]).predict([same]) == [given[1]]
+
+
+def test_a_user_without_a_history_gets_the_others_answer(tmp_path: Path) -> None:
+    nobody = type(ANNA)("nobody", (), ANNA.queries)
+    method = make("floor-nearest", setting(tmp_path))
+    method.fit(OTHERS)
+    assert method.adapt([nobody]) == {"nobody": "has no history"}
+    assert set(method.predict(asks(nobody))) <= set(LABELS)
+
+
+def test_a_floor_refuses_a_task_it_cannot_answer(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="floor-user-mean: does not fit task 'folders' of kind 'label'"):
+        make("floor-user-mean", setting(tmp_path))
