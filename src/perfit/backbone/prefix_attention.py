@@ -64,7 +64,8 @@ def prefix_attention(
         all_scores = torch.tanh(all_scores / softcap) * softcap
     if attention_mask is not None:
         all_scores = all_scores + attention_mask.unsqueeze(2)
-    weights = list(all_scores.softmax(-1).to(query.dtype).view(rows, kinds, -1, sum(widths)).split(widths, dim=-1))
+    flat = all_scores.softmax(-1).to(query.dtype).view(rows, kinds, -1, sum(widths))
+    weights = list(torch.split(flat, widths, dim=-1))
     out = weights.pop() @ value
     if before.own is not None:
         out = out + weights.pop() @ before.own[1]

@@ -74,7 +74,7 @@ def _by_owner(pieces: Sequence[Piece], rows: Sequence[int], limits: Limits) -> l
         # An owner with more rows than fit runs the lead more than once.
         size = max((limits.tokens - lead) // widest(members), 1)
         most = max(pieces[row].bytes for row in members)
-        size = min(size, max(int(limits.bytes // most), 1)) if most else size
+        size = size if size * most <= limits.bytes else max(int(limits.bytes / most), 1)
         out += [members[begin : begin + size] for begin in range(0, len(members), size)]
         owners = 1
     return out
@@ -95,8 +95,9 @@ def _by_width(pieces: Sequence[Piece], rows: Sequence[int], limits: Limits) -> l
             if size > 1 and (size * widths[begin] > limits.tokens or size * most > limits.bytes):
                 break
             # Only cuts between different widths, or forced ones, can be best.
-            if end < count and widths[end] == widths[end - 1] and (size + 1) * widths[begin] <= limits.tokens:
-                if (size + 1) * max(most, pieces[order[end]].bytes) <= limits.bytes:
+            if end < count and widths[end] == widths[end - 1]:
+                more = (size + 1) * max(most, pieces[order[end]].bytes)
+                if (size + 1) * widths[begin] <= limits.tokens and more <= limits.bytes:
                     continue
             cost = best[begin][0] + size * widths[begin] + limits.overhead
             if cost < best[end][0]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.plan import EditPlan, SlotGroups, TwoStageShift
 from perfit.positions import Positions
+from perfit.training.frozen_cache import FrozenCache, FrozenHome
 from perfit.training.frozen_pass import FrozenPass, FrozenRow
 from perfit.training.rows import Slots, TokenRow, label_places, row_loss
 from perfit.training.shelf import Shelf
@@ -36,6 +37,7 @@ class FrozenRunner:
         memory: Bytes of one ``prepare`` kept in memory; more go to a memory-mapped file.
         keep_prefix: Keep keys and values of own tokens before the window; False computes them again at each step.
         apart: Attend through ``prefix_attention``; False joins what came before for the base's own attention.
+        home: Where frozen parts are kept between runs; nowhere when not given.
     """
 
     def __init__(
@@ -49,15 +51,20 @@ class FrozenRunner:
         memory: float = math.inf,
         keep_prefix: bool = True,
         apart: bool = True,
+        home: FrozenHome | None = None,
     ):
         backbone.check_layers(tuple(layers))
         self.backbone, self.positions, self.memory, self.apart = backbone, positions, memory, apart
-        self.frozen = FrozenPass(
-            backbone, positions, layers, shared=shared, batch_tokens=batch_tokens, keep_prefix=keep_prefix
-        )
+        how: dict[str, Any] = {"batch_tokens": batch_tokens, "keep_prefix": keep_prefix}
+        self.frozen = FrozenPass(backbone, positions, layers, shared=shared, **how)
+        self.cache: FrozenCache | None = None
+        if home is not None:
+            known = home.known_prefix(self.frozen)
+            if known:
+                self.frozen = FrozenPass(backbone, positions, layers, shared=known, **how)
+            self.cache = FrozenCache(home, self.frozen)
         # Attention of a family's own may count distances in columns: nothing may stand between tokens then.
         self._window = attention_window(backbone) if apart else 0
-        self._alive: WeakValueDictionary[TokenRow, FrozenRow] = WeakValueDictionary()
 
     def width(self, item: FrozenRow) -> int:
         """Tokens from the row's start on."""
@@ -76,19 +83,24 @@ class FrozenRunner:
         return self.frozen.size(row)
 
     def prepare(self, rows: Sequence[TokenRow], done: Any = None) -> list[FrozenRow]:
-        """Frozen parts of some rows, in batches of like length; equal rows have one part, also across calls."""
-        found = {row: self._alive[row] for row in set(rows) if row in self._alive}
+        """Frozen parts of some rows, in batches of like length; equal rows have one part."""
+        found = {row: item for row in dict.fromkeys(rows) if (item := self._cached(row)) is not None}
         new = [row for row in dict.fromkeys(rows) if row not in found]
-        shelf = Shelf(sum(map(self.size, new)), self.memory)
         if done is not None and len(rows) > len(new):
             done(len(rows) - len(new))
-        for batch in self.frozen.run(new):
-            for index, item in batch:
-                found[new[index]] = shelf.keep_row(item)
-            if done is not None:
-                done(len(batch))
-        self._alive.update(found)
+        size = sum(map(self.size, new))
+        with self.cache.shelf(size) if self.cache and new else nullcontext() as shelf:
+            if shelf is None:
+                shelf = Shelf(size, self.memory)
+            for batch in self.frozen.run(new):
+                for index, item in batch:
+                    found[new[index]] = shelf.keep_row(item)
+                if done is not None:
+                    done(len(batch))
         return [found[row] for row in rows]
+
+    def _cached(self, row: TokenRow) -> FrozenRow | None:
+        return self.cache.take(row) if self.cache is not None else None
 
     def answer_loss(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
         """See ``Runner.answer_loss``."""
@@ -176,8 +188,8 @@ class FrozenRunner:
             else self.frozen.shared_above[above.start][0].shape[1::2]
         )
         # On the base's device: kept parts may lie on the CPU.
-        where = {"dtype": self.backbone.dtype, "device": self.backbone.device}
-        both = torch.zeros(2, len(above), len(items), heads, longest, size, **where)
+        shape = (2, len(above), len(items), heads, longest, size)
+        both = torch.zeros(shape, dtype=self.backbone.dtype, device=self.backbone.device)
         for index, prefix in enumerate(prefixes):
             own = 0 if prefix is None else prefix.shape[3]
             if prefix is not None:

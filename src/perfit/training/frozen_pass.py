@@ -21,7 +21,7 @@ from perfit.positions import Positions
 from perfit.training.rows import TokenRow, padded
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class FrozenRow:
     """One row with its frozen part.
 
@@ -130,7 +130,8 @@ class FrozenPass:
         states = self.sections.run(0, self.first + 1, tokens=ids, cache=below, **where)
         if self.suffix_only and len(self.above):
             self.sections.run(self.above.start, self.above.stop, states=states, cache=above, **where)
-        assert below.recorded is not None and above.recorded is not None
+        assert below.recorded is not None
+        assert above.recorded is not None
         self._shared_below, self.shared_above = below.recorded, above.recorded
         self.shared_states = states[0]
 

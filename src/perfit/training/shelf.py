@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,15 +24,25 @@ class Shelf:
         memory: Bytes that may be kept in memory; a larger shelf is one temporary file (in ``TMPDIR``), mapped into
             memory, so that the system decides which pages stay. The file has no name any more once it is mapped and
             goes with the last tensor in it.
+        path: A file of its own that stays, whatever the memory.
+
+    Attributes:
+        rows: The rows kept, each with its place in the file.
 
     Raises:
         PerfitError: The disk has not that much room.
     """
 
-    def __init__(self, size: int, memory: float):
+    def __init__(self, size: int, memory: float, path: Path | None = None):
         self.mapped: Tensor | None = None
         self.used = 0
-        if size > memory:
+        self.path = path
+        self.rows: list[tuple[FrozenRow, int]] = []
+        if path is not None:
+            with open(path, "wb") as file:
+                _claim(file.fileno(), size)
+            self.mapped = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+        elif size > memory:
             folder = tempfile.gettempdir()
             free = shutil.disk_usage(folder).free
             if size > free:
@@ -40,18 +51,14 @@ class Shelf:
                     f"{free / 2**30:.1f} GiB left; set TMPDIR to a larger disk, raise memory_gib, train stage 1 on less "
                     "(stage1_data), or choose engine plain"
                 )
-            handle, path = tempfile.mkstemp(prefix="perfit-", suffix=".frozen")
+            handle, name = tempfile.mkstemp(prefix="perfit-", suffix=".frozen")
             try:
-                # Blocks are claimed now: a disk that fills up later would kill the process where it reads.
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(handle, 0, size)
-                else:
-                    os.truncate(handle, size)
+                _claim(handle, size)
                 os.close(handle)
-                self.mapped = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
+                self.mapped = torch.from_file(name, shared=True, size=size, dtype=torch.uint8)
             finally:
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    os.unlink(name)
 
     def keep(self, tensor: Tensor) -> Tensor:
         """A contiguous copy of a tensor; on the shelf's file it lives on the CPU."""
@@ -65,9 +72,20 @@ class Shelf:
 
     def keep_row(self, item: FrozenRow) -> FrozenRow:
         """A frozen row whose tensors lie on the shelf and keep nothing else alive."""
-        kept = {
-            name: self.keep(tensor)
-            for name in ("states", "prefix", "before")
-            if (tensor := getattr(item, name)) is not None
-        }
-        return replace(item, **kept)
+        place = self.used
+        row = replace(
+            item,
+            states=self.keep(item.states),
+            prefix=None if item.prefix is None else self.keep(item.prefix),
+            before=None if item.before is None else self.keep(item.before),
+        )
+        self.rows.append((row, place))
+        return row
+
+
+def _claim(handle: int, size: int) -> None:
+    """Claim a file's blocks now: a disk that fills up later would kill the process where it reads."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, max(size, 1))
+    else:
+        os.truncate(handle, size)

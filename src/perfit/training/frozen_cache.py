@@ -1,0 +1,203 @@
+"""Frozen parts on disk, found again by base, layer and text: later runs and search trials need no frozen pass.
+
+A folder holds one subfolder per kind (base, precision, first edited layer, positions' reach, shared prefix) with
+
+- ``about.json``: the kind, in full;
+- ``<n>.frozen``: tensors back to back, mapped into memory when read;
+- ``rows.sqlite``: a row's hash -> file, offset, shapes and a CRC-32 of its bytes.
+
+The files hold hidden states of users' texts: treat the folder as you treat the texts. It may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perfit.files import write_atomically
+from perfit.training.frozen_pass import FrozenPass, FrozenRow
+from perfit.training.rows import TokenRow
+from perfit.training.shelf import Shelf
+
+_VERSION = 1
+_PARTS = ("states", "prefix", "before")
+_TABLE = "create table if not exists rows (digest blob primary key, file text, place integer, shapes text, crc integer)"
+
+
+@dataclass(frozen=True)
+class FrozenHome:
+    """Where frozen parts may be kept between runs, and of which base they are.
+
+    Attributes:
+        folder: The cache folder; made when needed.
+        base: What tells the base from others, fingerprint of the weights included.
+    """
+
+    folder: Path
+    base: Mapping[str, Any]
+
+    def kind(self, frozen: FrozenPass) -> dict[str, Any]:
+        """Everything that decides the frozen parts beside the rows' own tokens."""
+        return {
+            "version": _VERSION,
+            "base": dict(self.base),
+            "dtype": str(frozen.backbone.dtype),
+            "device": frozen.backbone.device.type,
+            "layer": frozen.first,
+            "reach": frozen.positions.suffix_reach,
+            "edits": list(frozen.shared_edits),
+            "keep_prefix": frozen.keep_prefix,
+            "shared": list(frozen.shared),
+        }
+
+    def known_prefix(self, frozen: FrozenPass) -> tuple[int, ...]:
+        """The longest shared prefix that this cache has parts for and that these prompts begin with too.
+
+        The common prefix of a few rows is often a word longer than the task's own; with it, nothing would be found.
+        """
+        mine = self.kind(frozen)
+        best: tuple[int, ...] = ()
+        for path in self.folder.glob("*/about.json"):
+            try:
+                about = json.loads(path.read_text())
+                shared = tuple(about["shared"])
+                own = mine | {"shared": about["shared"], "edits": about["edits"]}
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if own == about and frozen.shared[: len(shared)] == shared and len(shared) > len(best):
+                best = shared
+        return best
+
+
+class FrozenCache:
+    """The subfolder of one kind.
+
+    Args:
+        home: The cache folder and the base.
+        frozen: The frozen pass whose results are kept.
+
+    Attributes:
+        damaged: Entries and folders found damaged or foreign and left out, to be computed again.
+    """
+
+    def __init__(self, home: FrozenHome, frozen: FrozenPass):
+        self.frozen = frozen
+        about = json.dumps(home.kind(frozen), sort_keys=True)
+        self.path = home.folder / hashlib.sha256(about.encode()).hexdigest()[:16]
+        self.damaged = 0
+        self._maps: dict[str, Tensor] = {}
+        described = self.path / "about.json"
+        if self.path.exists() and (not described.is_file() or described.read_text() != about):
+            self._rebuild()
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not described.exists():
+            write_atomically(described, about.encode())
+        try:
+            self._open()
+        except sqlite3.DatabaseError:
+            self._rebuild()
+            self.path.mkdir(parents=True)
+            write_atomically(described, about.encode())
+            self._open()
+
+    def _open(self) -> None:
+        self.index = sqlite3.connect(self.path / "rows.sqlite", timeout=30)
+        self.index.execute(_TABLE)
+        self.index.execute("select count(*), max(place) from rows").fetchone()
+
+    def _rebuild(self) -> None:
+        self.damaged += 1
+        shutil.rmtree(self.path)
+
+    def close(self) -> None:
+        """Let go of the index; tensors handed out stay valid."""
+        self.index.close()
+
+    def take(self, row: TokenRow) -> FrozenRow | None:
+        """A row's frozen part, mapped from its file, or None when it is not there or damaged."""
+        digest = _digest(row)
+        found = self.index.execute("select file, place, shapes, crc from rows where digest = ?", (digest,)).fetchone()
+        if found is None:
+            return None
+        file, place, shapes, crc = found
+        try:
+            tensors, content = self._read(file, place, json.loads(shapes))
+            if zlib.crc32(content.numpy().data) != crc:
+                raise ValueError("checksum")
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+            self.damaged += 1
+            with self.index:
+                self.index.execute("delete from rows where digest = ?", (digest,))
+            return None
+        return FrozenRow(row=row, start=self.frozen.start_of(row), shared=self.frozen.shared_of(row), **tensors)
+
+    def _read(self, file: str, place: int, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], Tensor]:
+        if file not in self._maps:
+            path = self.path / file
+            self._maps[file] = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8)
+        whole, dtype, end = self._maps[file], self.frozen.backbone.dtype, place
+        tensors = {}
+        for name, shape in shapes.items():
+            size = math.prod(shape) * dtype.itemsize
+            tensors[name] = whole[end : end + size].view(dtype).view(*shape)
+            end += size
+        return tensors, whole[place:end]
+
+    @contextmanager
+    def shelf(self, size: int) -> Iterator[Shelf | None]:
+        """A shelf on a new file of this cache; None when the disk has no room or another process writes."""
+        from filelock import FileLock, Timeout
+
+        if size > shutil.disk_usage(self.path).free // 2:
+            yield None
+            return
+        try:
+            with FileLock(self.path / "write.lock", timeout=0):
+                self._sweep()
+                number = 1 + max((int(path.stem) for path in self.path.glob("*.frozen")), default=0)
+                shelf = Shelf(size, 0, self.path / f"{number}.frozen")
+                yield shelf
+                self._add(shelf)
+        except Timeout:
+            yield None
+
+    def _sweep(self) -> None:
+        """Remove files that a killed process left without entries."""
+        known = {file for (file,) in self.index.execute("select distinct file from rows")}
+        for path in self.path.glob("*.frozen"):
+            if path.name not in known and path.name not in self._maps:
+                path.unlink()
+
+    def _add(self, shelf: Shelf) -> None:
+        """Put a filled shelf into the index, once its bytes are on the disk."""
+        assert shelf.path is not None
+        with open(shelf.path, "rb") as file:
+            os.fsync(file.fileno())
+        entries = []
+        for item, place in shelf.rows:
+            tensors = {name: t for name in _PARTS if (t := getattr(item, name)) is not None}
+            crc = 0
+            for tensor in tensors.values():
+                crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, crc)
+            shapes = json.dumps({name: list(t.shape) for name, t in tensors.items()})
+            entries.append((_digest(item.row), shelf.path.name, place, shapes, crc))
+        with self.index:
+            self.index.executemany("insert or replace into rows values (?, ?, ?, ?, ?)", entries)
+
+
+def _digest(row: TokenRow) -> bytes:
+    text = f"{list(row.prompt_ids)} {list(row.answer_ids[:-1])}"
+    return hashlib.sha256(text.encode()).digest()
