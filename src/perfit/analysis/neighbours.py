@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from perfit.analysis.collective import cosine_table
 from perfit.analysis.deltas import Array
+from perfit.analysis.extra import extra
 from perfit.analysis.subspace import centred
 from perfit.errors import ConfigError
 
@@ -73,9 +74,7 @@ def halves_retrieval(first: Array, second: Array, *, draws: int = 1000, seed: in
 
 def _beats(table: Array) -> Array:
     """[i, j]: share of the other columns that column j beats in row i, ties counted half."""
-    from scipy.stats import rankdata
-
-    found: Array = (rankdata(table, axis=1) - 1) / (table.shape[1] - 1)
+    found: Array = (extra("scipy.stats").rankdata(table, axis=1) - 1) / (table.shape[1] - 1)
     return found
 
 
@@ -100,8 +99,6 @@ class Recovery:
 
 def recovery(vectors: Array, trait: Sequence[Hashable], *, draws: int = 2000, seed: int = 0) -> Recovery:
     """Compare neighbours and clusters of the personal part of [users, d] with a known trait, one value a user."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-
     values = np.unique([str(value) for value in trait], return_inverse=True)[1]
     if len(values) != len(vectors) or len(values) < 3:
         raise ConfigError(f"trait: {len(values)} values for {len(vectors)} users; give one each, for at least 3")
@@ -116,8 +113,9 @@ def recovery(vectors: Array, trait: Sequence[Hashable], *, draws: int = 2000, se
     same = values[:, None] == values[None, :]
     expected = float((same.sum() - len(values)) / (len(values) * (len(values) - 1)))
     classes = int(values.max()) + 1
+    hierarchy = extra("scipy.cluster.hierarchy")
     unit = personal / np.maximum(np.linalg.norm(personal, axis=1, keepdims=True), 1e-30)
-    found = fcluster(linkage(unit, "ward"), classes, "maxclust")
+    found = hierarchy.fcluster(hierarchy.linkage(unit, "ward"), classes, "maxclust")
     return Recovery(classes, own, expected, (1 + better) / (1 + draws), adjusted_rand(values, found))
 
 
@@ -136,8 +134,7 @@ def likeness_correlation(vectors: Array, likeness: Array, *, draws: int = 2000, 
 
     The p-value comes of permuting users (Mantel's test), for pairs of the same user are not independent.
     """
-    from scipy.stats import rankdata
-
+    rankdata = extra("scipy.stats").rankdata
     pairs = np.triu_indices(len(vectors), 1)
     personal = centred(vectors)
     found = rankdata(cosine_table(personal, personal)[pairs])

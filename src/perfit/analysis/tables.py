@@ -11,12 +11,13 @@ import numpy as np
 
 from perfit.analysis.collective import collective_shift, compare_control, cosines
 from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.extra import extra
 from perfit.analysis.neighbours import from_the_collective, halves_retrieval, neighbours
 from perfit.analysis.recipe import BARE, CONTROLS, HISTORY
 from perfit.analysis.subspace import basis, centred, rank_table
 from perfit.analysis.suggest import layer_scores, suggest
 from perfit.analysis.tasks_together import tasks_together
-from perfit.errors import ConfigError, MissingExtraError
+from perfit.errors import ConfigError
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -164,11 +165,7 @@ def write_tables(tables: Tables, folder: Path) -> None:
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("analysis", "pyarrow") from None
+    arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         part = folder / f".{name}.part"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from perfit.analysis.collective import cosine_table, cosines
 from perfit.analysis.deltas import Array, DeltaVectors
+from perfit.analysis.extra import extra
 from perfit.analysis.recipe import BARE
 from perfit.analysis.subspace import centred
 from perfit.errors import ConfigError
@@ -130,8 +131,7 @@ def gain_correlation(
     Raises:
         ConfigError: Fewer than 3 users have both.
     """
-    from scipy.stats import rankdata
-
+    rankdata = extra("scipy.stats").rankdata
     places = [place for place, user in enumerate(deltas.users) if user in gains]
     if len(places) < 3:
         raise ConfigError(f"gains: {len(places)} of the measured users have one; a correlation needs at least 3")

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from perfit.cli import data, users
+from perfit.cli.analyze import analyze
 from perfit.cli.compare import compare
 from perfit.cli.evaluate import evaluate
 from perfit.cli.generate import generate
 from perfit.cli.info import info
 from perfit.cli.quickstart import quickstart
+from perfit.cli.report import report
 from perfit.cli.train import train
 from perfit.errors import PerfitError
 
@@ -51,7 +53,9 @@ app.command(epilog="Example: perfit evaluate my_users.jsonl --run runs/mine")(ev
 app.command(epilog="Example: perfit compare my_users.jsonl --methods base,oppu,perfit --seeds 0,1,2 --out runs/compare")(
     compare
 )
+app.command(epilog="Example: perfit report runs/compare")(report)
 app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-0 --run runs/first')(generate)
+app.command(epilog="Example: perfit analyze my_users.jsonl --out runs/analysis --users 40 --queries 8")(analyze)
 app.command(epilog="Example: perfit info runs/mine")(info)
 app.add_typer(users.app, name="users")
 app.add_typer(data.app, name="data")

@@ -1,0 +1,82 @@
+"""A trained run beside δ-vectors: its shifts at each edited layer, and what each user gained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.subspace import centred
+from perfit.analysis.tables import Tables
+from perfit.analysis.trained import gain_correlation, overlaps
+from perfit.errors import ConfigError, StoreError
+from perfit.evaluation.score import higher_is_better
+from perfit.run import RunDirectory
+from perfit.shift import Shift, from_stored
+from perfit.store.shifts import ShiftStore
+
+
+def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:
+    """The tables ``overlaps``, and where the run was evaluated ``gains`` and ``gain_correlation``.
+
+    Args:
+        path: A run of ``perfit train``; its base is not loaded.
+        many: δ-vectors; those of the run's task and its users are compared.
+
+    Raises:
+        ConfigError: None of them is of the run's task and base, or they share no users or layers with the run.
+        StoreError: The run is unfinished or damaged.
+    """
+    run = RunDirectory(path)
+    manifest = run.manifest()
+    identity, task, layers = manifest["base"]["identity"], manifest["task"]["name"], manifest["config"]["layers"]
+    fitting = [
+        one for one in many if (one.task, one.group) == (task, "test") and one.notes["base"]["identity"] == identity
+    ]
+    if not fitting:
+        raise ConfigError(
+            f"--run: {path} trained {task} on another base, or its δ-vectors are not here; measure them first"
+        )
+    deltas = fitting[0]
+    with ShiftStore.open(run.store_path, identity=identity, readonly=True) as store:
+        known = set(store.users())
+        personal = {user: from_stored(store.get(user).tensors) for user in deltas.users if user in known}
+    at = {"task": task, "run": str(path)}
+    collective: tuple[Shift, Shift] = run.load_collective()
+    found = overlaps(deltas, collective, personal, layers)
+    tables: Tables = {"overlaps": [at | asdict(one) for one in found]}
+    gains = gains_of(run)
+    if gains:
+        layer = found[-1].layer
+        sizes = np.linalg.norm(centred(deltas.delta(layer)), axis=1)
+        tables["gains"] = [
+            at | {"layer": layer, "user": user, "size": float(size), "gain": gains[user]}
+            for user, size in zip(deltas.users, sizes, strict=True)
+            if user in gains
+        ]
+        tables["gain_correlation"] = [at | asdict(gain_correlation(deltas, gains, one.layer)) for one in found]
+    return tables
+
+
+def gains_of(run: RunDirectory) -> dict[str, float]:
+    """By user: mean score of the personal shift minus that of the collective one, positive where it is better.
+
+    Empty when the run was not evaluated with both.
+    """
+    if not (run.path / "metrics.json").is_file():
+        return {}
+    try:
+        methods = run.read_json("metrics.json")["methods"]
+        if "personal" not in methods or "collective" not in methods:
+            return {}
+        sign = 1.0 if higher_is_better(methods["personal"]["primary"]) else -1.0
+        means = [
+            {row["user"]: float(row["mean"]) for row in methods[name]["per_user"]["users"]}
+            for name in ("personal", "collective")
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{run.path}/metrics.json: a value is missing; run perfit evaluate again") from error
+    return {user: sign * (mean - means[1][user]) for user, mean in means[0].items() if user in means[1]}
