@@ -16,6 +16,7 @@ from perfit.cli.generate import generate
 from perfit.cli.info import info
 from perfit.cli.quickstart import quickstart
 from perfit.cli.report import report
+from perfit.cli.search import search
 from perfit.cli.train import train
 from perfit.errors import PerfitError
 
@@ -56,6 +57,7 @@ app.command(epilog="Example: perfit compare my_users.jsonl --methods base,oppu,p
 app.command(epilog="Example: perfit report runs/compare")(report)
 app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-0 --run runs/first')(generate)
 app.command(epilog="Example: perfit analyze my_users.jsonl --out runs/analysis --users 40 --queries 8")(analyze)
+app.command(epilog="Example: perfit search my_users.jsonl --task my_task.yaml --out searches/mine")(search)
 app.command(epilog="Example: perfit info runs/mine")(info)
 app.add_typer(users.app, name="users")
 app.add_typer(data.app, name="data")

@@ -1,0 +1,175 @@
+"""``perfit search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.train import (
+    BASE,
+    DEVICE,
+    JSON,
+    REVISION,
+    TASK,
+    at_revision,
+    load_data,
+    make_config,
+    parse_settings,
+)
+
+if TYPE_CHECKING:
+    from perfit.search.study import SearchResult, TrialRow
+
+_SHOWN = 10
+
+
+def search(
+    data: Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the search.")],
+    trials: Annotated[
+        int, typer.Option(help="Trials in all; repeat the command to go on, with more to add some.")
+    ] = 20,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of what to search (docs/search.md); the paper's Table 8 if not given."),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="random or tpe.")] = "random",
+    prune: Annotated[bool, typer.Option("--prune", help="End trials early that fall behind the median.")] = False,
+    score: Annotated[
+        str, typer.Option(help="loss per answer token, or the task's metric on generated answers.")
+    ] = "loss",
+    held_out: Annotated[float, typer.Option(help="Latest share of each history that trials are judged by.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of the proposals.")] = 0,
+    task: TASK = None,
+    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="small or paper: where settings that are not searched come from.")
+    ] = "small",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings that are fixed.")] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="One fixed setting, e.g. --set positions=l7.")] = [],  # noqa: B006
+    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
+    device: DEVICE = "cpu",
+    allow_leaks: Annotated[bool, typer.Option(help="Search although the audit finds answers in the data.")] = False,
+    revision: REVISION = None,
+    json: JSON = False,
+) -> None:
+    """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
+    fixed = parse_settings(config, set_)
+    make_config(preset, "news_categorize", fixed, 1)
+    from perfit.search.space import read_space, table_8, without
+    from perfit.search.study import SearchPlan, check_extra
+    from perfit.search.study import search as run_search
+
+    check_extra()
+    own_space = None if space is None else read_space(space)
+    dataset = load_data(data, others, task, users)
+    from perfit.backbone.load import load_base
+    from perfit.backbone.model import Backbone
+    from perfit.fitting import check_leaks
+    from perfit.personalizer import PerFit
+    from perfit.precision import resolve_dtype
+    from perfit.pseudo_users import check_ids
+    from perfit.search.holdout import hold_out
+    from perfit.search.trial import Material
+    from perfit.tasks import get_task
+
+    the_task = get_task(dataset.task or "")
+    screen = Screen(quiet=json)
+    check_ids(dataset.users)
+    check_leaks(dataset, the_task, allow_leaks, screen)
+    held = hold_out(dataset, held_out)
+    for note in dataset.notes:
+        screen({"event": "warning", "text": note})
+    if held.left_out:
+        screen({"event": "warning", "text": f"{held.left_out} users with fewer than two past items take no part"})
+    no_loading_bars()
+    loaded = load_base(
+        base, dtype=resolve_dtype(str(fixed.get("dtype", "auto")), device), device=device, **at_revision(revision)
+    )
+    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
+    start = make_config(preset, the_task.name, fixed, len(backbone.layers))
+    belonging = PerFit(backbone, the_task, start, loaded.identity).belonging
+    plan = SearchPlan(
+        trials=trials,
+        space=without(
+            own_space if own_space is not None else table_8(len(backbone.layers), backbone.hidden_size), list(fixed)
+        ),
+        config=start,
+        sampler=sampler,
+        prune=prune,
+        seed=seed,
+        context=f"{belonging.context(held.data)} {dataset.fingerprint()} {held_out}",
+    )
+    with screen.counting("search", trials, "trials") as advance:
+        shown = _Progress(advance)
+        result = run_search(Material(backbone, the_task, held, score), plan, out, done=shown.trial, emit=shown.event)
+    if json:
+        as_json(_plain(result, out))
+        return
+    _show(result)
+    assert result.best is not None
+    screen.console.print(f"best settings: {out / 'best.yaml'}", markup=False)
+    screen.console.print(f"next: perfit train {data} --config {out / 'best.yaml'} --run RUN", markup=False)
+
+
+class _Progress:
+    """The search's bar, with what its running trial is at."""
+
+    def __init__(self, advance: Any):
+        self.advance = advance
+        self.number, self.stage, self.rows, self.total = 0, 0, 0, 0
+
+    def trial(self, row: TrialRow) -> None:
+        self.number = row.number + 1
+        self.advance(1, "")
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "stage":
+            self.stage, self.rows, self.total = event["stage"], 0, event["rows_total"]
+        elif event["event"] == "step":
+            self.rows += event["rows"]
+            self.advance(0, f"trial {self.number}: stage {self.stage}, {self.rows}/{self.total} items")
+
+
+def _show(result: SearchResult) -> None:
+    """The best trials, and how the others ended."""
+    ranked = result.ranked()
+    names = list(ranked[0].settings)
+    rows = [
+        [
+            str(row.number),
+            *(_text(row.settings[name]) for name in names),
+            f"{row.score:.4f}",
+            "" if row.collective is None else f"{row.collective:.4f}",
+            f"{row.seconds:.1f}",
+        ]
+        for row in ranked[:_SHOWN]
+    ]
+    table(["trial", *names, result.score, "collective", "seconds"], rows, title="held-out history, best first")
+    ends = {state: sum(row.state == state for row in result.trials) for state in ("complete", "pruned", "failed")}
+    print(", ".join(f"{count} {state}" for state, count in ends.items()))
+    for row in result.trials:
+        if row.problem is not None:
+            print(f"trial {row.number} failed: {row.problem}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ";".join(map(str, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _plain(result: SearchResult, out: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    best = result.best
+    return {
+        "score": result.score,
+        "best": None if best is None else asdict(best),
+        "trials": [asdict(row) for row in result.trials],
+        "config": str(out / "best.yaml"),
+    }

@@ -1,0 +1,1 @@
+"""Search for settings on users' held-out history."""

@@ -1,0 +1,314 @@
+"""A resumable search: Optuna proposes settings, trials score them, everything lies in one folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from perfit.config import PerFitConfig
+from perfit.errors import ConfigError, MissingExtraError, PerfitError, StoreError
+from perfit.files import write_atomically
+from perfit.search.space import Space, check_space, settings_of
+from perfit.search.trial import SCORES, Material, run_trial
+from perfit.training.loop import Emit
+
+SAMPLERS = ("random", "tpe")
+DATABASE, RECORD, BEST = "study.sqlite", "search.json", "best.yaml"
+_NAME = "perfit"
+_SETTINGS, _FOUND = "settings", "found"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a search goes about it.
+
+    Attributes:
+        trials: In all, those of earlier commands included.
+        space: What is searched.
+        config: Every other setting.
+        sampler: "random" (the paper's) or "tpe".
+        prune: End trials early whose first scores are worse than the median of the others'.
+        seed: Of the proposals; a trial's own seed is the config's.
+        context: What else decides the numbers (base, task, data), as one text.
+    """
+
+    trials: int
+    space: Space
+    config: PerFitConfig
+    sampler: str = "random"
+    prune: bool = False
+    seed: int = 0
+    context: str = ""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ConfigError(f"trials: {self.trials!r} is not possible; give at least 1")
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"sampler: {self.sampler!r} is not possible; choose from {', '.join(SAMPLERS)}")
+        check_space(self.space, self.config)
+
+    def record(self, score: str) -> dict[str, Any]:
+        """What ``search.json`` says; a folder of another record is another search."""
+        return {
+            "score": score,
+            "sampler": self.sampler,
+            "prune": self.prune,
+            "seed": self.seed,
+            "space": {name: entry.record() for name, entry in self.space.items()},
+            "config": self.config.as_dict(),
+            "context": sha256(self.context.encode()).hexdigest(),
+        }
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial of a search.
+
+    Attributes:
+        number: As in the study, from 0.
+        state: "complete", "pruned" or "failed".
+        settings: What the trial chose.
+        score: Held-out score; of a pruned trial the last one it came to, None where there is none.
+        collective: The shared shifts' score, where it came so far.
+        problem: Why a failed trial failed.
+    """
+
+    number: int
+    state: str
+    settings: Mapping[str, Any]
+    score: float | None
+    collective: float | None = None
+    seconds: float = 0.0
+    skipped: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All trials of a search, and the best."""
+
+    score: str
+    higher_is_better: bool
+    trials: list[TrialRow] = field(default_factory=list)
+
+    def ranked(self) -> list[TrialRow]:
+        """Finished trials, best first; of equals the earlier."""
+        done = [row for row in self.trials if row.state == "complete" and row.score is not None]
+        sign = -1 if self.higher_is_better else 1
+        return sorted(done, key=lambda row: (sign * (row.score or 0.0), row.number))
+
+    @property
+    def best(self) -> TrialRow | None:
+        """The best trial, once there is one."""
+        return next(iter(self.ranked()), None)
+
+
+def check_extra() -> Any:
+    """Optuna, or an error that names the extra.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("search", "optuna") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def search(
+    material: Material,
+    plan: SearchPlan,
+    folder: Path,
+    *,
+    done: Callable[[TrialRow], None] = lambda row: None,
+    emit: Emit = lambda event: None,
+) -> SearchResult:
+    """Run trials until there are ``plan.trials``; the same call goes on where an earlier one stopped.
+
+    What trial n proposes depends on the seed, n and the trials before it alone, so that a stopped search comes to the
+    same trials. Settings that were tried already are not trained again. ``best.yaml`` and the study are written after
+    each trial.
+
+    Args:
+        material: What trials share.
+        plan: How to search.
+        folder: Where the study lies.
+        done: Called with each trial, those of earlier calls first.
+        emit: Receives training events of the trial that runs.
+
+    Raises:
+        StoreError: The folder holds another search, or another process searches in it.
+        PerfitError: All trials failed.
+    """
+    optuna = check_extra()
+    from filelock import FileLock, Timeout
+
+    if material.score not in SCORES:
+        raise ConfigError(f"score: {material.score!r} is not possible; choose from {', '.join(SCORES)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            _claim(folder, plan.record(material.score))
+            study = _open(optuna, folder, plan, material.higher_is_better)
+            result = _go_on(optuna, study, material, plan, folder, done, emit)
+    except Timeout:
+        raise StoreError(f"{folder}: another process searches here; wait for it or choose another folder") from None
+    if result.best is None:
+        first = next((row.problem for row in result.trials if row.problem), "all were pruned")
+        raise PerfitError(f"no trial of {len(result.trials)} finished ({first}); give another --space or more --trials")
+    return result
+
+
+def _claim(folder: Path, record: Mapping[str, Any]) -> None:
+    """Make the folder this search's own, or see that it is."""
+    path = folder / RECORD
+    if not path.exists():
+        write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+        return
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        differing = [name for name in record if theirs.get(name) != json.loads(json.dumps(record[name]))]
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"{path}: is damaged; restore it, or choose another folder") from error
+    if differing:
+        what = ["base, task or data" if name == "context" else name for name in differing]
+        raise StoreError(f"{folder}: holds a search with another {', '.join(what)}; choose another folder")
+
+
+def _open(optuna: Any, folder: Path, plan: SearchPlan, higher_is_better: bool) -> Any:
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if plan.prune else optuna.pruners.NopPruner()
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{(folder / DATABASE).resolve()}",
+            study_name=_NAME,
+            load_if_exists=True,
+            direction="maximize" if higher_is_better else "minimize",
+            pruner=pruner,
+        )
+    except Exception as error:  # SQLAlchemy's many
+        raise StoreError(
+            f"{folder / DATABASE}: cannot be opened as a study; restore it or remove the folder"
+        ) from error
+    # Nobody else is here: what still runs was stopped, and is proposed again.
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def _go_on(
+    optuna: Any,
+    study: Any,
+    material: Material,
+    plan: SearchPlan,
+    folder: Path,
+    done: Callable[[TrialRow], None],
+    emit: Emit,
+) -> SearchResult:
+    rows = [row for trial in study.get_trials(deepcopy=False) if (row := _row(trial)) is not None]
+    for row in rows:
+        done(row)
+    while len(rows) < plan.trials:
+        study.sampler = _sampler(optuna, plan, len(rows))
+        trial = study.ask()
+        chosen = {name: entry.suggest(name, trial) for name, entry in plan.space.items()}
+        trial.set_user_attr(_SETTINGS, chosen)
+        earlier = next((row for row in rows if _same(row.settings, chosen) and row.state != "pruned"), None)
+        rows.append(_run(optuna, study, trial, material, plan, earlier, emit))
+        _write_best(folder, plan, _result(material, rows))
+        done(rows[-1])
+    return _result(material, rows)
+
+
+def _result(material: Material, rows: Sequence[TrialRow]) -> SearchResult:
+    name = material.task.primary_metric if material.score == "metric" else material.score
+    return SearchResult(name, material.higher_is_better, list(rows))
+
+
+def _sampler(optuna: Any, plan: SearchPlan, number: int) -> Any:
+    # A seed per trial: a sampler that goes on from a seed would propose the first trials again after a stop.
+    seed = int.from_bytes(sha256(f"{plan.seed} {number}".encode()).digest()[:4], "big")
+    if plan.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _same(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
+    return json.dumps(settings, sort_keys=True) == json.dumps(chosen, sort_keys=True)
+
+
+def _run(
+    optuna: Any, study: Any, trial: Any, material: Material, plan: SearchPlan, earlier: TrialRow | None, emit: Emit
+) -> TrialRow:
+    began = time.perf_counter()
+    states = optuna.trial.TrialState
+    found: dict[str, Any] = {}
+
+    def report(step: int, score: float) -> None:
+        trial.report(score, step)
+        if step == 0:
+            found["collective"] = score
+        if plan.prune and trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        if earlier is None:
+            config = plan.config.with_options(**settings_of(trial.user_attrs[_SETTINGS]))
+            result = run_trial(material, config, report=report, emit=emit)
+            found |= {"collective": result.collective, "skipped": result.skipped}
+            told: dict[str, Any] = {"values": result.score}
+        elif earlier.score is None:
+            raise PerfitError(earlier.problem or "failed before")
+        else:
+            found |= {"collective": earlier.collective, "skipped": earlier.skipped, "as": earlier.number}
+            told = {"values": earlier.score}
+    except optuna.TrialPruned:
+        told = {"state": states.PRUNED}
+    except PerfitError as error:
+        found["problem"] = str(error)
+        told = {"state": states.FAIL}
+    trial.set_user_attr(_FOUND, found | {"seconds": round(time.perf_counter() - began, 3)})
+    row = _row(study.tell(trial, **told))
+    assert row is not None
+    return row
+
+
+def _row(trial: Any) -> TrialRow | None:
+    """A trial of the study; None for one that was stopped and so proposed again."""
+    found = trial.user_attrs.get(_FOUND)
+    if found is None or (trial.state.name == "FAIL" and "problem" not in found):
+        return None
+    score = trial.value
+    if trial.state.name == "PRUNED":
+        score = trial.intermediate_values[max(trial.intermediate_values)]
+    return TrialRow(
+        number=trial.number,
+        state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+        settings=trial.user_attrs[_SETTINGS],
+        score=score,
+        collective=found.get("collective"),
+        seconds=found["seconds"],
+        skipped=found.get("skipped", 0),
+        problem=found.get("problem"),
+    )
+
+
+def _write_best(folder: Path, plan: SearchPlan, result: SearchResult) -> None:
+    """All settings of the best trial, as ``perfit train --config`` reads them."""
+    import yaml
+
+    best = result.best
+    if best is None:
+        with suppress(FileNotFoundError):
+            (folder / BEST).unlink()
+        return
+    config = plan.config.with_options(**settings_of(best.settings)).as_dict()
+    head = f"# trial {best.number} of {len(result.trials)}: {result.score} {best.score:.4f} on held-out history\n"
+    write_atomically(folder / BEST, (head + yaml.safe_dump(config, sort_keys=False)).encode())

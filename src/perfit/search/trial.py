@@ -1,0 +1,187 @@
+"""One trial: both stages on the earlier history, scored on the later one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.model import Backbone
+from perfit.backbone.room import check_length
+from perfit.config import PerFitConfig
+from perfit.data.schema import User
+from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
+from perfit.plan import TwoStageShift
+from perfit.positions import Positions
+from perfit.search.holdout import HeldOut
+from perfit.shift import Shift
+from perfit.tasks.task import Task
+from perfit.training.choose import choose_runner
+from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.loop import Emit
+from perfit.training.rows import TokenRow
+from perfit.training.stages import bank_of, train_collective, train_personal
+
+LOSS, METRIC = "loss", "metric"
+SCORES = (LOSS, METRIC)
+_PARTS = 4  # groups of users between which a trial may be pruned
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all trials share.
+
+    Attributes:
+        backbone, task: What is made personal.
+        held: Earlier and later history.
+        score: "loss" (mean negative log-likelihood of an answer token) or "metric" (the task's primary one).
+        cache: Folder of frozen parts, which trials with the same first edited layer share; None keeps none.
+    """
+
+    backbone: Backbone
+    task: Task
+    held: HeldOut
+    score: str
+    cache: Path | None = None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of the score."""
+        return self.score == METRIC and HIGHER_IS_BETTER[self.task.primary_metric]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial found.
+
+    Attributes:
+        score: Of the users' personal shifts, over all held-out items.
+        collective: The same of the shared shifts alone.
+        skipped: Users whose training failed; they are scored with the shared shifts, as they would be served.
+    """
+
+    score: float
+    collective: float
+    skipped: int
+
+
+def run_trial(
+    material: Material,
+    config: PerFitConfig,
+    *,
+    report: Callable[[int, float], None] = lambda step, score: None,
+    emit: Emit = lambda event: None,
+) -> TrialResult:
+    """Train and score one config.
+
+    Args:
+        material: What trials share.
+        config: The trial's settings.
+        report: Called with (0, the shared shifts' score) and then with (1 …, the score of all users so far), always in
+            the same order of users; an exception it raises ends the trial.
+        emit: Receives training events.
+
+    Raises:
+        PerfitError: Stage 1 diverged, or the base cannot take the settings.
+    """
+    backbone, data = material.backbone, material.held.data
+    backbone.check_layers(config.layers)
+    check_length(backbone, config.max_length)
+    maker = RowMaker(material.task, backbone.tokenizer, config)
+    own = {user.id: maker.history_rows(user) for user in data.users}
+    judged = {u.id: maker.history_rows(replace(u, history=material.held.later[u.id])) for u in data.users}
+    rows = maker.collective_rows(data.others) if data.others else [row for mine in own.values() for row in mine]
+    shared = train_collective(backbone, rows, config, emit=emit)
+    scorer = _Scorer(material, config, judged)
+    collective = fmean(scorer.of(list(judged), shared, {}))
+    report(0, collective)
+    found: list[float] = []
+    skipped = 0
+    for step, part in enumerate(_parts(data.users), start=1):
+        shifts: dict[str, Shift] = {}
+        for trained in train_personal(backbone, {user: own[user] for user in part}, shared, config, emit=emit):
+            if trained.problem is None:
+                shifts[trained.name] = trained.shifts[0]
+        skipped += len(part) - len(shifts)
+        found += scorer.of(part, shared, shifts)
+        report(step, fmean(found))
+    return TrialResult(fmean(found), collective, skipped)
+
+
+def _parts(users: Sequence[User]) -> Iterator[list[str]]:
+    size = -(-len(users) // _PARTS)
+    for begin in range(0, len(users), size):
+        yield [user.id for user in users[begin : begin + size]]
+
+
+class _Scorer:
+    """Scores of held-out items: one number per answer token (loss) or per item (metric)."""
+
+    def __init__(self, material: Material, config: PerFitConfig, rows: Mapping[str, Sequence[TokenRow]]):
+        self.material, self.config, self.rows = material, config, rows
+        every = [row for mine in rows.values() for row in mine]
+        self.runner = choose_runner(material.backbone, config, every) if material.score == LOSS else None
+
+    def of(self, users: Sequence[str], shared: tuple[Shift, Shift], shifts: Mapping[str, Shift]) -> list[float]:
+        """Scores of these users' items, in order; users without a shift have the shared ones."""
+        device = self.material.backbone.device
+        places = {user: number for number, user in enumerate(shifts, start=2)}
+        both = TwoStageShift(
+            self.config.layers, bank_of([shared[0]], device), bank_of([shared[1], *shifts.values()], device)
+        )
+        rows = [row for user in users for row in self.rows[user]]
+        slots = [(1, places.get(user, 1)) for user in users for _ in self.rows[user]]
+        if self.material.score == LOSS:
+            return self._losses(rows, slots, both)
+        return self._metrics(users, rows, slots, both)
+
+    def _losses(self, rows: Sequence[TokenRow], slots: Sequence[tuple[int, int]], shift: TwoStageShift) -> list[float]:
+        assert self.runner is not None
+        items = self.runner.prepare(rows)
+        sums = [0.0] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: self.runner.width(items[i]))  # type: ignore[union-attr]
+        for chunk in self._chunks(order, [self.runner.width(item) for item in items]):
+            with torch.no_grad():
+                losses = self.runner.answer_loss([items[i] for i in chunk], [slots[i] for i in chunk], shift)
+            for i, loss in zip(chunk, losses.tolist(), strict=True):
+                sums[i] = loss
+        # A row's mean once per token, so that the mean of all is the mean over tokens.
+        return [
+            total / len(row.answer_ids)
+            for row, total in zip(rows, sums, strict=True)
+            for _ in range(len(row.answer_ids))
+        ]
+
+    def _chunks(self, order: Sequence[int], widths: Sequence[int]) -> Iterator[list[int]]:
+        chunk: list[int] = []
+        for i in order:
+            if chunk and (len(chunk) + 1) * widths[i] > self.config.step_tokens:
+                yield chunk
+                chunk = []
+            chunk.append(i)
+        if chunk:
+            yield chunk
+
+    def _metrics(
+        self,
+        users: Sequence[str],
+        rows: Sequence[TokenRow],
+        slots: Sequence[tuple[int, int]],
+        shift: TwoStageShift,
+    ) -> list[float]:
+        task, backbone = self.material.task, self.material.backbone
+        limit = Decoding(max_new_tokens=answer_limit(task, backbone.tokenizer))
+        prompts = [row.prompt_ids for row in rows]
+        texts = generate(backbone, prompts, slots, shift, Positions.parse(self.config.positions), limit)
+        items = [item for user in users for item in self.material.held.later[user]]
+        names = [str(number) for number in range(len(items))]
+        golds = {name: task.answer_of(item) for name, item in zip(names, items, strict=True)}
+        found: Mapping[str, Mapping[str, Any]] = metrics_by_query(
+            task, {name: text.strip() for name, text in zip(names, texts, strict=True)}, golds
+        )
+        return [float(found[name][task.primary_metric]) for name in names]

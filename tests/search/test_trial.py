@@ -1,0 +1,98 @@
+"""A trial's scores against whole models run row by row."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from small_base import CONFIG, TASK, dataset, write_base
+
+from perfit.backbone.load import load_base
+from perfit.backbone.model import Backbone
+from perfit.errors import ConfigError
+from perfit.plan import EditPlan, TwoStageShift
+from perfit.positions import Positions
+from perfit.search import trial as trial_module
+from perfit.search.holdout import hold_out
+from perfit.search.trial import LOSS, METRIC, Material, run_trial
+from perfit.training.examples import RowMaker
+from perfit.training.stages import bank_of, train_collective, train_personal
+
+HELD = hold_out(dataset(history=6), 0.4)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    loaded = load_base(write_base(tmp_path_factory.mktemp("base")), dtype=torch.float32)
+    return Backbone(loaded.model, loaded.tokenizer)
+
+
+def test_the_loss_is_that_of_held_out_answers_under_shifts_of_the_earlier_history(backbone: Backbone) -> None:
+    reports: list[tuple[int, float]] = []
+    found = run_trial(Material(backbone, TASK, HELD, LOSS), CONFIG, report=lambda *told: reports.append(told))
+    maker = RowMaker(TASK, backbone.tokenizer, CONFIG)
+    shared = train_collective(backbone, maker.collective_rows(HELD.data.others), CONFIG)
+    rows = {user.id: maker.history_rows(user) for user in HELD.data.users}
+    assert {len(mine) for mine in rows.values()} == {4}  # of 6
+    own = {one.name: one.shifts[0] for one in train_personal(backbone, rows, shared, CONFIG)}
+    scores: dict[str, list[float]] = {"own": [], "shared": []}
+    for user, items in HELD.later.items():
+        for item in items:
+            row = maker._row(TASK.history_example(item))
+            ids = torch.tensor([row.input_ids])
+            for kind, second in (("own", own[user]), ("shared", shared[1])):
+                shift = TwoStageShift(CONFIG.layers, bank_of([shared[0]], "cpu"), bank_of([second], "cpu"))
+                plan = EditPlan.for_prompts(Positions.parse(CONFIG.positions), [len(row.prompt_ids)], [(1, 1)])
+                with torch.no_grad():
+                    logits = backbone.logits(ids, torch.ones_like(ids), plan, shift)[0, len(row.prompt_ids) - 1 :]
+                picked = logits.log_softmax(-1).gather(1, torch.tensor(row.answer_ids)[:, None])
+                scores[kind] += (-picked.squeeze(1)).tolist()
+    assert found.score == pytest.approx(fmean(scores["own"]), rel=1e-3)
+    assert found.collective == pytest.approx(fmean(scores["shared"]), rel=1e-3)
+    assert found.skipped == 0
+    assert reports[0] == (0, found.collective)
+    assert [step for step, _ in reports] == [0, 1, 2, 3]  # a part per user
+    assert reports[-1][1] == found.score
+
+
+def test_the_metric_is_that_of_generated_answers(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    truths = [item.fields["folder"] for items in HELD.later.values() for item in items]
+    asked: list[int] = []
+
+    def answer(backbone: Any, prompts: Any, *rest: Any) -> list[str]:
+        asked.append(len(prompts))
+        # Right for the shared shifts, then wrong for the first user alone.
+        return [f" {t} " for t in truths] if len(asked) == 1 else ["?"] * 2 if len(asked) == 2 else truths[2:4]
+
+    monkeypatch.setattr(trial_module, "generate", answer)
+    held = hold_out(dataset(("anna", "ben"), history=6), 0.4)
+    truths = [item.fields["folder"] for items in held.later.values() for item in items]
+    material = Material(backbone, TASK, held, METRIC)
+    found = run_trial(material, CONFIG)
+    assert asked == [4, 2, 2]
+    assert found.collective == 1.0
+    assert found.score == 0.5
+    assert material.higher_is_better
+    assert not Material(backbone, TASK, held, LOSS).higher_is_better
+
+
+def test_a_user_whose_training_fails_is_scored_with_the_shared_shifts(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfit.training.loop import Trained
+
+    monkeypatch.setattr(
+        trial_module,
+        "train_personal",
+        lambda backbone, users, *rest, **more: (Trained(user, (), (), 1, "its loss is not finite") for user in users),
+    )
+    found = run_trial(Material(backbone, TASK, HELD, LOSS), CONFIG)
+    assert found.skipped == 3
+    assert found.score == pytest.approx(found.collective, rel=1e-5)
+
+
+def test_layers_the_base_lacks_are_refused(backbone: Backbone) -> None:
+    with pytest.raises(ConfigError, match="layers: 7"):
+        run_trial(Material(backbone, TASK, HELD, LOSS), CONFIG.with_options(layers=(7,)))
