@@ -53,13 +53,13 @@ def answer(
     return texts
 
 
-def batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of the rows of each batch, longest first."""
+def batches(lengths: Sequence[int], tokens: int = _BATCHES.batch_tokens) -> list[list[int]]:
+    """Indices of the rows of each batch, longest first; at most ``tokens`` with padding, and at least one row."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     found: list[list[int]] = []
     begin = 0
     while begin < len(order):
-        rows = max(min(_BATCHES.batch_tokens // lengths[order[begin]], _BATCHES.batch_rows), 1)
+        rows = max(min(tokens // lengths[order[begin]], _BATCHES.batch_rows), 1)
         found.append(order[begin : begin + rows])
         begin += rows
     return found

@@ -20,7 +20,7 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.methods.answer import Tokens, answer
+from perfit.methods.answer import Tokens, answer, batches
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
 from perfit.methods.prompts import Prompts
@@ -152,12 +152,16 @@ class StyleVector:
         generic = answer(backbone, [row.prompt_ids for row in rows], limit, lambda rows: None)
         theirs = [self.prompts.answered(example, text) for example, text in zip(examples, generic, strict=True)]
         own = [(*row.prompt_ids, *row.answer_ids[:-1]) for row in rows]
-        return torch.cat(
-            [
-                last_states(backbone, self.layers, [mine]) - last_states(backbone, self.layers, [other])
-                for mine, other in zip(own, theirs, strict=True)
-            ]
-        )
+        return self._last_states(own) - self._last_states(theirs)
+
+    def _last_states(self, sequences: Sequence[Tokens]) -> Tensor:
+        """[sequences, layers to choose from, d], sequences of like length together."""
+        states: list[Tensor] = [torch.empty(0)] * len(sequences)
+        for batch in batches([len(sequence) for sequence in sequences], self.setting.config.step_tokens):
+            found = last_states(self.setting.backbone, self.layers, [sequences[i] for i in batch])
+            for index, state in zip(batch, found, strict=True):
+                states[index] = state
+        return torch.stack(states)
 
     @torch.no_grad()
     def _choose(self, vectors: Tensor, rows: Sequence[TokenRow]) -> tuple[int, float]:
