@@ -51,9 +51,9 @@ def options(
 app.command(epilog="Example: perfit quickstart --run runs/first")(quickstart)
 app.command(epilog="Example: perfit train my_users.jsonl --task my_task.yaml --run runs/mine")(train)
 app.command(epilog="Example: perfit evaluate my_users.jsonl --run runs/mine")(evaluate)
-app.command(epilog="Example: perfit compare my_users.jsonl --methods base,oppu,perfit --seeds 0,1,2 --out runs/compare")(
-    compare
-)
+app.command(
+    epilog="Example: perfit compare my_users.jsonl --methods base,oppu,perfit --seeds 0,1,2 --out runs/compare"
+)(compare)
 app.command(epilog="Example: perfit report runs/compare")(report)
 app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-0 --run runs/first')(generate)
 app.command(epilog="Example: perfit analyze my_users.jsonl --out runs/analysis --users 40 --queries 8")(analyze)

@@ -130,19 +130,16 @@ class Table:
         return next((list(row.metrics) for row in self.rows if row.metrics), [])
 
     def rank(self, metric: str) -> dict[str, int]:
-        """Methods with the best (1) and the second-best (2) value of a metric; equal values share a place."""
+        """Methods with the best value of a metric (1), and where that is one method, those with the next (2)."""
         better = -1.0 if _higher(metric, self.primary) else 1.0
         values = {row.name: better * row.metrics[metric].mean for row in self.rows if row.metrics}
-        places: list[float] = []
-        for value in sorted(values.values()):
-            if not places or value - places[-1] > _EQUAL:
-                places.append(value)
-        result = {}
-        for name, value in values.items():
-            place = next(n for n, best in enumerate(places, 1) if value - best <= _EQUAL)
-            if place <= 2:
-                result[name] = place
-        return result
+        places: dict[str, int] = {}
+        for place in (1, 2):
+            rest = {name: value for name, value in values.items() if name not in places}
+            if rest and len(places) < 2:
+                best = min(rest.values())
+                places |= {name: place for name, value in rest.items() if value - best <= _EQUAL}
+        return places
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

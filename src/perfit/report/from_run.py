@@ -1,0 +1,144 @@
+"""A report's content from a run of ``perfit train`` that ``perfit evaluate`` has scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from perfit.belonging import task_from_record
+from perfit.comparison.sections import Cell, Section
+from perfit.data.schema import Dataset, User
+from perfit.errors import StoreError
+from perfit.evaluation.score import higher_is_better, metrics_by_query
+from perfit.evaluation.significance import Summed, interval, resampled
+from perfit.report.content import Content, MethodView, disagreements, failures
+from perfit.run import RunDirectory
+from perfit.tasks.task import Task
+
+_REFERENCE = "collective"
+
+
+def from_run(run: RunDirectory, data: Dataset | None = None, *, texts: bool = True) -> Content:
+    """What the last evaluation of a run found; gains are over the collective shift.
+
+    Args:
+        run: The run.
+        data: The evaluated users: brings history lengths, texts and golds.
+        texts: Whether users' texts and the methods' answers are part of the report.
+
+    Raises:
+        StoreError: The run has no scores yet, or they are not of these users.
+    """
+    if not (run.path / "metrics.json").is_file():
+        raise StoreError(f"{run.path}: has no scores yet; run perfit evaluate --run {run.path} first")
+    manifest, metrics = run.manifest(), run.read_json("metrics.json")
+    task = task_from_record(manifest["task"])
+    methods: Mapping[str, Any] = metrics["methods"]
+    first = next(iter(methods.values()))
+    upward = higher_is_better(first["primary"])
+    shown = texts and data is not None
+    answers = {name: _predictions(run, name) for name in methods} if texts else {}
+    users = _asked(data, task, first["per_query"]) if data is not None else []
+    values = {name: _values(run, name, task, users) for name in methods} if shown else {}
+    return Content(
+        title=f"Run {run.path.name} on {task.name}",
+        facts=[
+            ("Base", f"{manifest['base']['name']}, {manifest['base']['dtype']}"),
+            ("Users", f"{first['per_user']['n_users']} users, {first['n']} queries"),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())),
+        ],
+        primary=first["primary"],
+        higher_is_better=upward,
+        sections=[_section(task, methods)],
+        methods=_views(methods, upward),
+        reference=_REFERENCE if _REFERENCE in methods else None,
+        history={user.id: len(user.history) for user in users},
+        disagreements=disagreements(task, users, answers, values, higher_is_better=upward) if shown else [],
+        failures=failures(
+            task, {name: found["format_failure_rate"] for name, found in methods.items()}, answers, texts
+        ),
+        notes=_notes(data, texts),
+    )
+
+
+def _notes(data: Dataset | None, texts: bool) -> list[str]:
+    if not texts:
+        return ["users' texts are left out of this page"]
+    return [] if data is not None else ["give --data to see texts, and gains against history length"]
+
+
+def _predictions(run: RunDirectory, method: str) -> dict[str, str]:
+    path = run.path / "predictions" / f"{method.replace(': ', '_')}.jsonl"
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        return {line["query"]: line["prediction"] for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: cannot be read; run perfit evaluate again") from error
+
+
+def _asked(data: Dataset, task: Task, per_query: Mapping[str, float]) -> list[User]:
+    """The evaluated users with the evaluated queries, whose inputs are the texts alone."""
+    users = []
+    for user in data.users:
+        queries = tuple(replace(q, input=task.article(q)) for q in user.queries if q.id in per_query)
+        if queries:
+            users.append(replace(user, queries=queries))
+    missing = set(per_query) - {query.id for user in users for query in user.queries}
+    if missing:
+        raise StoreError(f"data: lacks {len(missing)} evaluated queries; give the data that perfit evaluate was given")
+    return users
+
+
+def _values(run: RunDirectory, method: str, task: Task, users: list[User]) -> dict[str, float]:
+    golds = {query.id: query.gold or "" for user in users for query in user.queries}
+    rows = metrics_by_query(task, _predictions(run, method), golds)
+    return {query: row[task.primary_metric] for query, row in rows.items()}
+
+
+def _section(task: Task, methods: Mapping[str, Any]) -> Section:
+    names = list(next(iter(methods.values()))["metrics"])
+    rows = tuple(
+        (
+            Cell(name),
+            *(Cell(f"{found['metrics'][metric]:.3f}") for metric in names),
+            Cell(f"{found['per_user']['mean_of_users']:.3f}"),
+            Cell(f"{found['format_failure_rate']:.1%}"),
+            Cell(f"{found['seconds']:.1f}" if found["seconds"] else ""),
+        )
+        for name, found in methods.items()
+    )
+    return Section(task.name, ("method", *names, "mean of users", "format failures", "seconds"), rows)
+
+
+def _views(methods: Mapping[str, Any], upward: bool) -> list[MethodView]:
+    sign = 1.0 if upward else -1.0
+    means = {name: {u["user"]: u["mean"] for u in found["per_user"]["users"]} for name, found in methods.items()}
+    reference = means.get(_REFERENCE)
+    sums = {
+        name: Summed(found["primary"], np.array([[u["mean"] * u["n"]] for u in found["per_user"]["users"]]))
+        for name, found in methods.items()
+    }
+    counts = [u["n"] for u in next(iter(methods.values()))["per_user"]["users"]]
+    drawn = _weighted(sums, counts)
+    views = []
+    for name, found in methods.items():
+        low, high = interval(drawn[name])
+        gains = {}
+        if reference is not None and name != _REFERENCE:
+            gains = {user: sign * (mean - reference[user]) for user, mean in means[name].items()}
+        views.append(
+            MethodView(name, found["per_user"]["pooled"], low, high, found["format_failure_rate"], gains=gains)
+        )
+    return views
+
+
+def _weighted(sums: Mapping[str, Summed], counts: list[int]) -> dict[str, Any]:
+    """Bootstrap samples over users of sums of the primary metric, divided by the queries of the users drawn."""
+    weights = {"": Summed("count", np.array(counts, dtype=np.float64)[:, None])}
+    drawn = resampled({**sums, **weights}, range(len(counts)))
+    return {name: drawn[name] / drawn[""] for name in sums}
