@@ -127,7 +127,7 @@ class PerFitConfig:
         engine: "auto", "frozen" or "plain" (the slow twin).
         users_together: Most users that train in one step.
         step_tokens: Most tokens of one forward of a step.
-        memory_gib: Budget of the frozen parts kept in memory; users wait until there is room.
+        memory_gib: Memory a training may take on the base's device, base included; users wait until there is room.
     """
 
     layers: tuple[int, ...] = (9, 10)
@@ -145,7 +145,7 @@ class PerFitConfig:
     engine: str = "auto"
     users_together: int = 64
     step_tokens: int = 1536
-    memory_gib: float = 6.0
+    memory_gib: float = 8.0
 
     def __post_init__(self) -> None:
         _check_kinds(self)

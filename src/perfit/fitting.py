@@ -17,13 +17,15 @@ from perfit.shift import Shift
 from perfit.store.personal import PersonalShifts
 from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
-from perfit.training.examples import RowMaker
+from perfit.training.examples import HistoryRows, RowMaker
+from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.record import TrainingRecord, summary
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective, train_personal
 
 _FLUSH_USERS = 64
+_KEEP_ROWS = 50_000  # about 150 MB of tokens
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def check_leaks(data: Dataset, task: Task, allow_leaks: bool, emit: Emit) -> Non
             emit({"event": "warning", "text": line})
 
 
-def fit(belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emit) -> Fitted:
+def fit(
+    belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emit, home: FrozenHome | None = None
+) -> Fitted:
     """Train both stages, or go on where the same training stopped.
 
     Raises:
@@ -81,7 +85,7 @@ def fit(belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emi
     maker = RowMaker(belonging.task, belonging.backbone.tokenizer, belonging.config)
     # All records are read before anything is written: a run of unusable data would only be in the way.
     shared = [] if run is not None and run.has_collective() else _collective_rows(data, maker)
-    own = {user.id: maker.history_rows(user) for user in data.users}
+    own = _personal_rows(data, maker)
     with run.locked() if run is not None else nullcontext():
         if run is not None:
             _claim(belonging, run, data)
@@ -91,7 +95,7 @@ def fit(belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emi
             emit(
                 {"event": "warning", "text": "no other users: stage 1 trains on the histories of the users themselves"}
             )
-        collective = _stage_1(belonging, shared, run, context, emit)
+        collective = _stage_1(belonging, shared, run, context, emit, home)
         personal = PersonalShifts()
         if run is not None:
             new = not TrainingRecord(run).exists()
@@ -100,11 +104,24 @@ def fit(belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emi
             personal = PersonalShifts.open(run.store_path, belonging.identity.as_dict(), spec, new=new)
         emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})
         began = time.perf_counter()
-        results = _stage_2(belonging, own, collective, personal, run, context, emit)
+        results = _stage_2(belonging, own, collective, personal, run, context, emit, home)
         emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
     for line in maker.warnings():
         emit({"event": "warning", "text": line})
     return Fitted(collective, personal, results)
+
+
+def _personal_rows(data: Dataset, maker: RowMaker) -> dict[str, HistoryRows]:
+    """Rows of each user, checked; those of many users are forgotten again and made when the user trains."""
+    keep = sum(len(user.history) for user in data.users) <= _KEEP_ROWS
+    silent = RowMaker(maker.task, maker.tokenizer, maker.config)
+    rows = {user.id: HistoryRows(maker if keep else silent, user, keep) for user in data.users}
+    for user in data.users:
+        if keep:
+            iter(rows[user.id])
+        else:
+            maker.history_rows(user)
+    return rows
 
 
 def _collective_rows(data: Dataset, maker: RowMaker) -> list[TokenRow]:
@@ -134,7 +151,12 @@ def _claim(belonging: Belonging, run: RunDirectory, data: Dataset) -> None:
 
 
 def _stage_1(
-    belonging: Belonging, rows: Sequence[TokenRow], run: RunDirectory | None, context: dict[str, Any], emit: Emit
+    belonging: Belonging,
+    rows: Sequence[TokenRow],
+    run: RunDirectory | None,
+    context: dict[str, Any],
+    emit: Emit,
+    home: FrozenHome | None,
 ) -> Collective:
     if run is None or not run.has_collective():
         shifts = train_collective(
@@ -144,6 +166,7 @@ def _stage_1(
             checkpoint=run.checkpoint_path(1) if run else None,
             context=context,
             emit=emit,
+            home=home,
         )
         content = encode_collective(shifts)
         if run is None:
@@ -161,6 +184,7 @@ def _stage_2(
     run: RunDirectory | None,
     context: dict[str, Any],
     emit: Emit,
+    home: FrozenHome | None,
 ) -> list[Trained]:
     record = TrainingRecord(run) if run is not None else None
     if run is not None and record is not None and record.complete:
@@ -185,6 +209,7 @@ def _stage_2(
         context=context,
         before_save=keep,
         emit=emit,
+        home=home,
     ):
         waiting.append(trained)
         if record is None:

@@ -31,6 +31,7 @@ from perfit.tasks import get_task
 from perfit.tasks.encode import label_ids
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
 from perfit.training.record import summary
@@ -162,6 +163,7 @@ class PerFit:
         *,
         run: str | Path | None = None,
         allow_leaks: bool = False,
+        frozen_cache: str | Path | None = None,
         emit: Emit = print_notices,
     ) -> list[Trained]:
         """Train both stages: the collective shift on ``dataset.others``, then a personal one for each of its users.
@@ -172,6 +174,8 @@ class PerFit:
             run: A run directory. With one, everything is durable, and the same call after a crash goes on where the
                 last one stopped and ends with the same numbers.
             allow_leaks: Train although the audit found answers in the training data.
+            frozen_cache: A folder that keeps frozen parts for later trainings on the same base, layers and texts; it
+                holds hidden states of users' texts.
             emit: Receives events (see ``docs/training.md``); without one, warnings and skipped users go to stderr.
 
         Returns:
@@ -186,13 +190,25 @@ class PerFit:
         data = dataset if isinstance(dataset, Dataset) else Dataset(users=tuple(dataset))
         check_ids(data.users)
         check_leaks(data, self.task, allow_leaks, emit)
-        fitted = fit(self.belonging, data, RunDirectory(run) if run is not None else None, emit)
+        fitted = fit(
+            self.belonging, data, RunDirectory(run) if run is not None else None, emit, self._home(frozen_cache)
+        )
         # Personal shifts of an earlier call belong to that call's shared shifts.
         self._personal.close()
         self._shared, self._personal = fitted.collective, fitted.personal
         return fitted.results
 
-    def personalize(self, user: User, *, allow_leaks: bool = False, emit: Emit = print_notices) -> Trained:
+    def _home(self, folder: str | Path | None) -> FrozenHome | None:
+        return None if folder is None else FrozenHome(Path(folder), self.identity.as_dict())
+
+    def personalize(
+        self,
+        user: User,
+        *,
+        allow_leaks: bool = False,
+        frozen_cache: str | Path | None = None,
+        emit: Emit = print_notices,
+    ) -> Trained:
         """Train one more user's personal shift on their history; no other user is touched.
 
         Raises:
@@ -206,7 +222,9 @@ class PerFit:
         check_leaks(Dataset(users=(user,)), self.task, allow_leaks, emit)
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
-        (trained,) = train_personal(self.backbone, rows, self.collective, self.config, emit=emit)
+        (trained,) = train_personal(
+            self.backbone, rows, self.collective, self.config, emit=emit, home=self._home(frozen_cache)
+        )
         if trained.problem is None:
             self._personal.put([(trained.name, trained.shifts[0], summary(trained))])
         for line in maker.warnings():

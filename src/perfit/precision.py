@@ -12,8 +12,8 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torc
 def resolve_dtype(wanted: str, device: str | torch.device = "cpu") -> torch.dtype:
     """The dtype for "auto", "bfloat16", "float16" or "float32".
 
-    "auto" is bfloat16 where the device multiplies it natively (CUDA from compute capability 8; CPUs with avx512_bf16
-    or amx), and float32 elsewhere: emulated bfloat16 is slower than float32.
+    "auto" is whichever of bfloat16 and float32 this device multiplies faster (``backbone.probe``): emulated bfloat16 is
+    slower than float32.
 
     Raises:
         ConfigError: There is no such dtype or device.
@@ -32,10 +32,8 @@ def resolve_dtype(wanted: str, device: str | torch.device = "cpu") -> torch.dtyp
         if wanted not in _DTYPES:
             raise ConfigError(f"dtype: {wanted!r} is not possible; choose one of auto, {', '.join(_DTYPES)}")
         return _DTYPES[wanted]
-    if kind == "cuda":
-        native = torch.cuda.get_device_capability(where)[0] >= 8
-    elif kind == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    else:
-        native = False
-    return torch.bfloat16 if native else torch.float32
+    if kind not in ("cpu", "cuda"):
+        return torch.float32
+    from perfit.backbone.probe import probe
+
+    return probe(where).dtype

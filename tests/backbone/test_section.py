@@ -158,7 +158,8 @@ def test_a_forward_may_end_with_the_keys_of_its_last_layer(family: str) -> None:
     sections.run(0, DEPTH, tokens=ids, attention_mask=mask, position_ids=positions, cache=whole)
     out = sections.run(0, DEPTH, tokens=ids, attention_mask=mask, position_ids=positions, cache=short)
     assert out.shape == (ROWS, 0, WIDTH)
-    assert whole.recorded is not None and short.recorded is not None
+    assert whole.recorded is not None
+    assert short.recorded is not None
     assert sorted(short.recorded) == [0, 1, 2]
     for layer, kv in short.recorded.items():
         assert all(torch.equal(a, b) for a, b in zip(kv, whole.recorded[layer], strict=True))

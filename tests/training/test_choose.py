@@ -19,7 +19,9 @@ from perfit.training.frozen import FrozenRunner
 from perfit.training.loop import Learner
 from perfit.training.plain import PlainRunner
 from perfit.training.stages import fresh_shifts, train_personal
+from perfit.training.summary import RowSummary
 
+FIVE = RowSummary.of([some_rows(5, 0)])
 CONFIG = PerFitConfig(layers=(1, 2), positions="l3", collective_rank=3, personal_rank=2, max_length=64)
 
 
@@ -68,9 +70,9 @@ def test_families_with_attention_of_their_own_take_the_frozen_engine_and_give_th
 ) -> None:
     backbone, rows, config = own_attention(kind), some_rows(6, 0), CONFIG.with_options(positions=rule)
     events: list[dict[str, Any]] = []
-    chosen = choose_runner(backbone, config, rows, events.append)
+    chosen = choose_runner(backbone, config, RowSummary.of([rows]), events.append).runner
     assert isinstance(chosen, FrozenRunner)
-    assert not events
+    assert [e["event"] for e in events] == ["plan"] * 3
     shift, slots = learnable(random_shift((1, 2))), [(1, 1), (1, 2), (1, 1), (1, 2), (1, 2), (2, 1)]
     found = []
     for runner in (PlainRunner(backbone, Positions.parse(rule)), chosen):
@@ -95,10 +97,10 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_family_that_does_not_fit_falls_back_with_a_warning_and_trains() -> None:
     events: list[dict[str, Any]] = []
     backbone = own_attention("FalconConfig")
-    chosen = choose_runner(backbone, CONFIG, some_rows(5, 0), events.append)
+    chosen = choose_runner(backbone, CONFIG, FIVE, events.append).runner
     assert isinstance(chosen, PlainRunner)
-    assert [e["event"] for e in events] == ["warning"]
-    assert "engine: plain" in events[0]["text"]
+    assert [e["event"] for e in events] == ["plan", "plan", "warning"]
+    assert "engine: plain" in events[-1]["text"]
     shared = fresh_shifts(CONFIG, WIDTH)
     (done,) = train_personal(backbone, {"a": some_rows(6, 1)}, shared, CONFIG)
     assert done.problem is None
@@ -108,7 +110,7 @@ def test_a_family_that_does_not_fit_falls_back_with_a_warning_and_trains() -> No
 @pytest.mark.usefixtures("_broken")
 def test_asking_for_the_frozen_engine_where_it_fails_is_an_error() -> None:
     with pytest.raises(ConfigError, match="'frozen' does not fit this base"):
-        choose_runner(own_attention("FalconConfig"), CONFIG.with_options(engine="frozen"), some_rows(5, 0))
+        choose_runner(own_attention("FalconConfig"), CONFIG.with_options(engine="frozen"), FIVE)
 
 
 def test_experts_take_the_frozen_engine() -> None:
@@ -121,7 +123,7 @@ def test_experts_take_the_frozen_engine() -> None:
         num_key_value_heads=2,
         num_local_experts=4,
     )
-    assert isinstance(choose_runner(Backbone(model, None), CONFIG, some_rows(5, 0)), FrozenRunner)
+    assert isinstance(choose_runner(Backbone(model, None), CONFIG, FIVE).runner, FrozenRunner)
 
 
 def test_a_runner_with_other_losses_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +134,8 @@ def test_a_runner_with_other_losses_is_found_out(monkeypatch: pytest.MonkeyPatch
     plain = FrozenRunner.answer_loss
     monkeypatch.setattr(FrozenRunner, "answer_loss", lambda self, *args: plain(self, *args) * 1.01)
     events: list[dict[str, Any]] = []
-    assert isinstance(choose_runner(backbone, CONFIG, some_rows(5, 0), events.append), PlainRunner)
-    assert "losses differ" in events[0]["text"]
+    assert isinstance(choose_runner(backbone, CONFIG, FIVE, events.append).runner, PlainRunner)
+    assert "losses differ" in events[-1]["text"]
 
 
 def test_a_base_without_keys_and_values_is_refused() -> None:

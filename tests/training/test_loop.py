@@ -28,6 +28,7 @@ from perfit.config import StageConfig
 from perfit.plan import TwoStageShift
 from perfit.shift import Shift
 from perfit.training.loop import Learner, Loop, Trained
+from perfit.training.memory import MemoryPlan
 from perfit.training.rows import Runner, Slots, TokenRow
 
 CONFIG = StageConfig(epochs=3, batch_size=4, learning_rate=1e-2)
@@ -169,9 +170,12 @@ def test_no_forward_lays_out_more_than_its_share_of_the_memory() -> None:
     how = Recorder(inner)
     rows = learner("d", SIZES["d"]).rows
     most = max(inner.step_bytes(item) for item in inner.prepare(rows))
-    train(new_loop(CONFIG, 3, how, memory=most * 8), [learner(name, SIZES[name]) for name in "bcd"])
+    train(
+        new_loop(CONFIG, 3, how, memory=MemoryPlan(0, 0, 0, 0, most * 2, math.inf)),
+        [learner(name, SIZES[name]) for name in "bcd"],
+    )
     assert 1 < max(rows for rows, _ in how.calls) <= CONFIG.batch_size
-    assert max(rows for rows, _ in how.calls) <= 4  # an eighth of a quarter each, and some rows are shorter
+    assert max(rows for rows, _ in how.calls) <= 4  # two of the largest, and some rows are shorter
 
 
 @pytest.mark.parametrize("step_tokens", [1, 40, 100, 10_000])
@@ -192,7 +196,7 @@ def events_of(loop: Loop, learners: Sequence[Learner]) -> tuple[dict[str, Traine
 @pytest.mark.parametrize(("budget", "most"), [(1.0, 1), (math.inf, 3)])
 def test_users_wait_until_there_is_memory(budget: float, most: int) -> None:
     learners = [learner(name, SIZES[name]) for name in "bcd"]
-    done, events = events_of(new_loop(CONFIG, 3, frozen(), memory=budget), learners)
+    done, events = events_of(new_loop(CONFIG, 3, frozen(), memory=MemoryPlan(0, 0, 0, 0, math.inf, budget)), learners)
     assert max(e["learners"] for e in events if e["event"] == "step") == most
     for name in "bcd":
         assert_same(done[name], alone(name))
@@ -202,7 +206,7 @@ def test_the_memory_budget_is_never_exceeded_by_two() -> None:
     learners = [learner(name, SIZES[name]) for name in "bcda"]
     size = {who.name: sum(frozen().size(row) for row in who.rows) for who in learners}
     budget = size["b"] + size["c"]
-    loop = new_loop(CONFIG, 4, frozen(), memory=budget)
+    loop = new_loop(CONFIG, 4, frozen(), memory=MemoryPlan(0, 0, 0, 0, math.inf, budget))
     held: list[list[str]] = []
     for _ in loop.run(learners, lambda: held.append([p.learner.name for p in loop.active])):
         pass

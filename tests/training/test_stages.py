@@ -32,6 +32,7 @@ from perfit.training.plain import PlainRunner
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import epoch_batches
 from perfit.training.stages import bank_of, choose_runner, fresh_shifts, train_collective, train_personal
+from perfit.training.summary import RowSummary
 
 STAGE = StageConfig(epochs=2, batch_size=4, learning_rate=1e-2)
 CONFIG = PerFitConfig(
@@ -121,7 +122,7 @@ def test_stage_1_moves_both_shifts(shared: tuple[Shift, Shift]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"engine": "plain"}, {"users_together": 1}, {"step_tokens": 1}, {"memory_gib": 1e-9}]
+    "change", [{"engine": "plain"}, {"users_together": 1}, {"step_tokens": 1}, {"memory_gib": 0.75}]
 )
 def test_engine_and_batching_do_not_change_the_users(shared: tuple[Shift, Shift], change: dict[str, Any]) -> None:
     usual, other = personal(shared), personal(shared, CONFIG.with_options(**change))
@@ -130,10 +131,10 @@ def test_engine_and_batching_do_not_change_the_users(shared: tuple[Shift, Shift]
 
 
 def test_the_config_chooses_the_runner() -> None:
-    backbone, rows = tiny("llama"), some_rows(3, 0)
-    assert isinstance(choose_runner(backbone, CONFIG, rows), FrozenRunner)
-    assert isinstance(choose_runner(backbone, CONFIG.with_options(engine="frozen"), rows), FrozenRunner)
-    assert isinstance(choose_runner(backbone, CONFIG.with_options(engine="plain"), rows), PlainRunner)
+    backbone, rows = tiny("llama"), RowSummary.of([some_rows(3, 0)])
+    assert isinstance(choose_runner(backbone, CONFIG, rows).runner, FrozenRunner)
+    assert isinstance(choose_runner(backbone, CONFIG.with_options(engine="frozen"), rows).runner, FrozenRunner)
+    assert isinstance(choose_runner(backbone, CONFIG.with_options(engine="plain"), rows).runner, PlainRunner)
 
 
 class KilledError(Exception):
@@ -207,7 +208,9 @@ def test_stage_2_without_users_ends_at_once(shared: tuple[Shift, Shift]) -> None
 def test_stages_say_what_they_are_about_to_do(shared: tuple[Shift, Shift]) -> None:
     events: list[dict[str, Any]] = []
     personal(shared, emit=events.append)
-    assert events[0] == {"event": "stage", "stage": 2, "rows": 17, "users": 3, "rows_total": 34, "steps": 12}
+    plans = [e["text"] for e in events if e["event"] == "plan"]
+    assert [text.split()[0] for text in plans] == ["memory", "cpu", "frozen"]
+    assert events[3] == {"event": "stage", "stage": 2, "rows": 17, "users": 3, "rows_total": 34, "steps": 12}
     assert sum(e["rows"] for e in events if e["event"] == "step") == 34
     assert sum(e["rows"] for e in events if e["event"] == "prepare") == 17
 

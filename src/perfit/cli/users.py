@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars, table
-from perfit.cli.train import DEVICE, JSON, REVISION, RUN, at_revision
+from perfit.cli.train import DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision
 from perfit.errors import PerfitError, StoreError, UnknownUserError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def add(
     device: DEVICE = "cpu",
     revision: REVISION = None,
     allow_leaks: Annotated[bool, typer.Option(help="Train although the user's queries stand in the history.")] = False,
+    frozen_cache: FROZEN_CACHE = None,
     json: JSON = False,
 ) -> None:
     """Train a personal shift for one more user (or again for a known one); nobody else is touched."""
@@ -101,7 +102,7 @@ def add(
             screen(event)
 
     try:
-        trained = perfit.personalize(found, allow_leaks=allow_leaks, emit=show_event)
+        trained = perfit.personalize(found, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=show_event)
     finally:
         screen.close()
     if trained.problem is not None:

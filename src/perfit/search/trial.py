@@ -26,6 +26,7 @@ from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.loop import Emit
 from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, train_collective, train_personal
+from perfit.training.summary import RowSummary
 
 LOSS, METRIC = "loss", "metric"
 SCORES = (LOSS, METRIC)
@@ -124,8 +125,8 @@ class _Scorer:
 
     def __init__(self, material: Material, config: PerFitConfig, rows: Mapping[str, Sequence[TokenRow]]):
         self.material, self.config, self.rows = material, config, rows
-        every = [row for mine in rows.values() for row in mine]
-        self.runner = choose_runner(material.backbone, config, every) if material.score == LOSS else None
+        every = RowSummary.of(rows.values())
+        self.runner = choose_runner(material.backbone, config, every).runner if material.score == LOSS else None
 
     def of(self, users: Sequence[str], shared: tuple[Shift, Shift], shifts: Mapping[str, Shift]) -> list[float]:
         """Scores of these users' items, in order; users without a shift have the shared ones."""

@@ -2,43 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.probe import probe
 from perfit.config import PerFitConfig
 from perfit.errors import ConfigError
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.shift import Shift, ShiftBank, new_shift
 from perfit.training.frozen import FrozenRunner
+from perfit.training.frozen_cache import FrozenHome
+from perfit.training.keeping import choose_keeping
 from perfit.training.loop import Emit
+from perfit.training.memory import MemoryPlan, plan_memory
 from perfit.training.plain import PlainRunner
-from perfit.training.rows import Runner, TokenRow, common_prefix
+from perfit.training.rows import Runner, common_prefix
+from perfit.training.summary import RowSummary
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A runner, and the memory it may use."""
+
+    runner: Runner
+    memory: MemoryPlan
 
 
 def choose_runner(
-    backbone: Backbone, config: PerFitConfig, rows: Sequence[TokenRow], emit: Emit = lambda event: None
-) -> Runner:
+    backbone: Backbone,
+    config: PerFitConfig,
+    rows: RowSummary,
+    emit: Emit = lambda event: None,
+    *,
+    slots: int = 1,
+    home: FrozenHome | None = None,
+) -> Chosen:
     """The runner a config asks for. "auto" is the frozen one where it proves equal to the plain one on two rows.
 
+    Args:
+        backbone: The base.
+        config: The settings.
+        rows: All rows that will train.
+        emit: Receives ``plan`` events (what was chosen, and why) and warnings.
+        slots: Learners that train at once.
+        home: Where frozen parts are kept between runs.
+
     Raises:
-        ConfigError: ``engine`` is "frozen" and this base cannot take it.
+        ConfigError: ``engine`` is "frozen" and this base cannot take it, or ``memory_gib`` is too little.
     """
     positions = Positions.parse(config.positions)
-    unedited = sum(not positions.of(len(row.prompt_ids)) for row in rows)
+    unedited = sum(count for length, count in rows.prompts.items() if not positions.of(length))
     if unedited:
         text = (
-            f"{unedited} of {len(rows)} prompts have no token at positions {positions}; they train and change nothing"
+            f"{unedited} of {rows.count} prompts have no token at positions {positions}; they train and change nothing"
         )
         emit({"event": "warning", "text": text})
+    memory = plan_memory(backbone, config, slots)
+    emit({"event": "plan", "text": memory.line()})
     if config.engine == "plain":
-        return PlainRunner(backbone, positions)
-    apart, problem = True, None
-    if rows:
-        problem = why_not_frozen(backbone, config, rows)
-        if problem is not None:
+        return Chosen(PlainRunner(backbone, positions), memory)
+    rates = probe(backbone.device)
+    emit({"event": "plan", "text": rates.line(backbone.dtype)})
+    apart, problem = rates.apart(backbone.dtype), None
+    if rows.count:
+        problem = why_not_frozen(backbone, config, rows, apart=apart)
+        if problem is not None and apart:
             # Attention code of a family's own: it may still take what came before joined to its keys.
             apart = False
             problem = why_not_frozen(backbone, config, rows, apart=False)
@@ -46,27 +77,32 @@ def choose_runner(
         raise ConfigError(f"engine: 'frozen' does not fit this base ({problem}); choose auto or plain")
     if problem is not None:
         emit({"event": "warning", "text": f"engine: plain, and slower, because the frozen one failed here: {problem}"})
-        return PlainRunner(backbone, positions)
-    return FrozenRunner(
-        backbone,
-        positions,
-        config.layers,
-        shared=common_prefix(rows),
-        memory=config.memory_gib * 2**30,
-        apart=apart,
+        return Chosen(PlainRunner(backbone, positions), memory)
+    runner = FrozenRunner(
+        backbone, positions, config.layers, shared=rows.prefix, memory=memory.frozen, apart=apart, home=home
     )
+    keeping = choose_keeping(runner.frozen, rows, memory.frozen, rates.rate(backbone.dtype))
+    emit({"event": "plan", "text": f"{keeping.text}; {len(runner.frozen.shared)} tokens shared by all prompts"})
+    if not keeping.keep_prefix and home is None:
+        runner = FrozenRunner(
+            backbone,
+            positions,
+            config.layers,
+            shared=rows.prefix,
+            memory=memory.frozen,
+            apart=apart,
+            keep_prefix=False,
+        )
+    return Chosen(runner, memory)
 
 
-def why_not_frozen(
-    backbone: Backbone, config: PerFitConfig, rows: Sequence[TokenRow], *, apart: bool = True
-) -> str | None:
+def why_not_frozen(backbone: Backbone, config: PerFitConfig, rows: RowSummary, *, apart: bool = True) -> str | None:
     """What goes wrong when the frozen runner takes two of these rows, or None when it equals the plain one.
 
     Architectures differ in more ways than their code tells (attention of their own, recurrent layers), so this is
     tried and not looked up.
     """
-    by_length = sorted(rows, key=lambda row: len(row.input_ids))
-    sample = [by_length[0], by_length[len(by_length) // 2]]
+    sample = rows.two()
     positions = Positions.parse(config.positions)
     shape = (1, len(config.layers), 1, backbone.hidden_size)
     random = new_shift(shape, init="loreft", generator=torch.Generator().manual_seed(0), device=backbone.device)

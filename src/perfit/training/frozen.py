@@ -21,6 +21,7 @@ from perfit.plan import EditPlan, SlotGroups, TwoStageShift
 from perfit.positions import Positions
 from perfit.training.frozen_cache import FrozenCache, FrozenHome
 from perfit.training.frozen_pass import FrozenPass, FrozenRow
+from perfit.training.memory import logit_bytes, token_bytes
 from perfit.training.rows import Slots, TokenRow, label_places, row_loss
 from perfit.training.shelf import Shelf
 
@@ -75,8 +76,10 @@ class FrozenRunner:
         return 0 if self.frozen.suffix_only else item.shared
 
     def step_bytes(self, item: FrozenRow) -> int:
-        """Keys and values before the row's start, which a step lays out for every row."""
-        return (item.start - item.shared) * self.frozen.prefix_numbers() * self.backbone.dtype.itemsize
+        """Keys and values before the row's start, which a step lays out, and what backward keeps of its tokens."""
+        laid_out = (item.start - item.shared) * self.frozen.prefix_numbers() * self.backbone.dtype.itemsize
+        tokens = self.width(item) * token_bytes(self.backbone, len(self.frozen.above))
+        return laid_out + tokens + len(item.row.answer_ids) * logit_bytes(self.backbone)
 
     def size(self, row: TokenRow) -> int:
         """Bytes of the frozen part, at the base's precision."""

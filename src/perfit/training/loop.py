@@ -19,12 +19,12 @@ from perfit.plan import TwoStageShift
 from perfit.shift import Shift, ShiftBank
 from perfit.training.chunks import Limits, Piece, chunks
 from perfit.training.groups import Group
+from perfit.training.memory import MemoryPlan, held_bytes
 from perfit.training.optimiser import SlotAdamW
 from perfit.training.rows import Runner, Slots, TokenRow
 from perfit.training.schedule import epoch_batches, learning_rate, steps_per_epoch, total_steps
 
 Emit = Callable[[dict[str, Any]], None]
-_STEP_SHARE = 0.25  # of the memory budget, for what one forward lays out
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Loop:
         config: The stage's settings.
         seed: Seed of the row orders.
         step_tokens: Most tokens of one forward.
-        memory: Budget in bytes of the prepared rows; at least one learner trains whatever its size.
+        memory: What one forward and all prepared rows may take; at least one learner trains whatever its size.
         emit: Receives events: ``prepare``, ``step``, ``finished``, ``skipped``.
     """
 
@@ -95,11 +95,14 @@ class Loop:
         *,
         seed: int,
         step_tokens: int,
-        memory: float = math.inf,
+        memory: MemoryPlan | None = None,
         emit: Emit = lambda event: None,
     ):
         self.runner, self.shift, self.trained, self.slots_of = runner, shift, list(trained), slots_of
-        self.config, self.seed, self.step_tokens, self.memory, self.emit = config, seed, step_tokens, memory, emit
+        self.config, self.seed, self.step_tokens, self.emit = config, seed, step_tokens, emit
+        self.memory = memory.frozen if memory is not None else math.inf
+        self.step_memory = memory.step if memory is not None else math.inf
+        self.peak = 0
         self.optimiser = SlotAdamW(self.trained, weight_decay=config.weight_decay, clip=config.clip)
         self.active: list[Progress] = []
         self.free = list(range(self.trained[0].slots - 1, 0, -1))
@@ -167,6 +170,7 @@ class Loop:
     def add(self, group: Group) -> None:
         """Prepare a group and hold it until all its learners are through."""
         group.prepare(self.runner, lambda rows: self.emit({"event": "prepare", "rows": rows}))
+        self._look()
         self.groups.append(group)
 
     def join(self, progress: Progress, group: Group) -> None:
@@ -174,6 +178,9 @@ class Loop:
         name = progress.learner.name
         progress.rows, progress.items = group.rows[name], group.items[name]
         self.active.append(progress)
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, held_bytes(self.shift.personal.shift.R.device))
 
     def _forget(self, name: str) -> None:
         for group in self.groups:
@@ -210,6 +217,7 @@ class Loop:
             owners = [number for number, _ in chunk]
             slots = [self.slots_of(self.active[number].slot) for number in owners]
             loss = self.runner.answer_loss([item for _, item in chunk], slots, self.shift)
+            self._look()
             share = torch.tensor([1.0 / weights[number] for number in owners], device=loss.device)
             if loss.requires_grad:  # not when no row of the chunk has an edited token
                 (loss * share).sum().backward()  # type: ignore[no-untyped-call]
@@ -243,7 +251,7 @@ class Loop:
     def _chunks(self, work: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
         how = self.runner
         pieces = [Piece(number, how.width(item), how.lead(item), how.step_bytes(item)) for number, item in work]
-        for chunk in chunks(pieces, Limits(self.step_tokens, self.memory * _STEP_SHARE)):
+        for chunk in chunks(pieces, Limits(self.step_tokens, self.step_memory)):
             yield [work[i] for i in chunk]
 
     def _leave(self, well: Sequence[bool]) -> Iterator[Trained]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
+from perfit.training.memory import logit_bytes, token_bytes
 from perfit.training.rows import Slots, TokenRow, label_places, padded, row_loss
 
 
@@ -34,8 +35,9 @@ class PlainRunner:
         return 0
 
     def step_bytes(self, item: TokenRow) -> int:
-        """Nothing is laid out beside the tokens."""
-        return 0
+        """What backward keeps of its tokens, and logits of all of them."""
+        layers = len(self.backbone.layers)
+        return self.width(item) * (token_bytes(self.backbone, layers) + logit_bytes(self.backbone))
 
     def size(self, row: TokenRow) -> int:
         """Nothing but the tokens is held."""

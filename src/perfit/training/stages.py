@@ -16,9 +16,11 @@ from perfit.plan import TwoStageShift
 from perfit.shift import Init, Shift, ShiftBank, new_shift
 from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.choose import choose_runner
+from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Learner, Loop, Trained
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import total_steps
+from perfit.training.summary import RowSummary
 
 COLLECTIVE = "collective"
 _CHECKPOINT_SECONDS = 20.0
@@ -49,6 +51,7 @@ def _drive(
     checkpoint: Path | None,
     context: Mapping[str, Any],
     before_save: Callable[[], None] | None,
+    budget: float,
     emit: Emit,
 ) -> Iterator[Trained]:
     saved = time.monotonic()
@@ -73,6 +76,7 @@ def _drive(
             }
         )
     yield from loop.run(learners, after_step)
+    emit({"event": "memory", "peak": loop.peak, "budget": budget})
 
 
 def train_collective(
@@ -83,6 +87,7 @@ def train_collective(
     checkpoint: Path | None = None,
     context: Mapping[str, Any] = {},
     emit: Emit = lambda event: None,
+    home: FrozenHome | None = None,
 ) -> tuple[Shift, Shift]:
     """Stage 1: both shared shifts on all other users' rows (Algorithm 1, lines 4-13).
 
@@ -93,20 +98,31 @@ def train_collective(
         raise PerfitError("stage 1 has nothing to train on: no other users, or none with the data of stage1_data")
     first, second = fresh_shifts(config, backbone.hidden_size)
     collective, personal = bank_of([first], backbone.device), bank_of([second], backbone.device)
+    chosen = choose_runner(backbone, config, RowSummary.of([rows]), emit, home=home)
     loop = Loop(
-        choose_runner(backbone, config, rows, emit),
+        chosen.runner,
         TwoStageShift(config.layers, collective, personal),
         [collective, personal],
         lambda slot: (slot, slot),
         config.stage1,
         seed=config.seed,
         step_tokens=config.step_tokens,
-        memory=config.memory_gib * 2**30,
+        memory=chosen.memory,
         emit=emit,
     )
     learner = Learner(COLLECTIVE, rows, [first, second])
     emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * config.stage1.epochs})
-    done = list(_drive(loop, [learner], checkpoint=checkpoint, context=context, before_save=None, emit=emit))
+    done = list(
+        _drive(
+            loop,
+            [learner],
+            checkpoint=checkpoint,
+            context=context,
+            before_save=None,
+            budget=chosen.memory.total,
+            emit=emit,
+        )
+    )
     if done[0].problem is not None:
         raise PerfitError(f"stage 1 stopped: {done[0].problem}; a smaller stage1.learning_rate may help")
     return done[0].shifts[0], done[0].shifts[1]
@@ -122,26 +138,28 @@ def train_personal(
     context: Mapping[str, Any] = {},
     before_save: Callable[[], None] = lambda: None,
     emit: Emit = lambda event: None,
+    home: FrozenHome | None = None,
 ) -> Iterator[Trained]:
     """Stage 2: each user's own second shift, from the shared one, on the user's rows (Algorithm 1, lines 14-23).
 
     Args:
-        users: Rows of each user, in a fixed order.
+        users: Rows of each user, in a fixed order; rows may be made when they are asked for.
         collective: Both shared shifts; the first stays as it is.
         before_save: Called before each checkpoint, to make finished users durable first.
+        home: Where frozen parts are kept between runs.
     """
-    every = [row for rows in users.values() for row in rows]
     slots = max(min(config.users_together, len(users)), 1)
+    chosen = choose_runner(backbone, config, RowSummary.of(users.values()), emit, slots=slots, home=home)
     personal = ShiftBank.empty(slots, *collective[1].R.shape, device=backbone.device)
     loop = Loop(
-        choose_runner(backbone, config, every, emit),
+        chosen.runner,
         TwoStageShift(config.layers, bank_of([collective[0]], backbone.device), personal),
         [personal],
         lambda slot: (1, slot),
         config.stage2,
         seed=config.seed,
         step_tokens=config.step_tokens,
-        memory=config.memory_gib * 2**30,
+        memory=chosen.memory,
         emit=emit,
     )
     learners = [Learner(name, rows, [collective[1]]) for name, rows in users.items()]
@@ -157,4 +175,12 @@ def train_personal(
             "steps": steps,
         }
     )
-    yield from _drive(loop, learners, checkpoint=checkpoint, context=context, before_save=before_save, emit=emit)
+    yield from _drive(
+        loop,
+        learners,
+        checkpoint=checkpoint,
+        context=context,
+        before_save=before_save,
+        budget=chosen.memory.total,
+        emit=emit,
+    )
