@@ -31,10 +31,11 @@ def test_it_measures_writes_everything_and_goes_on(perfit: Perfit, house: House,
     done = perfit(*arguments)
     assert done.code == 2, "ben and anna alone are too few to compare with the run"
     assert "comparing needs at least 3 users" in done.err
-    done = perfit(*arguments[:-2])
-    assert done.code == 0, done.err
     assert "folders, test: 4 users, 96 prompts, about" in done.err
     assert "folders, stage1: 3 users" in done.err
+    done = perfit(*arguments[:-2])
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[:2] == ["folders, test: measured before", "folders, stage1: measured before"]
     for part in ("directions that explain", "collective shift, layer 1", "controls, layer 1", "suggested to try"):
         assert part in done.out
     assert {path.name for path in out.iterdir()} == {"README.md", "figures", "folders", "index.html", "tables"}

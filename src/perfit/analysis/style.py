@@ -12,7 +12,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 """Okabe and Ito's palette, the darker ones first."""
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
+HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||", "++++")
 WIDTH = 6.8  # inches: two columns of a paper
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, table
-from perfit.cli.train import BASE, DEVICE, JSON, REVISION, TASK, at_revision, first_users
+from perfit.cli.analysis_tables import show_analysis
+from perfit.cli.show import Screen, as_json, no_loading_bars
+from perfit.cli.train import BASE, DEVICE, JSON, REVISION, TASK, at_revision, first_users, load_data
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from perfit.analysis.tables import Tables
+    from perfit.analysis.recipe import Recipe
+    from perfit.backbone.model import Backbone
     from perfit.data.schema import Dataset, User
+    from perfit.tasks.task import Task
 
 
 def analyze(
@@ -61,22 +65,28 @@ def analyze(
     if data is None and estimate:
         raise ConfigError("--estimate: give the data whose measuring is to be estimated")
     if data is not None:
-        from perfit.cli.train import load_data
-
         dataset = load_data(data, None, task, None)
         for note in dataset.notes:
             screen({"event": "warning", "text": note})
-        options = {
-            "items": items,
-            "history_tokens": history_tokens,
-            "queries": queries,
-            "seed": seed,
-        }
+        people = {name: _able(dataset, name, users, screen) for name in chosen}
         backbone = _backbone(base, device, revision, layers_path)
-        groups_ = {name: _able(dataset, name, users, screen) for name in chosen}
-        costs = _measure(
-            backbone, dataset, groups_, layers, options, controls, batch_tokens, out, texts, estimate, screen
-        )
+        from perfit.analysis.recipe import HISTORY, VARIANTS, Recipe
+        from perfit.backbone.room import positions_of
+        from perfit.tasks import get_task
+
+        the_task = get_task(dataset.task or "")
+        read = parse_layers(layers, len(backbone.layers))
+        backbone.check_layers(read)
+        room = history_tokens + _QUERY_TOKENS
+        room = min(room, positions_of(backbone) or room)
+        costs = {}
+        for group, able in people.items():
+            kinds = VARIANTS if controls and group == "test" else (HISTORY,)
+            recipe = Recipe(read, items, history_tokens, queries, kinds, room, seed)
+            measurement = _Measurement(backbone, the_task, able, recipe, group, batch_tokens, out, screen)
+            costs[group] = measurement.cost()
+            if not estimate:
+                measurement.make(texts)
         if estimate:
             if json:
                 as_json(costs)
@@ -88,7 +98,7 @@ def analyze(
     if json:
         as_json({"out": str(out), "layer": layer, "tables": {n: r for n, r in tables.items() if n not in _LONG}})
         return
-    _show(tables, layer)
+    show_analysis(tables, layer)
     print(f"page: {out / 'index.html'}; tables and figures: {out}")
 
 
@@ -96,7 +106,7 @@ _QUERY_TOKENS = 1024
 _LONG = ("coordinates", "control_coordinates", "users", "gains")
 
 
-def _backbone(base: str, device: str, revision: str | None, layers_path: str | None) -> Any:
+def _backbone(base: str, device: str, revision: str | None, layers_path: str | None) -> Backbone:
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
     from perfit.precision import resolve_dtype
@@ -118,60 +128,72 @@ def _able(dataset: Dataset, group: str, count: int | None, screen: Screen) -> li
     return list(first_users(tuple(usable), count))
 
 
-def _measure(
-    backbone: Any,
-    dataset: Dataset,
-    people: dict[str, list[User]],
-    layers: str,
-    options: dict[str, Any],
-    controls: bool,
-    batch_tokens: int,
-    out: Path,
-    texts: bool,
-    estimate_only: bool,
-    screen: Screen,
-) -> dict[str, Any]:
-    from perfit.analysis.extract import estimate, extract
-    from perfit.analysis.folder import place_of, save_texts
-    from perfit.analysis.recipe import HISTORY, VARIANTS, Recipe
-    from perfit.backbone.room import positions_of
-    from perfit.tasks import get_task
+@dataclass(frozen=True)
+class _Measurement:
+    """One group of users to measure: its cost is said first."""
 
-    the_task = get_task(dataset.task or "")
-    costs = {}
-    for group, users in people.items():
-        if not users:
-            screen({"event": "warning", "text": f"no {group} users to measure"})
-            continue
-        kinds = VARIANTS if controls and group == "test" else (HISTORY,)
-        room = options["history_tokens"] + _QUERY_TOKENS
-        length = min(room, positions_of(backbone) or room)
-        recipe = Recipe(parse_layers(layers, len(backbone.layers)), variants=kinds, max_length=length, **options)
-        backbone.check_layers(recipe.layers)
-        cost = estimate(backbone, the_task, users, recipe, batch_tokens)
-        costs[group] = {"prompts": cost.prompts, "tokens": cost.tokens, "seconds": round(cost.seconds, 1)}
-        if not screen.quiet:
-            screen.console.print(
-                f"{the_task.name}, {group}: {len(users)} users, {cost.prompts} prompts, about {cost.tokens:,} tokens and "
+    backbone: Backbone
+    task: Task
+    users: list[User]
+    recipe: Recipe
+    group: str
+    batch_tokens: int
+    out: Path
+    screen: Screen
+
+    @property
+    def folder(self) -> Path:
+        from perfit.analysis.folder import place_of
+
+        return place_of(self.out, self.task.name, self.group)
+
+    def cost(self) -> dict[str, float]:
+        """Say what measuring takes; nothing when it is done or there is nobody."""
+        from perfit.analysis.extract import estimate
+
+        name = f"{self.task.name}, {self.group}"
+        if not self.users or (self.folder / "recipe.json").exists():
+            why = "nobody to measure" if not self.users else "measured before"
+            self.screen({"event": "warning", "text": f"{name}: {why}"})
+            return {"prompts": 0, "tokens": 0, "seconds": 0.0}
+        cost = estimate(self.backbone, self.task, self.users, self.recipe, self.batch_tokens)
+        if not self.screen.quiet:
+            self.screen.console.print(
+                f"{name}: {len(self.users)} users, {cost.prompts} prompts, about {cost.tokens:,} tokens and "
                 f"{_duration(cost.seconds)}"
             )
-        if estimate_only:
-            continue
-        folder = place_of(out, the_task.name, group)
-        with screen.counting(f"{the_task.name}, {group}", cost.prompts, "prompts") as advance:
+        return {"prompts": cost.prompts, "tokens": cost.tokens, "seconds": round(cost.seconds, 1)}
 
-            def done(prompts: int, before: bool, advance: Any = advance) -> None:
+    def make(self, texts: bool) -> None:
+        """Measure, going on where a stop left it."""
+        from perfit.analysis.extract import extract
+        from perfit.analysis.folder import save_texts
+
+        if not self.users:
+            return
+        prompts = sum(len(user.queries[: self.recipe.queries]) for user in self.users) * len(self.recipe.kinds)
+        with self.screen.counting(f"{self.task.name}, {self.group}", prompts, "prompts") as advance:
+
+            def done(count: int, before: bool) -> None:
                 if before:
-                    screen.already(prompts)
+                    self.screen.already(count)
                 else:
-                    advance(prompts)
+                    advance(count)
 
-            extract(backbone, the_task, users, recipe, group=group, folder=folder, batch_tokens=batch_tokens, done=done)
+            extract(
+                self.backbone,
+                self.task,
+                self.users,
+                self.recipe,
+                group=self.group,
+                folder=self.folder,
+                batch_tokens=self.batch_tokens,
+                done=done,
+            )
         if texts:
-            save_texts(folder, the_task, users)
+            save_texts(self.folder, self.task, self.users)
         else:
-            (folder / "texts.json").unlink(missing_ok=True)
-    return costs
+            (self.folder / "texts.json").unlink(missing_ok=True)
 
 
 def parse_layers(text: str, count: int) -> tuple[int, ...]:
@@ -196,115 +218,3 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _show(tables: Tables, layer: int) -> None:
-    here = {name: [row for row in rows if row.get("layer", layer) == layer] for name, rows in tables.items()}
-    table(
-        ["task, users", "N", "share", "r", "r/d", "r/min(N,d)", "r, random", "r, permuted", "r, centred", "permuted"],
-        [
-            [
-                f"{row['task']}, {row['group']}",
-                str(row["users"]),
-                f"{row['share']}",
-                str(row["r"]),
-                f"{row['of_d']:.4f}",
-                f"{row['of_smaller']:.4f}",
-                f"{row['gaussian']:.1f}",
-                f"{row['permuted']:.1f}",
-                str(own["r"]),
-                f"{own['permuted']:.1f}",
-            ]
-            for row in here["ranks"]
-            if not row["centred"]
-            for own in here["ranks"]
-            if own["centred"] and all(own[name] == row[name] for name in ("task", "group", "share"))
-        ],
-        title=f"directions that explain a share of the variance, layer {layer}",
-    )
-    table(
-        ["task, users", "N", "shared energy", "by chance", "p", "|mean|", "rms personal", "cosine to others"],
-        [
-            [
-                f"{row['task']}, {row['group']}",
-                str(row["users"]),
-                *(f"{row[name]:.3f}" for name in ("share", "chance")),
-                f"{row['p']:.4f}",
-                *(f"{row[name]:.2f}" for name in ("norm", "personal_norm", "cosine")),
-            ]
-            for row in here["collective"]
-        ],
-        title=f"\ncollective shift, layer {layer}",
-    )
-    if here.get("controls"):
-        table(
-            [
-                "task, in place of the history",
-                "|δ| / own",
-                "cos collective",
-                "cos personal",
-                "p",
-                "own − it: shared",
-                "p ",
-            ],
-            [
-                [
-                    f"{row['task']}, {row['kind']}",
-                    *(f"{row[name]:.2f}" for name in ("ratio", "collective_cosine", "personal_cosine")),
-                    f"{row['p']:.4f}",
-                    f"{row['difference_share']:.3f}",
-                    f"{row['difference_p']:.4f}",
-                ]
-                for row in here["controls"]
-            ],
-            title=f"\ncontrols, layer {layer}",
-        )
-    if here.get("halves"):
-        table(
-            ["task, what is compared", "N", "nearest is same author", "by chance", "AUC", "p"],
-            [
-                [
-                    f"{row['task']}, {_HALVES[row['kind']]}",
-                    str(row["users"]),
-                    *(f"{row[name]:.3f}" for name in ("top1", "top1_chance", "auc")),
-                    f"{row['p']:.4f}",
-                ]
-                for row in here["halves"]
-            ],
-            title=f"\ntwo halves of each user's history and queries, layer {layer}",
-        )
-    _show_rest(tables, here)
-
-
-_HALVES = {"half": "own history", "random": "random text", "bare": "query alone"}
-
-
-def _show_rest(tables: Tables, here: Tables) -> None:
-    if here.get("tasks"):
-        table(
-            ["collective shifts of", "and", "cosine", "angle"],
-            [
-                [row["task"], row["other"], f"{row['cosine']:.2f}", f"{row['angle']:.0f}°"]
-                for row in here["tasks"]
-                if row["task"] < row["other"]
-            ],
-            title="\ntasks",
-        )
-    for row in tables.get("overlaps", []):
-        print(
-            f"\n{row['task']}, edited layer {row['layer']}, {row['users']} users: collective cosine "
-            f"{row['collective_cosine']:.2f}; δ energy in R {row['first_energy']:.2f} (chance {row['first_chance']:.2f}), in "
-            f"the user's R {row['second_energy']:.2f} ({row['second_chance']:.2f}); personal cosine "
-            f"{row['personal_cosine']:.2f} (other users {row['personal_chance']:.2f})"
-        )
-    for row in tables.get("gain_correlation", []):
-        print(
-            f"{row['task']}, layer {row['layer']}: rank correlation of |personal δ| and gain {row['correlation']:+.2f}, "
-            f"p {row['p']:.3f}, {row['users']} users"
-        )
-    for name in dict.fromkeys((row["task"], row["group"]) for row in tables.get("suggestion", [])):
-        rows = [row for row in tables["suggestion"] if (row["task"], row["group"]) == name and row["suggested"]]
-        print(
-            f"\n{name[0]}, suggested to try: layers {', '.join(str(row['layer']) for row in rows)}, collective rank "
-            f"{rows[0]['collective_rank']}, personal rank {rows[0]['personal_rank']}"
-        )
