@@ -30,6 +30,7 @@ def test_a_search_ends_in_settings_to_train_with(house: House, tmp_path: Path, p
     assert f"--config {out / 'best.yaml'}" in shown.err
     assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
         "best.yaml",
+        "frozen",
         "search.json",
         "study.sqlite",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +19,8 @@ from perfit.search import trial as trial_module
 from perfit.search.holdout import hold_out
 from perfit.search.trial import LOSS, METRIC, Material, run_trial
 from perfit.training.examples import RowMaker
+from perfit.training.frozen_cache import FrozenHome
+from perfit.training.frozen_pass import FrozenPass
 from perfit.training.stages import bank_of, train_collective, train_personal
 
 HELD = hold_out(dataset(history=6), 0.4)
@@ -96,3 +99,21 @@ def test_a_user_whose_training_fails_is_scored_with_the_shared_shifts(
 def test_layers_the_base_lacks_are_refused(backbone: Backbone) -> None:
     with pytest.raises(ConfigError, match="layers: 7"):
         run_trial(Material(backbone, TASK, HELD, LOSS), CONFIG.with_options(layers=(7,)))
+
+
+def test_a_second_trial_reads_frozen_parts_and_scores_the_same(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[int] = []
+    freeze = FrozenPass._freeze
+    monkeypatch.setattr(FrozenPass, "_freeze", lambda self, rows: frozen.append(len(rows)) or freeze(self, rows))
+    material = Material(backbone, TASK, HELD, LOSS, FrozenHome(tmp_path / "frozen", {"name": "tiny"}))
+    scores, passes = [], []
+    for rank in (3, 2, 3):
+        frozen.clear()
+        scores.append(run_trial(material, CONFIG.with_options(personal_rank=rank, engine="frozen")).score)
+        passes.append(sum(frozen))
+    rows = sum(len(user.history) for user in (*HELD.data.users, *HELD.data.others)) + 3 * 2  # and the others' queries
+    assert passes[0] - passes[1] == passes[0] - passes[2] == rows  # what remains are the checks of the engine
+    assert scores[0] == scores[2] != scores[1]
+    assert scores[0] == pytest.approx(run_trial(Material(backbone, TASK, HELD, LOSS), CONFIG).score, rel=1e-4)

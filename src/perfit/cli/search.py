@@ -11,12 +11,15 @@ from perfit.cli.show import Screen, as_json, no_loading_bars, table
 from perfit.cli.train import (
     BASE,
     DEVICE,
+    FROZEN_CACHE,
     JSON,
+    MEMORY,
     REVISION,
     TASK,
     at_revision,
     load_data,
     make_config,
+    parse_memory,
     parse_settings,
 )
 
@@ -53,12 +56,14 @@ def search(
     set_: Annotated[list[str], typer.Option("--set", help="One fixed setting, e.g. --set positions=l7.")] = [],  # noqa: B006
     users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
     device: DEVICE = "cpu",
+    memory: MEMORY = None,
+    frozen_cache: FROZEN_CACHE = None,
     allow_leaks: Annotated[bool, typer.Option(help="Search although the audit finds answers in the data.")] = False,
     revision: REVISION = None,
     json: JSON = False,
 ) -> None:
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
-    fixed = parse_settings(config, set_)
+    fixed = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, "news_categorize", fixed, 1)
     from perfit.search.space import read_space, table_8, without
     from perfit.search.study import SearchPlan, check_extra
@@ -76,6 +81,7 @@ def search(
     from perfit.search.holdout import hold_out
     from perfit.search.trial import Material
     from perfit.tasks import get_task
+    from perfit.training.frozen_cache import FrozenHome
 
     the_task = get_task(dataset.task or "")
     screen = Screen(quiet=json)
@@ -104,9 +110,12 @@ def search(
         seed=seed,
         context=f"{belonging.context(held.data)} {dataset.fingerprint()} {held_out}",
     )
+    home = FrozenHome(frozen_cache if frozen_cache is not None else out / "frozen", loaded.identity.as_dict())
     with screen.counting("search", trials, "trials") as advance:
         shown = _Progress(advance)
-        result = run_search(Material(backbone, the_task, held, score), plan, out, done=shown.trial, emit=shown.event)
+        result = run_search(
+            Material(backbone, the_task, held, score, home), plan, out, done=shown.trial, emit=shown.event
+        )
     if json:
         as_json(_plain(result, out))
         return

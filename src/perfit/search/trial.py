@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-import torch
 
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
@@ -19,14 +16,14 @@ from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.search.holdout import HeldOut
+from perfit.search.losses import answer_losses
 from perfit.shift import Shift
 from perfit.tasks.task import Task
-from perfit.training.choose import choose_runner
 from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit
 from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, train_collective, train_personal
-from perfit.training.summary import RowSummary
 
 LOSS, METRIC = "loss", "metric"
 SCORES = (LOSS, METRIC)
@@ -41,14 +38,14 @@ class Material:
         backbone, task: What is made personal.
         held: Earlier and later history.
         score: "loss" (mean negative log-likelihood of an answer token) or "metric" (the task's primary one).
-        cache: Folder of frozen parts, which trials with the same first edited layer share; None keeps none.
+        home: Where frozen parts are kept; trials whose edits begin at the same layer and tokens share them.
     """
 
     backbone: Backbone
     task: Task
     held: HeldOut
     score: str
-    cache: Path | None = None
+    home: FrozenHome | None = None
 
     @property
     def higher_is_better(self) -> bool:
@@ -96,8 +93,8 @@ def run_trial(
     maker = RowMaker(material.task, backbone.tokenizer, config)
     own = {user.id: maker.history_rows(user) for user in data.users}
     judged = {u.id: maker.history_rows(replace(u, history=material.held.later[u.id])) for u in data.users}
-    rows = maker.collective_rows(data.others) if data.others else [row for mine in own.values() for row in mine]
-    shared = train_collective(backbone, rows, config, emit=emit)
+    rows = maker.collective_rows(data.others) if data.others else [row for every in own.values() for row in every]
+    shared = train_collective(backbone, rows, config, emit=emit, home=material.home)
     scorer = _Scorer(material, config, judged)
     collective = fmean(scorer.of(list(judged), shared, {}))
     report(0, collective)
@@ -105,7 +102,8 @@ def run_trial(
     skipped = 0
     for step, part in enumerate(_parts(data.users), start=1):
         shifts: dict[str, Shift] = {}
-        for trained in train_personal(backbone, {user: own[user] for user in part}, shared, config, emit=emit):
+        mine = {user: own[user] for user in part}
+        for trained in train_personal(backbone, mine, shared, config, emit=emit, home=material.home):
             if trained.problem is None:
                 shifts[trained.name] = trained.shifts[0]
         skipped += len(part) - len(shifts)
@@ -125,8 +123,6 @@ class _Scorer:
 
     def __init__(self, material: Material, config: PerFitConfig, rows: Mapping[str, Sequence[TokenRow]]):
         self.material, self.config, self.rows = material, config, rows
-        every = RowSummary.of(rows.values())
-        self.runner = choose_runner(material.backbone, config, every).runner if material.score == LOSS else None
 
     def of(self, users: Sequence[str], shared: tuple[Shift, Shift], shifts: Mapping[str, Shift]) -> list[float]:
         """Scores of these users' items, in order; users without a shift have the shared ones."""
@@ -142,31 +138,14 @@ class _Scorer:
         return self._metrics(users, rows, slots, both)
 
     def _losses(self, rows: Sequence[TokenRow], slots: Sequence[tuple[int, int]], shift: TwoStageShift) -> list[float]:
-        assert self.runner is not None
-        items = self.runner.prepare(rows)
-        sums = [0.0] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: self.runner.width(items[i]))  # type: ignore[union-attr]
-        for chunk in self._chunks(order, [self.runner.width(item) for item in items]):
-            with torch.no_grad():
-                losses = self.runner.answer_loss([items[i] for i in chunk], [slots[i] for i in chunk], shift)
-            for i, loss in zip(chunk, losses.tolist(), strict=True):
-                sums[i] = loss
+        positions = Positions.parse(self.config.positions)
+        sums = answer_losses(self.material.backbone, rows, slots, shift, positions, self.config.step_tokens)
         # A row's mean once per token, so that the mean of all is the mean over tokens.
         return [
             total / len(row.answer_ids)
             for row, total in zip(rows, sums, strict=True)
             for _ in range(len(row.answer_ids))
         ]
-
-    def _chunks(self, order: Sequence[int], widths: Sequence[int]) -> Iterator[list[int]]:
-        chunk: list[int] = []
-        for i in order:
-            if chunk and (len(chunk) + 1) * widths[i] > self.config.step_tokens:
-                yield chunk
-                chunk = []
-            chunk.append(i)
-        if chunk:
-            yield chunk
 
     def _metrics(
         self,
