@@ -19,7 +19,7 @@ from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError, StoreError
 
-RECIPE = Recipe(layers=(0, 2), items=2)
+RECIPE = Recipe(layers=(0, 2), items=2, history_tokens=40)
 USERS = small_base.dataset(queries=3).users
 
 
@@ -73,6 +73,7 @@ def test_a_stop_loses_one_chunk_at_most_and_the_end_is_the_same(
     loaded = DeltaVectors.load(tmp_path)
     assert torch.equal(loaded.means, whole.means)
     assert (loaded.users, loaded.recipe, loaded.task) == (whole.users, RECIPE, "folders")
+    assert loaded.notes["shortened"] == whole.notes["shortened"]
 
 
 def test_a_finished_extraction_is_loaded_and_another_one_refused(backbone: Backbone, tmp_path: Path) -> None:

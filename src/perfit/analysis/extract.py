@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from perfit.analysis.deltas import DeltaVectors
-from perfit.analysis.prompts import PromptMaker
+from perfit.analysis.prompts import LOSSES, PromptMaker
 from perfit.analysis.recipe import Recipe
 from perfit.analysis.states import last_states
 from perfit.backbone.fingerprint import base_identity
@@ -110,8 +110,7 @@ def extract(
         return found
     maker = PromptMaker(task, backbone.tokenizer, users, recipe)
     parts = None if folder is None else folder / "parts"
-    sums: list[Tensor] = []
-    counts: list[Tensor] = []
+    taken: list[dict[str, Tensor]] = []
     for number, places in enumerate(_chunks(users, recipe)):
         path = None if parts is None else parts / f"{stamp}-{number:04d}.safetensors"
         part = None if path is None else _read_part(path)
@@ -123,8 +122,7 @@ def extract(
                 write_atomically(path, save(part))
         if before:
             done(int(part["counts"].sum()), True)
-        sums.append(part["means"])
-        counts.append(part["counts"])
+        taken.append(part)
     notes = {
         "base": {
             "name": backbone.name,
@@ -133,11 +131,12 @@ def extract(
             "identity": identity.as_dict(),
         },
         "versions": versions(),
-        "shortened": {name: count for name, count in maker.counts.items() if count},
+        "shortened": dict(zip(LOSSES, torch.stack([part["losses"] for part in taken]).sum(0).tolist(), strict=True)),
         "stamp": stamp,
     }
     names = tuple(user.id for user in users)
-    found = DeltaVectors(task.name, group, names, recipe, torch.cat(sums), torch.cat(counts), notes)
+    means, counts = (torch.cat([part[name] for part in taken]) for name in ("means", "counts"))
+    found = DeltaVectors(task.name, group, names, recipe, means, counts, notes)
     if folder is not None:
         found.save(folder)
         shutil.rmtree(folder / "parts", ignore_errors=True)
@@ -164,7 +163,8 @@ def _measure(
     batch_tokens: int,
     done: Callable[[int], None],
 ) -> dict[str, Tensor]:
-    """Means [users, kinds, 2, layers, d] and counts [users, kinds, 2] of a few users."""
+    """Means [users, kinds, 2, layers, d], counts [users, kinds, 2] and losses of a few users."""
+    before = [maker.counts[name] for name in LOSSES]
     owned = [(number, prompt) for number, place in enumerate(places) for prompt in maker.of(place)]
     kinds = len(recipe.kinds)
     cells = torch.tensor([(number * kinds + prompt.kind) * 2 + prompt.half for number, prompt in owned])
@@ -175,7 +175,8 @@ def _measure(
         done(len(rows))
     counts = torch.bincount(cells, minlength=len(sums))
     means = sums / counts.view(-1, 1, 1)  # 0 / 0 is NaN: a user with a single query has no odd ones
-    return {"means": means.view(*shape, *sums.shape[1:]), "counts": counts.view(shape)}
+    losses = torch.tensor([maker.counts[name] for name in LOSSES]) - torch.tensor(before)
+    return {"means": means.view(*shape, *sums.shape[1:]), "counts": counts.view(shape), "losses": losses}
 
 
 def _stamp(record: list[Any], users: Sequence[User]) -> str:

@@ -15,6 +15,9 @@ from perfit.retrieval import HistoryIndex, fitting
 from perfit.tasks.encode import encode
 from perfit.tasks.task import Task
 
+LOSSES = ("queries shortened", "histories shortened", "other users' histories too short")
+"""What ``PromptMaker.counts`` counts; of histories, also those of ``half``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -102,7 +105,7 @@ class PromptMaker:
         example = self.task.query_example(Query(query.id, query.input))
         room = self.recipe.max_length - self.recipe.history_tokens
         encoded = encode(example, self.tokenizer, max_length=room, with_answer=False)
-        self.counts["queries shortened"] += encoded.truncated
+        self.counts[LOSSES[0]] += encoded.truncated
         return list(encoded.prompt_ids)
 
     def _found(self, index: HistoryIndex, query: Query) -> str:
@@ -112,7 +115,7 @@ class PromptMaker:
             return len(self._tokens("".join(documents) + "\n")) <= self.recipe.history_tokens
 
         kept = fitting(self.task, index.top(query, self.recipe.items), fits)
-        self.counts["histories shortened"] += kept.shortened
+        self.counts[LOSSES[1]] += kept.shortened
         return "".join(kept.documents) + "\n"
 
     def _as_long(self, lender: HistoryIndex, query: Query, length: int) -> list[int]:
@@ -122,7 +125,7 @@ class PromptMaker:
             tokens = self._tokens("".join(documents[:count]) + "\n")
             if len(tokens) >= length:
                 return tokens[-length:]
-        self.counts["other users' histories that were too short"] += 1
+        self.counts[LOSSES[2]] += 1
         return tokens
 
     def _tokens(self, text: str) -> list[int]:

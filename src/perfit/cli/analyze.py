@@ -180,7 +180,7 @@ class _Measurement:
                 else:
                     advance(count)
 
-            extract(
+            found = extract(
                 self.backbone,
                 self.task,
                 self.users,
@@ -190,6 +190,9 @@ class _Measurement:
                 batch_tokens=self.batch_tokens,
                 done=done,
             )
+        for what, count in found.notes["shortened"].items():
+            if count:
+                self.screen({"event": "warning", "text": f"{count} {what}"})
         if texts:
             save_texts(self.folder, self.task, self.users)
         else:
