@@ -80,7 +80,7 @@ def compare(
     bench = source.open()
     for note in bench.notes:
         screen({"event": "warning", "text": note})
-    plan = Plan(named or tuple(methods_for(bench.task)), numbers, options, against)
+    plan = Plan(tuple(methods_for(bench.task)) if named is None else named, numbers, options, against)
     check_leaks(bench.data, bench.task, allow_leaks, screen)
     if dry_run:
         _show_plan(bench, plan, ComparisonFolder(out), json)
@@ -114,6 +114,8 @@ def _methods(text: str) -> tuple[str, ...] | None:
     for name in names:
         if name not in METHODS:
             raise ConfigError(f"--methods: {name!r} is unknown; choose from {', '.join(METHODS)}, or all")
+    if not names:
+        raise ConfigError("--methods: none is given; name at least one, such as base,perfit")
     return names
 
 
@@ -160,7 +162,7 @@ class _Watch:
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
-        if kind == "plan":
+        if kind == "comparison":
             self.trials, self.queries = event["todo"], event["queries"]
             there = event["trials"] - event["todo"]
             self._line(f"{event['todo']} trials of {event['queries']} queries to do, {there} done before")

@@ -38,7 +38,7 @@ def run(
         maker: Makes a method from its name, setting and options.
         workers: Processes that run trials at the same time, each with its own copy of the base.
         reopen: Opens the same bench in another process, for more than one worker; it must be picklable.
-        watch: Receives the events "plan" (``todo``, ``trials``, ``queries``), "trial" (``method``, ``seed``,
+        watch: Receives the events "comparison" (``todo``, ``trials``, ``queries``), "trial" (``method``, ``seed``,
             ``number``, ``left`` seconds or None, ``rows_done`` before a stop), "answered" (``rows``), "ended" (``method``, ``seed``, ``error``) and,
             with one worker, those of training (docs/training.md).
 
@@ -52,7 +52,7 @@ def run(
         records = {trial: folder.record(trial) for trial in plan.trials()}
         todo = [trial for trial, record in records.items() if record.status != "done"]
         queries = sum(len(user.queries) for user in bench.data.users)
-        watch({"event": "plan", "todo": len(todo), "trials": len(records), "queries": queries})
+        watch({"event": "comparison", "todo": len(todo), "trials": len(records), "queries": queries})
 
         def announce(trial: Trial, number: int, left: float | None = None) -> None:
             watch(begun(trial, number, left, records[trial], bench))
