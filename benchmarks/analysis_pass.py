@@ -4,7 +4,8 @@
 
 "analysis" is ``extract`` as ``perfit analyze`` calls it: retrieval, prompts and controls, tokens, hooks at every layer,
 means, files. "bare" runs the decoder over the same prompts in the same batches and keeps nothing. Both are timed in turn;
-the table gives medians and ranges of the rounds. One untimed round of a few users comes first.
+the table gives medians of the rounds: wall seconds, and CPU seconds of all threads, which other work on the machine hardly
+touches. One untimed round of a few users comes first.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from perfit.analysis.extract import _chunks, able, extract
+from perfit.analysis.extract import able, chunks_of, extract
 from perfit.analysis.prompts import PromptMaker
 from perfit.analysis.recipe import Recipe
 from perfit.analysis.states import batches
@@ -36,7 +38,7 @@ def bare_batches(
     """The batches of ``extract``, made beforehand."""
     maker = PromptMaker(task, backbone.tokenizer, users, recipe)
     made = []
-    for places in _chunks(users, recipe):
+    for places in chunks_of(users, recipe):
         prompts = [prompt.tokens for place in places for prompt in maker.of(place)]
         for batch in batches([len(prompt) for prompt in prompts], batch_tokens):
             ids = torch.zeros(len(batch), len(prompts[batch[0]]), dtype=torch.long)
@@ -47,21 +49,24 @@ def bare_batches(
 
 
 @torch.inference_mode()
-def bare_seconds(backbone: Backbone, made: list[torch.Tensor]) -> float:
-    """Wall time of the decoder alone."""
+def run_bare(backbone: Backbone, made: list[torch.Tensor]) -> None:
+    """The decoder alone."""
     decoder = backbone.model.get_submodule(backbone.layers_path.rpartition(".")[0])
-    began = time.perf_counter()
     for ids in made:
         decoder(input_ids=ids, use_cache=False)
-    return time.perf_counter() - began
 
 
-def analysis_seconds(backbone: Backbone, task: Task, users: list[User], recipe: Recipe, batch_tokens: int) -> float:
-    """Wall time of the whole measurement, files included."""
+def run_analysis(backbone: Backbone, task: Task, users: list[User], recipe: Recipe, batch_tokens: int) -> None:
+    """The whole measurement, files included."""
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
         extract(backbone, task, users, recipe, folder=Path(folder), batch_tokens=batch_tokens)
-        return time.perf_counter() - began
+
+
+def timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def main() -> None:
@@ -79,24 +84,26 @@ def main() -> None:
     backbone, task = Backbone(loaded.model, loaded.tokenizer, name=loaded.name), get_task(arguments.task)
     users = able(read_dataset(arguments.data).users)[: arguments.users]
     recipe = Recipe(layers=tuple(range(len(backbone.layers))), queries=arguments.queries)
-    analysis_seconds(backbone, task, users[:2], recipe, arguments.batch_tokens)
+    run_analysis(backbone, task, users[:2], recipe, arguments.batch_tokens)
     made = bare_batches(backbone, task, users, recipe, arguments.batch_tokens)
-    times: dict[str, list[float]] = {"bare": [], "analysis": []}
+    times: dict[str, list[tuple[float, float]]] = {"bare": [], "analysis": []}
     for _ in range(arguments.rounds):
-        times["bare"].append(bare_seconds(backbone, made))
-        times["analysis"].append(analysis_seconds(backbone, task, users, recipe, arguments.batch_tokens))
+        times["bare"].append(timed(lambda: run_bare(backbone, made)))
+        times["analysis"].append(timed(lambda: run_analysis(backbone, task, users, recipe, arguments.batch_tokens)))
     tokens = sum(ids.numel() for ids in made)
     dtype = str(backbone.dtype).removeprefix("torch.")
     print(
         f"{arguments.base}, {dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}; {task.name}, "
         f"{len(users)} users, {len(recipe.layers)} layers, {tokens:,} tokens with padding, {arguments.rounds} rounds\n"
     )
-    print("| what     | seconds, median | range         | against bare |")
-    print("|----------|-----------------|---------------|--------------|")
-    middle = {name: statistics.median(seconds) for name, seconds in times.items()}
-    for name, seconds in times.items():
-        spread = f"{min(seconds):.1f} - {max(seconds):.1f}"
-        print(f"| {name:<8} | {middle[name]:>15.1f} | {spread:<13} | {middle[name] / middle['bare']:>12.2f} |")
+    print("| what     | wall seconds | against bare | CPU seconds | against bare |")
+    print("|----------|--------------|--------------|-------------|--------------|")
+    middle = {
+        name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in times.items()
+    }
+    for name, (wall, cpu) in middle.items():
+        against = [wall / middle["bare"][0], cpu / middle["bare"][1]]
+        print(f"| {name:<8} | {wall:>12.1f} | {against[0]:>12.2f} | {cpu:>11.1f} | {against[1]:>12.2f} |")
 
 
 if __name__ == "__main__":

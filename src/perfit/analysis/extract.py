@@ -111,7 +111,7 @@ def extract(
     maker = PromptMaker(task, backbone.tokenizer, users, recipe)
     parts = None if folder is None else folder / "parts"
     taken: list[dict[str, Tensor]] = []
-    for number, places in enumerate(_chunks(users, recipe)):
+    for number, places in enumerate(chunks_of(users, recipe)):
         path = None if parts is None else parts / f"{stamp}-{number:04d}.safetensors"
         part = None if path is None else _read_part(path)
         before = part is not None
@@ -143,7 +143,8 @@ def extract(
     return found
 
 
-def _chunks(users: Sequence[User], recipe: Recipe) -> list[list[int]]:
+def chunks_of(users: Sequence[User], recipe: Recipe) -> list[list[int]]:
+    """Places of users in groups that are measured, batched and saved together."""
     chunks: list[list[int]] = [[]]
     queries = 0
     for place, user in enumerate(users):

@@ -123,7 +123,7 @@ def layers_figure(tables: Tables, names: Sequence[str]) -> Any:
         spread = np.array([p[:, 0].std() / unit for p, unit in zip(points, units, strict=True)])
         axes[0, 2].plot(where, mean, **look)
         axes[0, 2].fill_between(where, mean - spread, mean + spread, color=style["color"], alpha=0.15, linewidth=0)
-    axes[0, 2].set(title="first component, |mean| ± std, relative", xlabel="layer")
+    axes[0, 2].set(title="component 0, |mean| ± std", xlabel="layer")
     axes[0, 0].set_ylabel("directions")
     axes[0, 0].legend()
     return figure
