@@ -34,6 +34,7 @@ _README = """# A perfit run
 | `predictions/*.jsonl` | one line per query: user, query, prediction |
 | `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |
 | `metrics.json`, `metrics.md` | scores of the last evaluation |
+| `report.html`, `figures/*` | what `perfit report` made; the page has users' texts where it was given the data |
 | `.lock` | keeps a second training out while one runs |
 
 Load it with `PerFit.from_pretrained("<this folder>")` or `perfit generate --run <this folder>`.

@@ -193,6 +193,15 @@ def test_another_comparison_is_refused(tmp_path: Path) -> None:
         compare(file)
 
 
+def test_a_kill_before_the_plan_is_written_is_no_other_comparison(tmp_path: Path) -> None:
+    for name in ("README.md", "queries.jsonl", "plan.json.part"):
+        (tmp_path / name).write_text("half")
+    compare(tmp_path, Plan(("base",), against="base"))
+    assert len(ComparisonFolder(tmp_path).queries()) == 6
+    compare(tmp_path, Plan(("lofit",)))
+    assert ComparisonFolder(tmp_path).plan()["against"] == "base"  # said once
+
+
 def test_damaged_files_are_one_line(tmp_path: Path) -> None:
     compare(tmp_path, Plan(("base",)))
     (tmp_path / "trials" / "base" / "seed-0" / "trial.json").write_text('{"odd": 1}')

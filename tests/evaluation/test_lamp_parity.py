@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error
 
@@ -111,6 +111,7 @@ GOLDS = {"LaMP_2N": ("politics", "sports", "crime"), "LaMP_3": ("1", "2", "3", "
 
 
 @pytest.mark.parametrize("name", list(ANSWERS))
+@settings(max_examples=30)
 @given(data=st.data())
 def test_scores_are_the_twins(name: str, data: st.DataObject) -> None:
     pairs = data.draw(st.lists(st.tuples(ANSWERS[name], st.sampled_from(GOLDS[name])), min_size=1, max_size=8))

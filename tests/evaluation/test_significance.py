@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -31,6 +31,7 @@ def measured(task, predictions, golds):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("task", [NEWS, RATING, TITLE], ids=["label", "rating", "text"])
+@settings(max_examples=30)
 @given(data=st.data())
 def test_sums_give_the_scores_of_every_metric_on_any_resample(task, data) -> None:  # type: ignore[no-untyped-def]
     size = data.draw(st.integers(1, 6))

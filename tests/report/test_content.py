@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_base import TASK
 
@@ -48,6 +48,7 @@ def test_failures_are_the_most_frequent_first_with_different_examples() -> None:
     assert failures(TASK, {"bad": 0.5}, answers, texts=False)[0].examples == ()
 
 
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_names_are_spread_out_in_order_and_inside(values: list[float]) -> None:
     step = 1 / max(len(values), 12)

@@ -16,6 +16,8 @@ from perfit.errors import StoreError
 from perfit.files import write_atomically
 
 FORMAT = 1
+_BEGUN = (".lock", "README.md", "queries.jsonl", "plan.json")
+"""What a kill may leave before the plan is written."""
 
 _README = """# A perfit comparison
 
@@ -116,7 +118,7 @@ class ComparisonFolder:
         """
         what = describe(bench, plan, reference_cost)
         if not self.exists():
-            if any(path.name != ".lock" for path in self.path.iterdir()):
+            if any(path.name.removesuffix(".part") not in _BEGUN for path in self.path.iterdir()):
                 raise StoreError(f"{self.path}: is not empty and holds no comparison; choose another --out")
             write_atomically(self.path / "README.md", _README.encode())
             lines = [json.dumps(record, ensure_ascii=False) for record in _queries(bench)]
@@ -136,7 +138,8 @@ class ComparisonFolder:
                 )
             what["methods"] = there["methods"] | what["methods"]
             what["seeds"] = sorted({*there["seeds"], *what["seeds"]})
-            what["reference_cost"] = what["reference_cost"] or there["reference_cost"]
+            for name in ("against", "reference_cost"):
+                what[name] = what[name] or there[name]
         self._write_json("plan.json", what)
 
     def plan(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Trial
-from perfit.comparison.trial import Maker, Watch, make_registered, run_trial
+from perfit.comparison.trial import Maker, Watch, describe_failure, ended, make_registered, run_trial
 
 REFERENCE = "oppu"
 """Reductions of parameters are stated against this method, as in the paper's Tables 2 and 3."""
@@ -87,12 +87,6 @@ def begun(trial: Trial, number: int, left: float | None, record: TrialRecord, be
     }
 
 
-def ended(trial: Trial, record: TrialRecord) -> dict[str, Any]:
-    """The event of a trial's end."""
-    error = record.failure["error"] if record.failure is not None else None
-    return {"event": "ended", "method": trial.method, "seed": trial.seed, "error": error}
-
-
 @dataclass(frozen=True)
 class Preview:
     """What a method will hold, before anything is trained; ``problem`` where it cannot be made."""
@@ -121,7 +115,6 @@ def reference_cost(bench: Bench, plan: Plan, maker: Maker = make_registered) -> 
 
 
 def _preview(bench: Bench, method: str, options: Mapping[str, Any], maker: Maker) -> Preview:
-    from perfit.comparison.trial import describe_failure
     from perfit.methods.method import Setting
 
     with tempfile.TemporaryDirectory() as folder:

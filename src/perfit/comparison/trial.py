@@ -168,6 +168,12 @@ class _Clock:
         self.since = now
 
 
+def ended(trial: Trial, record: TrialRecord) -> dict[str, Any]:
+    """The event of a trial's end."""
+    error = record.failure["error"] if record.failure is not None else None
+    return {"event": "ended", "method": trial.method, "seed": trial.seed, "error": error}
+
+
 def describe_failure(error: Exception) -> dict[str, Any]:
     """An exception in one line and the frames it came through.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Plan, Trial
-from perfit.comparison.trial import Maker, Watch, describe_failure, run_trial
+from perfit.comparison.trial import Maker, Watch, describe_failure, ended, run_trial
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def run_in_processes(
     Raises:
         ConfigError: ``reopen`` is None.
     """
-    from perfit.comparison.runner import ended
-
     if reopen is None:
         raise ConfigError("workers: several need a way to open the data and the base again; pass reopen, or use 1")
     spawn = multiprocessing.get_context("spawn")
