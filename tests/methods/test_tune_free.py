@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from method_world import ANNA, BEN, OTHERS, asks, base, make, ready, setting
 from small_base import LABELS, TASK, write_base
 
-from perfit.errors import ConfigError
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import ConfigError, DataError
 from perfit.methods.cos import steered
 from perfit.methods.pag import Pag
 from perfit.methods.profile_prompts import profile_prompt
@@ -207,3 +209,34 @@ def test_a_user_without_a_history_gets_the_others_answer(tmp_path: Path) -> None
 def test_a_floor_refuses_a_task_it_cannot_answer(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="floor-user-mean: does not fit task 'folders' of kind 'label'"):
         make("floor-user-mean", setting(tmp_path))
+
+
+def test_rating_floors_know_that_four_is_four(tmp_path: Path) -> None:
+    task = get_task("product_rating")
+    ratings = ("4.0", "4", "2", "5")
+    items = tuple(HistoryItem(str(n), {"text": f"film {n}", "score": score}) for n, score in enumerate(ratings))
+    user = User("anna", items, (Query("q", f"{task.marker}a film"),))
+    where = replace(setting(tmp_path), task=task)
+    for name, expected in (("floor-user-majority", "4"), ("floor-user-mean", "3.75")):
+        method = make(name, replace(where, folder=tmp_path / name))
+        method.fit([])  # only who has no history needs the others
+        method.adapt([user])
+        assert method.predict(asks(user)) == [expected]
+    with pytest.raises(DataError, match="no other user has an answer to count"):
+        make("floor-majority", where).fit([])
+
+
+# A task of free text whose past items have an answer and no question
+
+
+@pytest.mark.parametrize("name", ["floor-nearest", "rag-2", "cos", "style-vector", "lora-p", "lofit", "perfit-stage-2"])
+def test_methods_answer_a_text_task_without_questions_in_its_history(name: str, tmp_path: Path) -> None:
+    task = replace(get_task("tweet_paraphrase"), max_new_tokens=5)
+    items = tuple(HistoryItem(item.id, {"text": item.fields["text"]}) for item in ANNA.history)
+    asked = tuple(Query(query.id, f"{task.marker}{query.input}") for query in ANNA.queries)
+    user = User("anna", items, asked)
+    method = make(name, replace(setting(tmp_path), task=task))
+    method.fit([])
+    assert method.adapt([user]) == {}
+    together = method.predict(asks(user))
+    assert together == [method.predict([ask])[0] for ask in asks(user)]

@@ -1,36 +1,29 @@
-"""Greedy answers to asks: unedited, or batch by batch while something of the method's own is at work."""
+"""The base's greedy answers, and asks in batches and by user."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
+from perfit.data.schema import User
 from perfit.methods.method import Ask, Done
 from perfit.methods.unedited import UNEDITED_AT, unedited
 from perfit.plan import IDENTITY
 
 Tokens = tuple[int, ...]
-_BATCHES = Decoding()
+_USUAL = Decoding()
 
 
-def answer(
-    backbone: Backbone,
-    prompts: Sequence[Tokens],
-    limit: int,
-    done: Done,
-    during: Callable[[Sequence[int]], AbstractContextManager[None]] = lambda batch: nullcontext(),
-) -> list[str]:
+def answer(backbone: Backbone, prompts: Sequence[Tokens], limit: int, done: Done) -> list[str]:
     """The base's answer to each prompt, in order.
 
     Args:
-        backbone: The base, in whatever state the method has put it.
+        backbone: The base, the same for all rows.
         prompts: Token ids.
         limit: Most new tokens.
         done: Called with the number of prompts finished.
-        during: Entered for each batch with the indices of its rows in their order; all rows are padded on the left.
 
     Raises:
         ConfigError: A prompt and its answer do not fit the base.
@@ -38,31 +31,25 @@ def answer(
     if not prompts:
         return []
     check_room(backbone, max(map(len, prompts)), limit)
-    untouched = unedited(backbone)
-    texts = [""] * len(prompts)
-    for batch in batches([len(prompt) for prompt in prompts]):
-        # The rows are sorted as ``generate`` sorts them, and it gets room for all: it keeps them together, in this order.
-        decoding = Decoding(
-            max_new_tokens=limit, batch_rows=len(batch), batch_tokens=len(batch) * len(prompts[batch[0]])
-        )
-        with during(batch):
-            rows = [prompts[i] for i in batch]
-            answers = generate(backbone, rows, [IDENTITY] * len(batch), untouched, UNEDITED_AT, decoding, done)
-        for index, text in zip(batch, answers, strict=True):
-            texts[index] = text
-    return texts
+    slots, decoding = [IDENTITY] * len(prompts), Decoding(max_new_tokens=limit)
+    return generate(backbone, prompts, slots, unedited(backbone), UNEDITED_AT, decoding, done)
 
 
-def batches(lengths: Sequence[int], tokens: int = _BATCHES.batch_tokens) -> list[list[int]]:
+def batches(lengths: Sequence[int], tokens: int = _USUAL.batch_tokens) -> list[list[int]]:
     """Indices of the rows of each batch, longest first; at most ``tokens`` with padding, and at least one row."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     found: list[list[int]] = []
     begin = 0
     while begin < len(order):
-        rows = max(min(tokens // lengths[order[begin]], _BATCHES.batch_rows), 1)
+        rows = max(min(tokens // lengths[order[begin]], _USUAL.batch_rows), 1)
         found.append(order[begin : begin + rows])
         begin += rows
     return found
+
+
+def users_of(asks: Sequence[Ask]) -> dict[str, User]:
+    """Who asks, each once, by id."""
+    return {ask.user.id: ask.user for ask in asks}
 
 
 def by_user(asks: Sequence[Ask]) -> list[list[int]]:

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
 from perfit.data.schema import User
-from perfit.methods.answer import batches
+from perfit.methods.answer import Tokens, batches
+from perfit.methods.greedy import greedy
 from perfit.methods.history_bytes import history_bytes
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.prompts import Prompts
-from perfit.methods.tuning import head_on
-
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -82,46 +77,19 @@ class Cos:
         return Cost(user_bytes=self._user_bytes)
 
 
-@torch.no_grad()
 def steered(backbone: Backbone, pairs: Sequence[tuple[Tokens, Tokens]], strength: float, limit: int) -> list[str]:
     """Greedy text after each pair of prompts (with context, without) from their steered logits.
 
     Both prompts of a pair run as two rows of one batch and go on with the same tokens.
     """
-    rows = [with_context for with_context, _ in pairs] + [without for _, without in pairs]
-    ids, mask, _ = left_padded(rows, backbone.device)
-    cache, stops, count = DynamicCache(config=backbone.model.config), _stops(backbone), len(pairs)
-    texts: list[list[int]] = [[] for _ in pairs]
-    going = [True] * count
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    for _ in range(limit):
-        logits = _last_logits(backbone, ids, mask, positions, cache).float()
+    count = len(pairs)
+
+    def choose(logits: Tensor) -> Tensor:
         chosen = (logits[:count] + strength * (logits[:count] - logits[count:])).argmax(-1)
-        for place, token in enumerate(chosen.tolist()):
-            going[place] = going[place] and token not in stops
-            if going[place]:
-                texts[place].append(token)
-        if not any(going):
-            break
-        ids = torch.cat([chosen, chosen]).unsqueeze(1)
-        mask = torch.cat([mask, torch.ones_like(ids)], 1)
-        positions = positions[:, -1:] + 1
-    return [backbone.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in texts]
+        return torch.cat([chosen, chosen])
 
-
-def _last_logits(backbone: Backbone, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """Logits [rows, vocabulary] of each row's last token."""
-    with head_on(backbone, lambda states: states[:, -1:].contiguous()):
-        out = backbone.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-    logits: Tensor = out.logits[:, -1]
-    return logits
-
-
-def _stops(backbone: Backbone) -> set[int]:
-    own = backbone.model.generation_config.eos_token_id
-    return {*(own if isinstance(own, list) else [own]), backbone.tokenizer.eos_token_id} - {None}
+    rows = [longer for longer, _ in pairs] + [shorter for _, shorter in pairs]
+    return greedy(backbone, rows, limit, choose)[:count]
 
 
 make = Cos

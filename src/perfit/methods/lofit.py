@@ -19,8 +19,9 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.methods.answer import answer
+from perfit.methods.answer import users_of
 from perfit.methods.attention import find_attention, heads_of
+from perfit.methods.greedy import answer_changed
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.prompts import Prompts
@@ -177,7 +178,7 @@ class Lofit:
         """The base's answers with each row's own biases at its user's heads."""
         tokens = [self.prompts.plain(ask) for ask in asks]
         self.prompts.warn()
-        kept = {ask.user.id: self.work.adapted(ask.user).tensors for ask in asks}
+        kept = {user: self.work.adapted(one).tensors for user, one in users_of(asks).items()}
 
         def during(batch: Sequence[int]) -> AbstractContextManager[None]:
             biases = torch.stack([self._biases(kept[asks[i].user.id]) for i in batch])
@@ -187,7 +188,7 @@ class Lofit:
 
             return changing_heads(self.setting.backbone, self._outs, moved)
 
-        return answer(self.setting.backbone, tokens, self.prompts.limit, done, during)
+        return answer_changed(self.setting.backbone, tokens, self.prompts.limit, done, during)
 
     def _biases(self, tensors: dict[str, Tensor]) -> Tensor:
         """A user's biases at all heads, [layers, heads · size]; zeros where there are none."""

@@ -17,7 +17,7 @@ from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import positions_of
 from perfit.data.schema import User
-from perfit.methods.answer import answer
+from perfit.methods.answer import answer, users_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.profile_prompts import profile_prompt
@@ -124,7 +124,7 @@ class Pag:
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """The base's answers after each user's profile."""
         prompts = Prompts(self.setting)
-        profiles = {ask.user.id: self._profile_of(ask.user) for ask in asks}
+        profiles = {user: self._profile_of(one) for user, one in users_of(asks).items()}
         tokens = [
             prompts.after(profile, ask) if (profile := profiles[ask.user.id]) else prompts.plain(ask) for ask in asks
         ]

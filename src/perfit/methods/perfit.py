@@ -8,7 +8,8 @@ from perfit.data.schema import User
 from perfit.methods.collective_shift import CollectiveShift
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.perfit_config import Options
-from perfit.methods.personal_shift import PersonalShifts
+from perfit.methods.personal_shift import PersonalShifts, shifted_answers
+from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.shift import parameter_count
 from perfit.training.stages import bank_of
@@ -49,10 +50,10 @@ class Stage1:
     """Both shared shifts and nothing personal."""
 
     def __init__(self, name: str, label: str, setting: Setting, options: Options):
-        self.name, self.label = name, label
+        self.name, self.label, self.setting = name, label, setting
         self.config = options.config(setting)
+        setting.backbone.check_layers(self.config.layers)
         self.stage1 = CollectiveShift(setting, self.config)
-        self._shifts = PersonalShifts(setting, self.config, Work(setting.folder, setting, name, options))
 
     def fit(self, others: Sequence[User]) -> None:
         """Train the shared shifts, or take PerFit's."""
@@ -64,17 +65,16 @@ class Stage1:
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """Answers with both shared shifts."""
-        prompts, device = self._shifts.prompts, self._shifts.setting.backbone.device
+        prompts, backbone = Prompts(self.setting), self.setting.backbone
         tokens = [prompts.plain(ask) for ask in asks]
         prompts.warn()
-        first, second = self.stage1.shifts()
-        return self._shifts.answer(
-            tokens, [(1, 1)] * len(tokens), (bank_of([first], device), bank_of([second], device)), done
-        )
+        first, second = (bank_of([shift], backbone.device) for shift in self.stage1.shifts())
+        slots = [(1, 1)] * len(tokens)
+        return shifted_answers(backbone, self.config, (first, second), tokens, slots, prompts.limit, done)
 
     def cost(self) -> Cost:
         """Both shared shifts."""
-        layers, width = len(self.config.layers), self._shifts.setting.backbone.hidden_size
+        layers, width = len(self.config.layers), self.setting.backbone.hidden_size
         ranks = (self.config.collective_rank, self.config.personal_rank)
         return Cost(collective_parameters=sum(parameter_count(layers, rank, width) for rank in ranks))
 

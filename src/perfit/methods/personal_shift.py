@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.errors import DataError
 from perfit.files import write_atomically
+from perfit.methods.answer import users_of
 from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
-from perfit.shift import Shift, from_stored, new_shift, to_stored
+from perfit.shift import Shift, ShiftBank, from_stored, new_shift, to_stored
 from perfit.training.loop import Trained
 from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, fresh_shifts, train_personal
@@ -113,32 +114,38 @@ class PersonalShifts:
         backbone, prompts = self.setting.backbone, [self.prompts.plain(ask) for ask in asks]
         self.prompts.warn()
         texts = [""] * len(asks)
-        ids = list(dict.fromkeys(ask.user.id for ask in asks))
+        users = users_of(asks)
+        ids = list(users)
         for begin in range(0, len(ids), _USERS_AT_ONCE):
             some = set(ids[begin : begin + _USERS_AT_ONCE])
             group = [i for i, ask in enumerate(asks) if ask.user.id in some]
-            own = {asks[i].user.id: asks[i].user for i in group}
-            shifts = {user: shift for user, one in own.items() if (shift := self._shift(one)) is not None}
+            shifts = {user: shift for user in ids if user in some and (shift := self._shift(users[user])) is not None}
             place = {user: (1, slot) for slot, user in enumerate(shifts, start=2)}
             banks = bank_of([shared[0]], backbone.device), bank_of([shared[1], *shifts.values()], backbone.device)
             rows = [prompts[i] for i in group]
             slots = [place.get(asks[i].user.id, without) for i in group]
-            for index, text in zip(group, self.answer(rows, slots, banks, done), strict=True):
+            answers = shifted_answers(backbone, self.config, banks, rows, slots, self.prompts.limit, done)
+            for index, text in zip(group, answers, strict=True):
                 texts[index] = text
         return texts
-
-    def answer(
-        self, prompts: Sequence[Sequence[int]], slots: Sequence[tuple[int, int]], banks: Any, done: Done
-    ) -> list[str]:
-        """Greedy answers with shifts from two banks."""
-        if not prompts:
-            return []
-        check_room(self.setting.backbone, max(map(len, prompts)), self.prompts.limit)
-        shift = TwoStageShift(self.config.layers, *banks)
-        decoding = Decoding(max_new_tokens=self.prompts.limit)
-        positions = Positions.parse(self.config.positions)
-        return generate(self.setting.backbone, prompts, slots, shift, positions, decoding, done)
 
     def _shift(self, user: User) -> Shift | None:
         kept = self.work.adapted(user)
         return from_stored(kept.tensors) if kept.tensors else None
+
+
+def shifted_answers(
+    backbone: Backbone,
+    config: PerFitConfig,
+    banks: tuple[ShiftBank, ShiftBank],
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    limit: int,
+    done: Done,
+) -> list[str]:
+    """Greedy answers to prompts with shifts from both banks, as each row's slots say."""
+    if not prompts:
+        return []
+    check_room(backbone, max(map(len, prompts)), limit)
+    shift, positions = TwoStageShift(config.layers, *banks), Positions.parse(config.positions)
+    return generate(backbone, prompts, slots, shift, positions, Decoding(max_new_tokens=limit), done)

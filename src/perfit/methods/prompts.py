@@ -15,6 +15,8 @@ from perfit.tasks.template import first_words
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.rows import TokenRow
 
+_NO_LIMIT = 2**30
+
 
 class Prompts:
     """Turns users and asks into tokens.
@@ -59,8 +61,9 @@ class Prompts:
         words = len(text.split())
         while words:
             head = f"{first_words(text, words)}\n{example.head}"
-            if len(self.setting.backbone.tokenizer.encode(head + example.body + example.tail)) <= room:
-                return self.tokens(replace(example, head=head))
+            longer = replace(example, head=head)
+            if len(self._encode(longer, with_answer=False, max_length=_NO_LIMIT).prompt_ids) <= room:
+                return self.tokens(longer)
             self.maker.counts["prompts with a shortened text before them"] += words == len(text.split())
             words = words * 3 // 4
         return self.tokens(example)
@@ -110,12 +113,12 @@ class Prompts:
         self.maker.counts["prompts with less history than asked for"] += found.shortened
         return found.example
 
-    def _encode(self, example: Example, *, with_answer: bool) -> Encoded:
+    def _encode(self, example: Example, *, with_answer: bool, max_length: int | None = None) -> Encoded:
         config = self.setting.config
         encoded = encode(
             example,
             self.setting.backbone.tokenizer,
-            max_length=config.max_length,
+            max_length=config.max_length if max_length is None else max_length,
             chat_template=config.chat_template,
             with_answer=with_answer,
             answer_room=self.maker.answer_room,

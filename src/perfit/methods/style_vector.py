@@ -20,7 +20,8 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.methods.answer import Tokens, answer, batches
+from perfit.methods.answer import Tokens, answer, batches, users_of
+from perfit.methods.greedy import answer_changed
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
 from perfit.methods.prompts import Prompts
@@ -187,7 +188,7 @@ class StyleVector:
         tokens = [self.prompts.plain(ask) for ask in asks]
         self.prompts.warn()
         backbone = self.setting.backbone
-        vectors = {ask.user.id: self._vectors(ask.user) for ask in asks}
+        vectors = {user: self._vectors(one) for user, one in users_of(asks).items()}
 
         def during(batch: Sequence[int]) -> AbstractContextManager[None]:
             width = max(len(tokens[i]) for i in batch)
@@ -195,7 +196,7 @@ class StyleVector:
             # Padding is on the left, so that all prompts end at the same place.
             return adding(backbone, self.layers, stacked, [width - 1] * len(batch))
 
-        return answer(backbone, tokens, self.prompts.limit, done, during)
+        return answer_changed(backbone, tokens, self.prompts.limit, done, during)
 
     def _vectors(self, user: User) -> Tensor:
         """What a user adds at each layer to choose from, [layers, d]: zeros but at their own."""
