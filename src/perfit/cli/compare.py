@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from perfit.cli.train import BASE, DATA, DEVICE, JSON, REVISION, TASK, parse_set
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from perfit.comparison.bench import Bench
+    from perfit.comparison.bench import Bench, Source
     from perfit.comparison.plan import Plan
     from perfit.comparison.sections import Section
 
@@ -86,7 +87,7 @@ def compare(
         _show_plan(bench, plan, ComparisonFolder(out), json)
         return
     with _Watch(screen, parallel=workers > 1) as watch:
-        records = run(bench, plan, out, workers=workers, reopen=source.open, watch=watch)
+        records = run(bench, plan, out, workers=workers, reopen=partial(_reopen, source), watch=watch)
     folder = ComparisonFolder(out)
     with screen.counting("scoring", sum(r.status == "done" for r in records.values()), "trials") as advance:
         results = load_results(folder, lambda method: advance(1, method))
@@ -102,6 +103,12 @@ def compare(
     if failed:
         print(f"perfit: {failed} of {len(records)} trials failed; the same command tries them again", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _reopen(source: Source) -> Bench:
+    """The same bench in another process, as quietly."""
+    no_loading_bars()
+    return source.open()
 
 
 def _methods(text: str) -> tuple[str, ...] | None:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from perfit.comparison.table import FORMAT_FAILURES, Costs, Row, Spread, Table
 
 _FEW_USERS = 10
-_FEW = (
-    "only {n} users: their bootstrap p-values come out too small; no test that flips signs could give less than {least}"
-)
+_FEW = "only {n} users: bootstrap p-values over users come out too small; Wilcoxon's cannot be below {least}"
 
 
 @dataclass(frozen=True)
