@@ -16,6 +16,7 @@ from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
     from perfit.comparison.bench import Bench, Source
+    from perfit.comparison.folder import ComparisonFolder
     from perfit.comparison.plan import Plan
     from perfit.comparison.sections import Section
 
@@ -216,13 +217,14 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _show_plan(bench: Bench, plan: Plan, folder: Any, json: bool) -> None:
+def _show_plan(bench: Bench, plan: Plan, folder: ComparisonFolder, json: bool) -> None:
     """What would run: parameters per stage, and how far each trial is."""
     from perfit.comparison.runner import preview
 
     base = bench.parameters()
     previews = preview(bench, plan)
-    states = {trial: folder.record(trial).status if folder.record(trial).starts else "to do" for trial in plan.trials()}
+    records = {trial: folder.record(trial) for trial in plan.trials()}
+    states = {trial: record.status if record.starts else "to do" for trial, record in records.items()}
     if json:
         trials = [{"method": t.method, "seed": t.seed, "status": status} for t, status in states.items()]
         as_json({"methods": [one.__dict__ for one in previews], "trials": trials, "base_parameters": base})
