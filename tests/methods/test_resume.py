@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("base", "rag-2", "rag-4", "floor-nearest")])
 def test_a_second_method_on_the_same_folder_trains_nothing_and_answers_the_same(name: str, tmp_path: Path) -> None:
     first = ready(name, setting(tmp_path), USERS)
     expected, written = first.predict(asks(*USERS)), files(tmp_path)
@@ -64,7 +64,7 @@ def test_killed_between_users_it_goes_on_with_the_next(name: str, tmp_path: Path
     assert again.predict(asks(*USERS)) == whole.predict(asks(*USERS))
 
 
-@pytest.mark.parametrize("name", ["lofit", "oppu", "perfit", "lora-c-all+perfit-p"])
+@pytest.mark.parametrize("name", ["lofit", "oppu", "perfit"])
 def test_killed_in_the_middle_of_training_it_ends_with_the_same_bits(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
