@@ -311,7 +311,9 @@ class PerFit:
         """Token ids of the prompts, which have room for an answer of so many tokens."""
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         asked = [p if isinstance(p, Query) else self._query(p) for p in prompts]
-        tokens = [maker.prompt(query).prompt_ids for query in asked]
+        # Asked several times for different users, a query is one prompt, shortened (and counted) once.
+        once = {query: maker.prompt(query).prompt_ids for query in dict.fromkeys(asked)}
+        tokens = [once[query] for query in asked]
         check_room(self.backbone, max(map(len, tokens)), answer_room)
         for line in maker.warnings():
             emit({"event": "warning", "text": line})

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from perfit.backbone.decode import Scores, decode
 from perfit.backbone.model import Backbone
 from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
@@ -80,8 +81,6 @@ def generate(
         decoding: How tokens are chosen.
         done: Called with the number of prompts finished.
     """
-    from transformers import GenerationConfig
-
     tokenizer = backbone.tokenizer
     own: Any = backbone.model.generation_config
     eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
@@ -89,73 +88,90 @@ def generate(
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise DataError("the prompt has no tokens", record=f"prompt {number}", remedy="give a text")
-    settings = GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        do_sample=False,
-        num_beams=decoding.beams,
-        eos_token_id=stops,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), 0),
-    )
     texts = [""] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    # Equal prompts of different users side by side: what they share is computed once.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
     begin = 0
     while begin < len(order):
         rows = max(min(decoding.batch_tokens // len(prompts[order[begin]]), decoding.batch_rows), 1)
         batch = order[begin : begin + rows]
-        ids, mask, starts = left_padded([prompts[i] for i in batch], backbone.device)
-        lengths = [len(prompts[i]) for i in batch]
-        plan = EditPlan.for_prompts(
-            positions, lengths, [slots[i] for i in batch], starts=starts, device=backbone.device
-        )
-        with (
-            torch.no_grad(),
-            backbone.editing(plan, shift),
-            contiguous_head(backbone.model),
-            _bare_generation_config(backbone.model),
-        ):
-            own_noise = _sampler([prompts[i] for i in batch], decoding) if decoding.sample else []
-            out = backbone.model.generate(
-                input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=own_noise
-            )
-        for index, tokens in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
-            texts[index] = tokenizer.decode(_until(tokens, stops), skip_special_tokens=True)
-        done(len(batch))
+        asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
+        with contiguous_head(backbone.model):
+            if decoding.beams > 1:
+                answers = _beams(backbone, asked, owners, shift, positions, decoding, stops)
+                done(len(batch))
+            else:
+                answers = decode(
+                    backbone,
+                    asked,
+                    owners,
+                    shift,
+                    positions,
+                    limit=decoding.max_new_tokens,
+                    stops=stops,
+                    scores=_sampler(asked, decoding) if decoding.sample else None,
+                    done=done,
+                )
+        for index, tokens in zip(batch, answers, strict=True):
+            texts[index] = tokenizer.decode(tokens, skip_special_tokens=True)
         begin += rows
     return texts
 
 
-def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Any:
-    """Sampling as processors of the logits, so that greedy choice among them draws from the wanted distribution.
+def _beams(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    decoding: Decoding,
+    stops: Sequence[int],
+) -> list[list[int]]:
+    """Beam search by transformers."""
+    from transformers import GenerationConfig
+
+    pad = backbone.tokenizer.pad_token_id
+    settings = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=False,
+        num_beams=decoding.beams,
+        eos_token_id=list(stops),
+        pad_token_id=pad if pad is not None else next(iter(stops), 0),
+    )
+    ids, mask, starts = left_padded(prompts, backbone.device)
+    plan = EditPlan.for_prompts(positions, list(map(len, prompts)), slots, starts=starts, device=backbone.device)
+    with torch.no_grad(), backbone.editing(plan, shift), _bare_generation_config(backbone.model):
+        out = backbone.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    return [_until(tokens, stops) for tokens in out[:, ids.shape[1] :].tolist()]
+
+
+def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Scores:
+    """Sampling as scores of the logits, so that greedy choice among them draws from the wanted distribution.
 
     Adding Gumbel noise and taking the largest is sampling. Each row's noise depends on the seed and its own prompt
     alone, so no row's answer changes with the rows beside it, which one generator for a batch could not promise.
     """
-    from transformers import (
-        LogitsProcessor,
-        LogitsProcessorList,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-    class OwnNoise(LogitsProcessor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            texts = [" ".join(map(str, [decoding.seed, *prompt])) for prompt in prompts]
-            seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") for text in texts]
-            self.sources = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in self.sources])
-            return scores - noise.log().to(scores)
-
-    return LogitsProcessorList(
+    warpers = LogitsProcessorList(
         [
             TemperatureLogitsWarper(decoding.temperature),
             TopKLogitsWarper(decoding.top_k),
             TopPLogitsWarper(decoding.top_p),
-            OwnNoise(),
         ]
     )
+    texts = [" ".join(map(str, [decoding.seed, *prompt])) for prompt in prompts]
+    seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") for text in texts]
+    sources = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def scores(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        warped: torch.Tensor = warpers(None, logits)
+        noise = torch.stack(
+            [torch.empty(logits.shape[1]).exponential_(generator=sources[row]) for row in rows.tolist()]
+        )
+        return warped - noise.log().to(warped)
+
+    return scores
 
 
 @contextmanager

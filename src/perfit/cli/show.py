@@ -104,6 +104,7 @@ class Screen:
         self.bar: _Bar | None = None
         self.finished = 0
         self.users = 0
+        self.said: set[str] = set()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take one training event."""
@@ -128,7 +129,9 @@ class Screen:
             self.bar.skip(event.get("rows_done", 0))
             self.finished = event["taken"] - event["learners"]
         elif kind == "plan":
-            self._line(event["text"])
+            if event["text"] not in self.said:  # both stages plan, mostly alike
+                self._line(event["text"])
+            self.said.add(event["text"])
         elif kind == "memory":
             self._close()
             self._line(f"peak memory {event['peak'] / 2**30:.2f} GiB of {event['budget'] / 2**30:.1f}")

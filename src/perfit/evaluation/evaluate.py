@@ -146,7 +146,7 @@ def evaluate(
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly.
         with_floors: Also score what any personal model must beat.
         run: Where to write predictions and scores.
-        done: Called with the method and the number of queries answered.
+        done: Called with the methods' names and the number of answers, which all methods' together count.
         emit: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
@@ -173,21 +173,22 @@ def evaluate(
             add(f"floor: {name}", predictions, 0.0)
     limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
     asked = [(user.id, query) for user in chosen for query in user.queries]
-    for method in methods:
-        began = time.perf_counter()
-        owners = [user if method == PERSONAL else method for user, _ in asked]
+    # All methods in one go: they ask the same prompts, and equal prompts share what comes before the edits.
+    queries = [query for _, query in asked] * len(methods)
+    owners = [user if method == PERSONAL else method for method in methods for user, _ in asked]
+    began = time.perf_counter()
 
-        def report(rows: int, name: str = method) -> None:
-            done(name, rows)
+    def report(rows: int) -> None:
+        done(", ".join(methods), rows)
 
-        listen: Emit = emit if method == methods[0] else lambda event: None
-        queries = [query for _, query in asked]
-        if answers == "trie":
-            texts = best_labels(perfit, queries, owners, done=report, emit=listen)
-        else:
-            texts = perfit.generate(queries, owners, decoding=limit, done=report, emit=listen)
-        said = {query.id: text.strip() for query, text in zip(queries, texts, strict=True)}
-        add(method, said, time.perf_counter() - began)
+    if answers == "trie":
+        texts = best_labels(perfit, queries, owners, done=report, emit=emit)
+    else:
+        texts = perfit.generate(queries, owners, decoding=limit, done=report, emit=emit)
+    seconds = (time.perf_counter() - began) / len(methods)
+    for number, method in enumerate(methods):
+        own = slice(number * len(asked), (number + 1) * len(asked))
+        add(method, {q.id: text.strip() for q, text in zip(queries[own], texts[own], strict=True)}, seconds)
     helped = None
     if COLLECTIVE in results and PERSONAL in results:
         personal, collective = results[PERSONAL].scores, results[COLLECTIVE].scores

@@ -61,18 +61,19 @@ def choose_runner(
         )
         emit({"event": "warning", "text": text})
     memory = plan_memory(backbone, config, slots)
+    if not rows.count:
+        return Chosen(PlainRunner(backbone, positions), memory)
     emit({"event": "plan", "text": memory.line()})
     if config.engine == "plain":
         return Chosen(PlainRunner(backbone, positions), memory)
     rates = probe(backbone.device)
     emit({"event": "plan", "text": rates.line(backbone.dtype)})
-    apart, problem = rates.apart(backbone.dtype), None
-    if rows.count:
-        problem = why_not_frozen(backbone, config, rows, apart=apart)
-        if problem is not None and apart:
-            # Attention code of a family's own: it may still take what came before joined to its keys.
-            apart = False
-            problem = why_not_frozen(backbone, config, rows, apart=False)
+    apart = rates.apart(backbone.dtype)
+    problem = why_not_frozen(backbone, config, rows, apart=apart)
+    if problem is not None and apart:
+        # Attention code of a family's own: it may still take what came before joined to its keys.
+        apart = False
+        problem = why_not_frozen(backbone, config, rows, apart=False)
     if problem is not None and config.engine == "frozen":
         raise ConfigError(f"engine: 'frozen' does not fit this base ({problem}); choose auto or plain")
     if problem is not None:

@@ -170,7 +170,8 @@ class Loop:
     def add(self, group: Group) -> None:
         """Prepare a group and hold it until all its learners are through."""
         group.prepare(self.runner, lambda rows: self.emit({"event": "prepare", "rows": rows}))
-        self._look()
+        if any(group.rows.values()):
+            self._look()
         self.groups.append(group)
 
     def join(self, progress: Progress, group: Group) -> None:

@@ -76,7 +76,8 @@ def _drive(
             }
         )
     yield from loop.run(learners, after_step)
-    emit({"event": "memory", "peak": loop.peak, "budget": budget})
+    if loop.peak:
+        emit({"event": "memory", "peak": loop.peak, "budget": budget})
 
 
 def train_collective(
