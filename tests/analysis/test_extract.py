@@ -19,7 +19,7 @@ from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError, StoreError
 
-RECIPE = Recipe(layers=(0, 2), items=2, history_tokens=40)
+RECIPE = Recipe(layers=(0, 2), items=2, history_tokens=20)
 USERS = small_base.dataset(queries=3).users
 
 
@@ -53,6 +53,7 @@ def test_a_stop_loses_one_chunk_at_most_and_the_end_is_the_same(
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK", 1)
     whole = extract(backbone, small_base.TASK, USERS, RECIPE)
+    assert whole.notes["shortened"]["histories shortened"] > 0
     done: list[tuple[int, bool]] = []
 
     def stop(prompts: int, before: bool) -> None:

@@ -79,6 +79,11 @@ def test_halves_share_no_past_item(backbone: Backbone) -> None:
         assert seen == {number % 2}
 
 
+def test_a_single_past_item_has_no_halves(backbone: Backbone) -> None:
+    _, prompts = made(backbone, history=1)
+    assert prompts.keys() == {"bare", "history", "random", "other", "shuffled"}
+
+
 def test_the_same_seed_makes_the_same_prompts_and_another_seed_others(backbone: Backbone) -> None:
     (_, a), (_, b) = made(backbone), made(backbone)
     _, c = made(backbone, replace(RECIPE, seed=1))

@@ -68,6 +68,16 @@ def test_the_estimate_measures_nothing(perfit: Perfit, house: House, many: Path,
     assert not out.exists()
 
 
+def test_a_single_query_each_has_a_report_without_halves(
+    perfit: Perfit, house: House, many: Path, tmp_path: Path
+) -> None:
+    arguments = ("--task", house.task, "--base", house.base, "--out", tmp_path, "--groups", "test", "--layers", "1")
+    done = perfit("analyze", many, *arguments, "--queries", "1", *FEW)
+    assert done.code == 0, done.err
+    assert "controls, layer 1" in done.out
+    assert "two halves" not in done.out
+
+
 def test_users_texts_can_be_left_out(perfit: Perfit, house: House, many: Path, tmp_path: Path) -> None:
     arguments = ("--task", house.task, "--base", house.base, "--out", tmp_path, "--groups", "test", "--no-controls")
     done = perfit("analyze", many, *arguments, "--no-texts", "--layers", "1-2", *FEW)

@@ -69,6 +69,10 @@ class DeltaVectors:
         """δ-vectors [users, d]: mean state after this kind of text minus the bare query's (paper, section 3.1)."""
         return self.states(kind, layer, half) - self.states(BARE, layer, half)
 
+    def two_halves(self) -> int:
+        """How many users have two δ-vectors that share nothing: at least two queries and two past items."""
+        return int((self.counts[:, self._place("half")] > 0).all(dim=1).sum()) if self.has("half") else 0
+
     def has(self, kind: str) -> bool:
         """Whether this kind of prompt was measured."""
         return kind in self.recipe.kinds

@@ -37,7 +37,7 @@ class Cost:
     """What an extraction takes, extrapolated from a few users' prompts and one timed forward.
 
     Attributes:
-        prompts: How many; exact.
+        prompts: How many; fewer where users with a single past item have no "half".
         tokens: Of all prompts together.
         seconds: On this machine as busy as it is now.
     """

@@ -15,6 +15,9 @@ from perfit.analysis.extra import extra
 from perfit.analysis.subspace import centred
 from perfit.errors import ConfigError
 
+FEWEST = 3
+"""Users that a retrieval among them needs at least."""
+
 
 def from_the_collective(vectors: Array) -> list[int]:
     """Places of users, nearest to the collective shift first (Figures 11-14: nearest, middle, farthest)."""
@@ -60,8 +63,8 @@ def halves_retrieval(first: Array, second: Array, *, draws: int = 1000, seed: in
     usable = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
     table = cosine_table(centred(first[usable]), centred(second[usable]))
     users = len(table)
-    if users < 3:
-        raise ConfigError(f"users: {users} have two halves; a retrieval among them needs at least 3")
+    if users < FEWEST:
+        raise ConfigError(f"users: {users} have two halves; a retrieval among them needs at least {FEWEST}")
     # beaten[i, j]: how likely j as the right answer to i beats another; both ways of looking are averaged.
     ranks = [_beats(side) for side in (table, table.T)]
     beaten = (ranks[0] + ranks[1].T) / 2

@@ -64,12 +64,7 @@ class PromptMaker:
         user, other = self.users[place], self.users[(place + 1) % len(self.users)]
         try:
             own, lender = HistoryIndex(self.task, user), HistoryIndex(self.task, other)
-            halves = [
-                HistoryIndex(self.task, replace(user, history=user.history[parity::2]))
-                if len(user.history) > 1
-                else own
-                for parity in (0, 1)
-            ]
+            halves = [HistoryIndex(self.task, replace(user, history=user.history[parity::2])) for parity in (0, 1)]
             prompts: list[Prompt] = []
             for number, query in enumerate(user.queries[: self.recipe.queries]):
                 prompts += self._of_query(user, query, number % 2, own, lender, halves[number % 2])
@@ -84,7 +79,8 @@ class PromptMaker:
         text = self._found(own, query)
         before = self._tokens(text)
         made: dict[str, list[int]] = {BARE: []}
-        for name in self.recipe.variants:
+        kinds = [name for name in self.recipe.variants if name != "half" or len(user.history) > 1]
+        for name in kinds:
             chance = random.Random(f"{self.recipe.seed}|{name}|{user.id}|{query.id}")
             if name == "history":
                 made[name] = before
@@ -99,7 +95,11 @@ class PromptMaker:
                 made[name] = self._tokens(self._found(split, query))
         front = self._front if question[: len(self._front)] == self._front else []
         rest = question[len(front) :]
-        return [Prompt((*front, *made[name], *rest), kind, half) for kind, name in enumerate(self.recipe.kinds)]
+        return [
+            Prompt((*front, *made[name], *rest), kind, half)
+            for kind, name in enumerate(self.recipe.kinds)
+            if name in made
+        ]
 
     def _question(self, query: Query) -> list[int]:
         example = self.task.query_example(Query(query.id, query.input))

@@ -12,9 +12,9 @@ import numpy as np
 from perfit.analysis.collective import collective_shift, compare_control, cosines
 from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.extra import extra
-from perfit.analysis.neighbours import from_the_collective, halves_retrieval, neighbours
+from perfit.analysis.neighbours import FEWEST, from_the_collective, halves_retrieval, neighbours
 from perfit.analysis.recipe import BARE, CONTROLS, HISTORY
-from perfit.analysis.subspace import basis, centred, rank_table
+from perfit.analysis.subspace import basis, centred, complete, rank_table
 from perfit.analysis.suggest import layer_scores, suggest
 from perfit.analysis.tasks_together import tasks_together
 from perfit.errors import ConfigError
@@ -71,7 +71,7 @@ def tables_of(many: Sequence[DeltaVectors], done: Callable[[int], None] = lambda
             for name, rows in _of_layer(one, layer).items():
                 add(name, rows)
             done(1)
-        if one.has("half") and len(one.users) >= 3:
+        if one.two_halves() >= FEWEST:
             add("suggestion", _suggestion(one))
     tests = [one for one in many if one.group == "test"]
     if len(tests) > 1:
@@ -101,9 +101,9 @@ def _of_layer(one: DeltaVectors, layer: int) -> Tables:
     tables["control_coordinates"] = [
         at | {"kind": name, "component": component, "mean_abs": float(value)}
         for name in (HISTORY, *controls)
-        for component, value in enumerate(np.abs(one.delta(layer, name) @ found.directions.T).mean(axis=0))
+        for component, value in enumerate(np.abs(complete(one.delta(layer, name)) @ found.directions.T).mean(axis=0))
     ]
-    if one.has("half") and len(one.users) >= 3:
+    if one.two_halves() >= FEWEST:
         halves = {
             name: (one.delta(layer, name, 0), one.delta(layer, name, 1)) for name in ("half", "random") if one.has(name)
         }
