@@ -75,7 +75,8 @@ def test_a_run_is_compared_layer_by_layer_and_user_by_user(run: RunDirectory, ba
     assert result.helped is not None
     gains = {row["user"]: row["gain"] for row in tables["gains"]}
     assert sum(gains.values()) / 4 == pytest.approx(result.helped.gain_of_users.value)
-    assert [row["users"] for row in tables["gain_correlation"]] == [4, 4]
+    told = [(row["layer"], row["kind"], row["edited"], row["users"]) for row in tables["gain_correlation"]]
+    assert told == [(n, kind, n < 2, 4) for n in range(3) for kind in ("history", "other")]
     (run.path / "metrics.json").write_text('{"methods": {"personal": {}, "collective": {}}}')
     with pytest.raises(StoreError, match="run perfit evaluate again"):
         gains_of(run)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.recipe import HISTORY
 from perfit.analysis.subspace import centred
 from perfit.analysis.tables import Tables
 from perfit.analysis.trained import gain_correlation, overlaps
@@ -57,7 +58,12 @@ def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:
             for user, size in zip(deltas.users, sizes, strict=True)
             if user in gains
         ]
-        tables["gain_correlation"] = [at | asdict(gain_correlation(deltas, gains, one.layer)) for one in found]
+        tables["gain_correlation"] = [
+            at | {"edited": layer in layers} | asdict(gain_correlation(deltas, gains, layer, kind))
+            for layer in deltas.recipe.layers
+            for kind in (HISTORY, "other")
+            if deltas.has(kind)
+        ]
     return tables
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from perfit.analysis.collective import cosine_table, cosines
 from perfit.analysis.deltas import Array, DeltaVectors
 from perfit.analysis.extra import extra
-from perfit.analysis.recipe import BARE
+from perfit.analysis.recipe import BARE, HISTORY
 from perfit.analysis.subspace import centred
 from perfit.errors import ConfigError
 from perfit.shift import Shift
@@ -112,19 +112,27 @@ class GainCorrelation:
 
     Attributes:
         layer: Where δ was measured.
+        kind: What stood before the query: "history", or a control, whose δ knows nothing of the user but the queries.
         users: N.
         correlation: −1 to 1; positive: users who stand farther from the collective shift gain more.
         p: Two-sided, by permuting users.
     """
 
     layer: int
+    kind: str
     users: int
     correlation: float
     p: float
 
 
 def gain_correlation(
-    deltas: DeltaVectors, gains: Mapping[str, float], layer: int, *, draws: int = 5000, seed: int = 0
+    deltas: DeltaVectors,
+    gains: Mapping[str, float],
+    layer: int,
+    kind: str = HISTORY,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> GainCorrelation:
     """Correlate |δ − mean δ| with the users' gains (positive: the personal shift is better).
 
@@ -135,14 +143,14 @@ def gain_correlation(
     places = [place for place, user in enumerate(deltas.users) if user in gains]
     if len(places) < 3:
         raise ConfigError(f"gains: {len(places)} of the measured users have one; a correlation needs at least 3")
-    sizes = rankdata(np.linalg.norm(centred(deltas.delta(layer)), axis=1)[places])
+    sizes = rankdata(np.linalg.norm(centred(deltas.delta(layer, kind)), axis=1)[places])
     gained = rankdata([gains[deltas.users[place]] for place in places])
     if np.ptp(sizes) == 0 or np.ptp(gained) == 0:
-        return GainCorrelation(layer, len(places), 0.0, 1.0)
+        return GainCorrelation(layer, kind, len(places), 0.0, 1.0)
 
     def correlation(values: Array) -> float:
         return float(np.corrcoef(sizes, values)[0, 1])
 
     own, chance = correlation(gained), np.random.default_rng(seed)
     larger = sum(abs(correlation(chance.permutation(gained))) >= abs(own) - 1e-12 for _ in range(draws))
-    return GainCorrelation(layer, len(places), own, (1 + larger) / (1 + draws))
+    return GainCorrelation(layer, kind, len(places), own, (1 + larger) / (1 + draws))

@@ -110,10 +110,22 @@ def _show_rest(tables: Tables, here: Tables) -> None:
             f"the user's R {row['second_energy']:.2f} ({row['second_chance']:.2f}); personal cosine "
             f"{row['personal_cosine']:.2f} (other users {row['personal_chance']:.2f})"
         )
-    for row in tables.get("gain_correlation", []):
-        print(
-            f"{row['task']}, layer {row['layer']}: rank correlation of |personal δ| and gain {row['correlation']:+.2f}, "
-            f"p {row['p']:.3f}, {row['users']} users"
+    told = [row for row in tables.get("gain_correlation", []) if row["edited"] or row in here["gain_correlation"]]
+    if told:
+        table(
+            ["rank correlation of |personal δ| and gain", "layer", "edited", "N", "correlation", "p"],
+            [
+                [
+                    f"{row['task']}, {'own history' if row['kind'] == 'history' else row['kind']}",
+                    str(row["layer"]),
+                    "yes" if row["edited"] else "",
+                    str(row["users"]),
+                    f"{row['correlation']:+.2f}",
+                    f"{row['p']:.4f}",
+                ]
+                for row in told
+            ],
+            title="\ntraining",
         )
     for name in dict.fromkeys((row["task"], row["group"]) for row in tables.get("suggestion", [])):
         rows = [row for row in tables["suggestion"] if (row["task"], row["group"]) == name and row["suggested"]]
