@@ -127,9 +127,11 @@ def _show_rest(tables: Tables, here: Tables) -> None:
             ],
             title="\ntraining",
         )
-    for name in dict.fromkeys((row["task"], row["group"]) for row in tables.get("suggestion", [])):
-        rows = [row for row in tables["suggestion"] if (row["task"], row["group"]) == name and row["suggested"]]
-        print(
-            f"\n{name[0]}, suggested to try: layers {', '.join(str(row['layer']) for row in rows)}, collective rank "
-            f"{rows[0]['collective_rank']}, personal rank {rows[0]['personal_rank']}"
-        )
+    for task, group in dict.fromkeys((row["task"], row["group"]) for row in tables.get("suggestion", [])):
+        rows = [
+            row for row in tables["suggestion"] if (row["task"], row["group"], row["suggested"]) == (task, group, True)
+        ]
+        bare = {row["layer"]: row["auc"] for row in tables["halves"] if (row["task"], row["kind"]) == (task, "bare")}
+        layers = ", ".join(f"{r['layer']} (AUC {r['auc']:.2f}, query alone {bare[r['layer']]:.2f})" for r in rows)
+        ranks = f"collective rank {rows[0]['collective_rank']}, personal rank {rows[0]['personal_rank']}"
+        print(f"\n{task}, suggested to try: layers {layers}; {ranks}")
