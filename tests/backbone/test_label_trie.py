@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perfit.backbone.label_trie import LabelTrie, label_log_probs
+from perfit.backbone.label_trie import LabelTrie, _Asked, label_log_probs
 from perfit.backbone.model import Backbone
 from perfit.errors import ConfigError
 from perfit.plan import TwoStageShift
@@ -59,6 +60,8 @@ def test_scores_are_those_of_separate_forwards_in_every_family(family: str, rule
     found = label_log_probs(backbone, prompts, PAIRS, shift, Positions.parse(rule), trie, done=finished.append)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert sum(finished) == len(prompts)
+    best = label_log_probs(backbone, prompts, PAIRS, shift, Positions.parse(rule), trie, best_only=True)
+    assert best.argmax(1).tolist() == wanted.argmax(1).tolist()
 
 
 @given(
@@ -79,6 +82,12 @@ def test_any_labels_and_batches_give_the_same_scores(
     rule = Positions.parse("l3")
     found = label_log_probs(backbone, prompts, pairs, shift, rule, trie, batch_tokens=batch_tokens, batch_rows=2)
     torch.testing.assert_close(found, one_by_one(backbone, prompts, pairs, shift, "l3", closed), rtol=1e-4, atol=1e-4)
+    best = label_log_probs(
+        backbone, prompts, pairs, shift, rule, trie, best_only=True, batch_tokens=batch_tokens, batch_rows=2
+    )
+    assert best.argmax(1).tolist() == found.argmax(1).tolist()
+    ran = best > -torch.inf
+    torch.testing.assert_close(best[ran], found[ran], rtol=1e-4, atol=1e-4)
     # Closed by eos no label begins another, so that together they are at most everything.
     assert (found.exp().sum(1) <= 1 + 1e-4).all()
 
@@ -90,7 +99,7 @@ def test_no_path_begins_another_and_each_label_lies_on_its_own(answers: set[tupl
         assert after[: len(path)] != path
     for answer, path in zip(trie.answers, trie.path_of, strict=True):
         assert len(answer) == 1 if path == -1 else trie.paths[path][: len(answer) - 1] == answer[:-1]
-    read = [entry for length in set(map(len, trie.paths)) for entry in trie.steps(length)[1]]
+    read = [entry for path in range(len(trie.paths)) for entry in trie.read(path)]
     assert len(read) == sum(len(answer) - 1 for answer in answers)
 
 
@@ -108,3 +117,24 @@ def test_bf16_scores_are_near_those_of_fp32() -> None:
 def test_labels_that_cannot_be_told_apart_are_refused(answers: list[tuple[int, ...]]) -> None:
     with pytest.raises(ConfigError, match="labels"):
         LabelTrie.of(answers)
+
+
+def test_for_the_best_label_few_paths_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = copy.deepcopy(tiny("llama").model)
+    model.lm_head.weight.mul_(30)  # a base that is sure of what it says
+    backbone, shift, prompts = Backbone(model, tiny("llama").tokenizer), random_shift(LAYERS), some_prompts(LENGTHS)
+    ran: list[int] = []
+    add = _Asked._add
+
+    def count(self: _Asked, scores: Tensor, pairs: list[tuple[int, int]], trie: LabelTrie, size: int) -> None:
+        ran.append(len(pairs))
+        add(self, scores, pairs, trie, size)
+
+    monkeypatch.setattr(_Asked, "_add", count)
+    rule, trie = Positions.parse("l2"), LabelTrie.of([(n, m) for n in range(10, 90) for m in range(VOCABULARY)])
+    every = label_log_probs(backbone, prompts, PAIRS, shift, rule, trie)
+    scores = label_log_probs(backbone, prompts, PAIRS, shift, rule, trie, best_only=True)
+    assert scores.argmax(1).tolist() == every.argmax(1).tolist()
+    whole, first, second = ran
+    assert (whole, first) == (80 * len(prompts), len(prompts))
+    assert second < whole / 4

@@ -6,13 +6,14 @@ import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.generate import contiguous_head, left_padded
 from perfit.backbone.model import Backbone
+from perfit.backbone.prefill import prefilled
 from perfit.errors import ConfigError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
@@ -60,18 +61,17 @@ class LabelTrie:
 
         return cls(kept, paths, tuple(map(place, kept)))
 
-    def steps(self, length: int) -> tuple[list[int], list[tuple[int, int, int, int]]]:
-        """The paths of one length, and what is read off them: (place among them, column, token, label)."""
-        chosen = [i for i, path in enumerate(self.paths) if len(path) == length]
-        read = [
-            (chosen.index(path), column, answer[column + 1], label)
-            for label, (answer, path) in enumerate(zip(self.answers, self.path_of, strict=True))
-            if path in chosen
+    def read(self, path: int) -> list[tuple[int, int, int]]:
+        """What is read off a path: (column, token, label)."""
+        return [
+            (column, answer[column + 1], label)
+            for label, (answer, own) in enumerate(zip(self.answers, self.path_of, strict=True))
+            if own == path
             for column in range(len(answer) - 1)
         ]
-        return chosen, read
 
 
+@torch.no_grad()
 def label_log_probs(
     backbone: Backbone,
     prompts: Sequence[Sequence[int]],
@@ -80,91 +80,147 @@ def label_log_probs(
     positions: Positions,
     trie: LabelTrie,
     *,
+    best_only: bool = False,
     batch_tokens: int = _BATCH_TOKENS,
     batch_rows: int = _BATCH_ROWS,
     done: Callable[[int], None] = lambda rows: None,
 ) -> Tensor:
     """Log-probability of every label, its closing eos included, after each prompt: [prompts, labels], fp32.
 
-    Equals the sum of the log-probabilities in a forward of its own per prompt and label. The prompt's keys and values
+    Equals the sum of the log-probabilities in a forward of its own per prompt and label. A prompt's keys and values
     are repeated per path, and paths of one length run side by side, so that this holds for every family: no mask is
     needed that a family might not know.
 
     Args:
+        backbone: The base.
         prompts: Token ids of each prompt.
         slots: (collective slot, personal slot) of each prompt; every row may have another owner.
         shift: The banks the slots point into.
         positions: Which prompt tokens are edited; labels never are.
         trie: The labels.
+        best_only: Leave out, at minus infinity, labels that cannot be the most probable: those whose first token alone
+            is less probable than a whole other label.
         batch_tokens: Most tokens, padding and kept ones included, of one forward.
         batch_rows: Most prompts of one forward.
         done: Called with the number of prompts finished.
     """
     scores = torch.empty(len(prompts), len(trie.answers))
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    # Equal prompts of different users side by side: what they share is computed once.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
     begin = 0
     while begin < len(order):
         rows = max(min(batch_tokens // len(prompts[order[begin]]), batch_rows), 1)
         batch = order[begin : begin + rows]
-        chosen = [prompts[i] for i in batch]
-        ids, mask, starts = left_padded(chosen, backbone.device)
-        plan = EditPlan.for_prompts(
-            positions, [len(p) for p in chosen], [slots[i] for i in batch], starts=starts, device=backbone.device
-        )
-        with torch.no_grad(), contiguous_head(backbone.model):
-            first, cache = _prompts(backbone, ids, mask, plan, shift)
-            found = _score(backbone, first, cache, mask, trie, batch_tokens)
+        with contiguous_head(backbone.model):
+            asked = _Asked.of(backbone, [prompts[i] for i in batch], [slots[i] for i in batch], shift, positions)
+            found = asked.best(trie, batch_tokens) if best_only else asked.all(trie, batch_tokens)
         scores[batch] = found.cpu()
         done(len(batch))
         begin += rows
     return scores
 
 
-def _prompts(backbone: Backbone, ids: Tensor, mask: Tensor, plan: EditPlan, shift: TwoStageShift) -> tuple[Tensor, Any]:
-    """Logits [rows, vocabulary] after the prompts, and their keys and values."""
-    some: dict[str, Any] = {}
-    if "logits_to_keep" in inspect.signature(type(backbone.model).forward).parameters:
-        some["logits_to_keep"] = 1
-    with backbone.editing(plan, shift):
-        out = backbone.model(
-            input_ids=ids, attention_mask=mask, position_ids=_position_ids(mask), use_cache=True, **some
-        )
-    return out.logits[:, -1].float(), out.past_key_values
+@dataclass(frozen=True)
+class _Asked:
+    """Prompts that have run.
 
+    Attributes:
+        mask: [rows, width], 0 on the padding in front.
+        cache: Their keys and values.
+        log_probs: [rows, vocabulary] of the first token after them.
+    """
 
-def _score(backbone: Backbone, first: Tensor, cache: Any, mask: Tensor, trie: LabelTrie, batch_tokens: int) -> Tensor:
-    rows, width = mask.shape
-    opening = torch.tensor([answer[0] for answer in trie.answers], device=mask.device)
-    scores = first[:, opening] - first.logsumexp(-1, keepdim=True)
-    for length in sorted(set(map(len, trie.paths))):
-        chosen, read = trie.steps(length)
-        tokens = torch.tensor([trie.paths[i] for i in chosen], device=mask.device)
-        place, column, token, label = (torch.tensor(part, device=mask.device) for part in zip(*read, strict=True))
-        size = max(batch_tokens // (len(chosen) * (width + length)), 1)
-        for begin in range(0, rows, size):
-            group = torch.arange(begin, min(begin + size, rows), device=mask.device)
-            index = group.repeat_interleave(len(chosen))
-            whole = torch.cat([mask[index], torch.ones(len(index), length, dtype=mask.dtype, device=mask.device)], 1)
+    backbone: Backbone
+    mask: Tensor
+    cache: DecodeCache
+    log_probs: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        prompts: Sequence[Sequence[int]],
+        slots: Sequence[tuple[int, int]],
+        shift: TwoStageShift,
+        positions: Positions,
+    ) -> _Asked:
+        ids, mask, starts = left_padded(prompts, backbone.device)
+        plan = EditPlan.for_prompts(positions, list(map(len, prompts)), slots, starts=starts, device=backbone.device)
+        reach = positions.suffix_reach
+        cache = (None if reach is None else prefilled(backbone, prompts, reach)) or DecodeCache()
+        keeps = "logits_to_keep" in inspect.signature(type(backbone.model).forward).parameters
+        seen = cache.seen
+        with backbone.editing(plan, shift):
             logits = backbone.model(
-                input_ids=tokens.repeat(len(group), 1),
-                attention_mask=whole,
-                position_ids=_position_ids(whole)[:, width:],
-                past_key_values=_rows_of(cache, index),
+                input_ids=ids[:, seen:],
+                attention_mask=mask,
+                position_ids=_position_ids(mask)[:, seen:],
+                past_key_values=cache,
                 use_cache=True,
-            ).logits.float()
-            logits = logits.unflatten(0, (len(group), len(chosen)))
-            found = logits[:, place, column, token] - logits.logsumexp(-1)[:, place, column]
-            scores[group] = scores[group].index_add(1, label, found)
-    return scores
+                **({"logits_to_keep": 1} if keeps else {}),
+            ).logits[:, -1]
+        cache.advance(ids.shape[1] - seen)
+        return cls(backbone, mask, cache, logits.float().log_softmax(-1))
+
+    def all(self, trie: LabelTrie, batch_tokens: int) -> Tensor:
+        """Scores of all labels, [rows, labels]."""
+        scores = self._opening(trie)
+        self._add(
+            scores, [(row, path) for row in range(len(scores)) for path in range(len(trie.paths))], trie, batch_tokens
+        )
+        return scores
+
+    def best(self, trie: LabelTrie, batch_tokens: int) -> Tensor:
+        """Scores of the labels that may be the most probable, minus infinity elsewhere, [rows, labels].
+
+        Each prompt's likeliest opening runs first; then whatever else its score does not rule out.
+        """
+        opening = self._opening(trie)
+        scores = opening.clone()
+        path_of = torch.tensor(trie.path_of, device=opening.device)
+        first = [(row, path) for row, path in enumerate(path_of[opening.argmax(1)].tolist()) if path >= 0]
+        self._add(scores, first, trie, batch_tokens)
+        ran = path_of.expand(len(scores), -1) == -1
+        for row, path in first:
+            ran[row] |= path_of == path
+        reached = scores.masked_fill(~ran, -torch.inf).amax(1, keepdim=True)
+        open_labels = (~ran & (opening >= reached)).nonzero().tolist()
+        second = sorted({(row, trie.path_of[label]) for row, label in open_labels})
+        self._add(scores, second, trie, batch_tokens)
+        for row, path in second:
+            ran[row] |= path_of == path
+        return scores.masked_fill(~ran, -torch.inf)
+
+    def _opening(self, trie: LabelTrie) -> Tensor:
+        """Log-probability of each label's first token, [rows, labels]: at least the whole label's."""
+        return self.log_probs[:, [answer[0] for answer in trie.answers]].clone()
+
+    def _add(self, scores: Tensor, pairs: Sequence[tuple[int, int]], trie: LabelTrie, batch_tokens: int) -> None:
+        """Run some paths after some prompts and add what they say of their labels to ``scores``."""
+        for length in sorted({len(trie.paths[path]) for _, path in pairs}):
+            alike = [pair for pair in pairs if len(trie.paths[pair[1]]) == length]
+            size = max(batch_tokens // (self.mask.shape[1] + length), 1)
+            for begin in range(0, len(alike), size):
+                self._add_alike(scores, alike[begin : begin + size], trie, length)
+
+    def _add_alike(self, scores: Tensor, pairs: Sequence[tuple[int, int]], trie: LabelTrie, length: int) -> None:
+        width, device = self.mask.shape[1], self.mask.device
+        index = torch.tensor([row for row, _ in pairs], device=device)
+        cache = copy.copy(self.cache)
+        cache.keep(index)
+        whole = torch.cat([self.mask[index], self.mask.new_ones(len(pairs), length)], dim=1)
+        logits = self.backbone.model(
+            input_ids=torch.tensor([trie.paths[path] for _, path in pairs], device=device),
+            attention_mask=whole,
+            position_ids=_position_ids(whole)[:, width:],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits.float()
+        read = [(n, row, *entry) for n, (row, path) in enumerate(pairs) for entry in trie.read(path)]
+        place, row, column, token, label = (torch.tensor(part, device=device) for part in zip(*read, strict=True))
+        found = logits[place, column, token] - logits.logsumexp(-1)[place, column]
+        scores.index_put_((row, label), found, accumulate=True)
 
 
 def _position_ids(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def _rows_of(cache: Any, index: Tensor) -> Any:
-    """A cache of these rows, some of them several times; the given one stays as it is."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(index)
-    return chosen

@@ -25,5 +25,5 @@ def best_labels(
     Raises:
         ConfigError: The task has no labels.
     """
-    scores = perfit.score_labels(queries, owners, done=done, emit=emit)
+    scores = perfit.score_labels(queries, owners, best_only=True, done=done, emit=emit)
     return [perfit.task.labels[int(place)] for place in scores.argmax(1)]
