@@ -122,7 +122,9 @@ def search(
     _show(result)
     assert result.best is not None
     screen.console.print(f"best settings: {out / 'best.yaml'}", markup=False)
-    screen.console.print(f"next: perfit train {data} --config {out / 'best.yaml'} --run RUN", markup=False)
+    same = {"--task": task, "--base": None if base == BASE else base, "--others": others, "--config": out / "best.yaml"}
+    given = " ".join(f"{name} {value}" for name, value in same.items() if value is not None)
+    screen.console.print(f"next: perfit train {data} {given} --run RUN", markup=False)
 
 
 class _Progress:

@@ -48,7 +48,7 @@ class _Bar:
         self.count += count
         elapsed = time.monotonic() - self.began
         here = self.count - self.before
-        rate = f"{here / elapsed:.1f} {self.unit}/s" if elapsed > 1 else ""
+        rate = f"{here / elapsed:.1f} {self.unit}/s" if here and elapsed > 1 else ""
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, advance=count, rate=rate, note=note)
         elif time.monotonic() - self.said > _LINE_SECONDS:
