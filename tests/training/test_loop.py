@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learners import (
+    RULE,
     assert_same,
     learner,
     new_loop,
@@ -75,6 +76,37 @@ def test_users_together_equal_each_alone(order: list[str], count: int, slots: in
     for name in chosen:
         assert_same(together[name], alone(name))
         assert off_orthonormal(together[name].shifts[0].R) < 1e-5
+
+
+WIDE = StageConfig(epochs=1, batch_size=32, learning_rate=1e-2)
+HISTORIES = (1, 7, 150, 1000)
+
+
+@cache
+def wide_alone(count: int, rule: str) -> Trained:
+    """A user of so many items alone, by the plain runner."""
+    who = learner(f"u{count}", count)
+    return train(new_loop(WIDE, 1, runner("plain", rule=rule), step_tokens=10_000), [who])[who.name]
+
+
+@given(
+    st.permutations(HISTORIES),
+    st.integers(2, len(HISTORIES)),
+    st.integers(1, 4),
+    st.sampled_from([200, 3000]),
+    st.sampled_from([RULE, "f2+l3"]),
+    st.sampled_from([math.inf, 100_000]),
+)
+@settings(max_examples=4, deadline=None)
+def test_histories_of_one_to_a_thousand_items_train_together_as_alone(
+    order: list[int], count: int, slots: int, step_tokens: int, rule: str, memory: float
+) -> None:
+    chosen = order[:count]
+    plan = MemoryPlan(0, 0, 0, 0, math.inf, memory)
+    loop = new_loop(WIDE, slots, runner("frozen", rule=rule), step_tokens=step_tokens, memory=plan)
+    together = train(loop, [learner(f"u{n}", n) for n in chosen])
+    for n in chosen:
+        assert_same(together[f"u{n}"], wide_alone(n, rule))
 
 
 def test_the_plain_runner_trains_users_together_alike() -> None:
