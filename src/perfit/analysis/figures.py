@@ -142,7 +142,7 @@ def halves(tables: Tables, names: Sequence[str]) -> Any:
         axis.axhline(0.5, color="0.6", lw=0.6)
         axis.set(title=name, xlabel="layer", ylim=(0.3, 1.02))
     axes[0, 0].set_ylabel("same author nearer\n(0.5 by chance)")
-    axes[0, -1].legend()
+    axes[0, 0].legend(loc="lower right")
     return figure
 
 
@@ -219,7 +219,8 @@ def trained(tables: Tables) -> Any:
     left.axhline(0, color="black", lw=0.6)
     left.set(xticks=range(len(rows)), xlabel="edited layer", title="δ-vectors and trained shifts")
     left.set_xticklabels([f"{row['task']} {row['layer']}" for row in rows])
-    left.legend()
+    left.set_ylim(top=1.8 * max(max(row[field] for field in bars.values()) for row in rows))
+    left.legend(loc="upper left", ncols=2)
     for name, style in by_task(list(dict.fromkeys(row["task"] for row in points))).items():
         mine = _pick(points, task=name)
         look = {"s": 12, "color": style["color"], "marker": style["marker"], "label": name}
