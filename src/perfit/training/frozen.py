@@ -48,7 +48,7 @@ class FrozenRunner:
         layers: Sequence[int],
         *,
         shared: Sequence[int] = (),
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         memory: float = math.inf,
         keep_prefix: bool = True,
         apart: bool = True,

@@ -7,7 +7,8 @@ before them at every layer. What all prompts begin with is computed once for all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.backbone.section import Sections
 from perfit.positions import Positions
+from perfit.training.chunks import Limits, Piece, chunks
 from perfit.training.rows import TokenRow, padded
 
 
@@ -63,7 +65,7 @@ class FrozenPass:
         layers: Sequence[int],
         *,
         shared: Sequence[int] = (),
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         keep_prefix: bool = True,
     ):
         self.backbone, self.positions, self.batch_tokens = backbone, positions, batch_tokens
@@ -139,23 +141,15 @@ class FrozenPass:
     def run(self, rows: Sequence[TokenRow]) -> Iterator[list[tuple[int, FrozenRow]]]:
         """Frozen parts of some rows with their numbers, batch by batch; their tensors are views of a batch."""
         self.share()
-        order = sorted(range(len(rows)), key=lambda i: (self.shared_of(rows[i]), -len(rows[i].input_ids), i))
-        for batch in self._batches(order, rows):
-            yield list(zip(batch, self._freeze([rows[i] for i in batch]), strict=True))
-
-    def _batches(self, order: Sequence[int], rows: Sequence[TokenRow]) -> Iterable[list[int]]:
-        batch: list[int] = []
-        for index in order:
-            # Longest first: the first row of a batch sets its width.
-            if batch:
-                widest = len(rows[batch[0]].input_ids) - self.shared_of(rows[batch[0]])
-                other_prefix = self.shared_of(rows[index]) != self.shared_of(rows[batch[0]])
-                if other_prefix or (len(batch) + 1) * widest > self.batch_tokens:
-                    yield batch
-                    batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+        by_shared: dict[int, list[int]] = {}
+        for index, row in enumerate(rows):
+            by_shared.setdefault(self.shared_of(row), []).append(index)
+        limits = Limits(self.batch_tokens, math.inf)
+        for shared, members in by_shared.items():
+            pieces = [Piece(0, len(rows[index].input_ids) - shared) for index in members]
+            for chunk in chunks(pieces, limits):
+                batch = [members[place] for place in chunk]
+                yield list(zip(batch, self._freeze([rows[i] for i in batch]), strict=True))
 
     def _freeze(self, rows: Sequence[TokenRow]) -> list[FrozenRow]:
         device, shared = self.backbone.device, self.shared_of(rows[0])
