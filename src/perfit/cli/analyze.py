@@ -79,18 +79,18 @@ def analyze(
         backbone.check_layers(read)
         room = history_tokens + _QUERY_TOKENS
         room = min(room, positions_of(backbone) or room)
-        costs = {}
+        measurements = []
         for group, able in people.items():
             kinds = VARIANTS if controls and group == "test" else (HISTORY,)
             recipe = Recipe(read, items, history_tokens, queries, kinds, room, seed)
-            measurement = _Measurement(backbone, the_task, able, recipe, group, batch_tokens, out, screen)
-            costs[group] = measurement.cost()
-            if not estimate:
-                measurement.make(texts)
+            measurements.append(_Measurement(backbone, the_task, able, recipe, group, batch_tokens, out, screen))
+        costs = {one.group: one.cost() for one in measurements}
         if estimate:
             if json:
                 as_json(costs)
             return
+        for one in measurements:
+            one.make(texts)
     from perfit.analysis.folder import write_report
 
     with screen.counting("statistics", 0, "layers") as advance:
