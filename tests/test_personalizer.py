@@ -384,7 +384,12 @@ def test_shortened_prompts_are_counted_wherever_they_happen(new: Callable[..., P
     for act, count in (
         (lambda emit: perfit.fit([replace(long, queries=()), person("ben")], emit=emit), 6),  # both stages read it
         (lambda emit: perfit.personalize(long, emit=emit), 3),
-        (lambda emit: perfit.generate(["river " * 99, "river " * 98, "river " * 99, "river"], ["base"] * 4, emit=emit), 2),
+        (
+            lambda emit: perfit.generate(
+                ["river " * 99, "river " * 98, "river " * 99, "river"], ["base"] * 4, emit=emit
+            ),
+            2,
+        ),
     ):
         events = Events()
         act(events.append)
