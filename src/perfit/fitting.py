@@ -25,7 +25,7 @@ from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective, train_personal
 
 _FLUSH_USERS = 64
-_KEEP_ROWS = 50_000  # about 150 MB of tokens
+_KEEP_ROWS = 10_000  # about 35 MB of tokens
 
 
 @dataclass(frozen=True)
