@@ -1,10 +1,10 @@
-"""How far the BM25 used here agrees with the reference's, rank_bm25's BM25Okapi, on real users' histories.
+"""How far what is retrieved here agrees with the reference, rank_bm25's ``get_top_n``, on real users' histories.
 
-    python benchmarks/retrieval_agreement.py DATA [--task news_categorize] [--users 20] [--queries 10] [--epsilon 0.25]
+    python benchmarks/retrieval_agreement.py DATA [--task news_categorize] [--users 20] [--queries 10]
 
 For each k: the share of queries for which both find the same set of past items, and the same items in the same order;
-and the share of single items found by both. BM25Okapi gives words of more than half of the documents ``epsilon`` times
-the mean idf, and leaves ties in whatever order its sort has.
+and the share of single items found by both. The scores are rank_bm25's in both; what may differ is the order of equals,
+which the reference leaves to its sort.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from perfit.tasks.task import Task
 KS = (1, 2, 4)
 
 
-def both(task: Task, user: User, queries: int, epsilon: float) -> list[tuple[list[str], list[str]]]:
+def both(task: Task, user: User, queries: int) -> list[tuple[list[str], list[str]]]:
     """Ids of the four best items by both, for each of a user's first queries."""
     index = HistoryIndex(task, user)
-    reference = BM25Okapi([task.retrieval_document(item).split(" ") for item in user.history], epsilon=epsilon)
+    reference = BM25Okapi([task.retrieval_document(item).split(" ") for item in user.history])
     found = []
     for query in user.queries[:queries]:
         ours = [item.id for item in index.top(query, max(KS))]
@@ -43,12 +43,11 @@ def main() -> None:
     parser.add_argument("--task", default="news_categorize")
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--queries", type=int, default=10)
-    parser.add_argument("--epsilon", type=float, default=0.25)
     arguments = parser.parse_args()
     task = get_task(arguments.task)
     users = read_dataset(arguments.data).users[: arguments.users]
     began = time.perf_counter()
-    pairs = [pair for user in users for pair in both(task, user, arguments.queries, arguments.epsilon)]
+    pairs = [pair for user in users for pair in both(task, user, arguments.queries)]
     mean = sum(len(user.history) for user in users) / len(users)
     print(f"{task.name}: {len(users)} users, {mean:.0f} past items each, {len(pairs)} queries")
     print(f"{time.perf_counter() - began:.1f} s\n")

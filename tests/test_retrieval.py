@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from perfit.data import read_dataset
 from perfit.data.schema import HistoryItem, Query, User
-from perfit.errors import ConfigError
+from perfit.errors import ConfigError, MissingExtraError
 from perfit.retrieval import HistoryIndex, prompt_with_history
 from perfit.tasks import get_task
 from perfit.tasks.encode import encode
@@ -25,18 +26,20 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", ""]), min_s
 
 
 def by_hand(documents: Sequence[str], question: str) -> list[float]:
-    """Robertson's BM25, no negative idf; the factor k1 + 1 changes no order."""
+    """Okapi's BM25; a negative idf becomes a quarter of the mean of all words'."""
     words = [Counter(document.split(" ")) for document in documents]
     mean = sum(sum(w.values()) for w in words) / len(words)
+    idf = {}
+    for word in {word for own in words for word in own}:
+        df = sum(word in own for own in words)
+        idf[word] = math.log((len(words) - df + 0.5) / (df + 0.5))
+    usual = sum(idf.values()) / len(idf)
+    weights = {word: value if value >= 0 else 0.25 * usual for word, value in idf.items()}
     scores = []
     for own in words:
-        score = 0.0
-        for word in question.split(" "):
-            df = sum(word in other for other in words)
-            idf = math.log(max((len(words) - df + 0.5) / (df + 0.5), 1.0))
-            norm = 1.5 * (0.25 + 0.75 * sum(own.values()) / mean)
-            score += idf * own[word] / (own[word] + norm)
-        scores.append(score)
+        norm = 1.5 * (0.25 + 0.75 * sum(own.values()) / mean)
+        asked = question.split(" ")
+        scores.append(sum(weights.get(word, 0.0) * own[word] * 2.5 / (own[word] + norm) for word in asked))
     return scores
 
 
@@ -54,6 +57,24 @@ def test_top_is_bm25_of_the_visible_items(texts: list[str], question: str, k: in
         return
     scores = by_hand([small_base.TASK.retrieval_document(item) for item in visible], question)
     assert [scores[int(item.id)] for item in found] == pytest.approx(sorted(scores, reverse=True)[:k], abs=1e-5)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8), WORDS)
+def test_the_reference_finds_the_same_but_for_the_order_of_equals(texts: list[str], question: str) -> None:
+    from rank_bm25 import BM25Okapi
+
+    user = user_of(texts)
+    reference = BM25Okapi([small_base.TASK.retrieval_document(item).split(" ") for item in user.history])
+    scores = reference.get_scores(question.split(" "))
+    theirs = reference.get_top_n(question.split(" "), [scores[i] for i in range(len(texts))], n=len(texts))
+    ours = HistoryIndex(small_base.TASK, user).top(Query("q", question), len(texts))
+    assert [scores[int(item.id)] for item in ours] == theirs
+
+
+def test_a_word_of_every_item_still_counts() -> None:
+    rare = [f"one{i} two{i} three{i}" for i in range(9)]
+    index = HistoryIndex(small_base.TASK, user_of([f"the {'the ' * (i == 1)}{text}" for i, text in enumerate(rare)]))
+    assert index.top(Query("q", "the"), 1)[0].id == "1"
 
 
 def test_of_equals_the_later_one_comes_first() -> None:
@@ -75,6 +96,12 @@ def test_bad_counts_and_tasks_without_templates_are_refused() -> None:
         HistoryIndex(small_base.TASK, user_of(["a"])).top(Query("q", "a"), -1)
     with pytest.raises(ConfigError, match="retrieval_item"):
         HistoryIndex(replace(small_base.TASK, retrieval_item=""), user_of(["a"]))
+
+
+def test_without_rank_bm25_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rank_bm25", None)
+    with pytest.raises(MissingExtraError, match=r"rank-bm25.*perfit\[retrieval\]"):
+        HistoryIndex(small_base.TASK, user_of(["a"])).top(Query("q", "a"), 1)
 
 
 @pytest.fixture(scope="module")

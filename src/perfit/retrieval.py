@@ -18,8 +18,8 @@ class HistoryIndex:
     """BM25 over one user's past items, in the task's retrieval templates.
 
     Documents are the items as a prompt shows them, answer included; words are what blanks separate, case kept; the
-    question holds its instruction words (k1 1.5, b 0.75). The reference gives words that stand in more than half of
-    the documents a quarter of the mean idf, this gives them none.
+    question holds its instruction words (k1 1.5, b 0.75). Words of more than half of the documents weigh a quarter of
+    the mean idf, which is negative where nearly all words are such: in a history of one or two items, say.
 
     Args:
         task: Brings the templates.
@@ -37,7 +37,7 @@ class HistoryIndex:
             raise ConfigError(f"task {task.name!r} has no retrieval_item and retrieval_query; give it both templates")
         self.task, self.user = task, user
         self._words = [task.retrieval_document(item).split(" ") for item in user.history]
-        self._index: tuple[int, frozenset[str], Any] | None = None
+        self._index: tuple[int, Any] | None = None
 
     def top(self, query: Query | HistoryItem, k: int, *, before: int | None = None) -> list[HistoryItem]:
         """The ``k`` past items nearest to a query, best first; of equals the later one.
@@ -51,28 +51,23 @@ class HistoryIndex:
         Raises:
             ConfigError: ``k`` or ``before`` is negative.
             DataError: The query lacks the task's marker, or a past item its field.
-            MissingExtraError: bm25s is not installed.
+            MissingExtraError: rank-bm25 is not installed.
         """
         if k < 0 or (before is not None and before < 0):
             raise ConfigError(f"k is {k} and before is {before}; neither may be negative")
         visible = len(self._words) if before is None else min(before, len(self._words))
         if not visible or not k:
             return []
-        known, index = self._built(visible)
-        # Unknown words count nothing; bm25s fails on the empty one (two blanks in a row), and on no words at all.
-        words = [word for word in _question(self.task, query).split(" ") if word in known]
-        scores = index.get_scores(words) if words else [0.0] * visible
+        scores = self._built(visible).get_scores(_question(self.task, query).split(" "))
+        # rank_bm25's own get_top_n leaves equals in whatever order its sort has.
         order = sorted(range(visible), key=lambda i: (-float(scores[i]), -i))
         return [self.user.history[i] for i in order[:k]]
 
-    def _built(self, visible: int) -> tuple[frozenset[str], Any]:
-        """The index of the first so many items, and its words; the last one made is kept."""
+    def _built(self, visible: int) -> Any:
+        """The index of the first so many items; the last one made is kept."""
         if self._index is None or self._index[0] != visible:
-            documents = self._words[:visible]
-            index = _bm25s().BM25(method="robertson", k1=1.5, b=0.75)
-            index.index(documents, show_progress=False)
-            self._index = visible, frozenset(word for words in documents for word in words), index
-        return self._index[1:]
+            self._index = visible, _okapi()(self._words[:visible], k1=1.5, b=0.75, epsilon=0.25)
+        return self._index[1]
 
 
 def _question(task: Task, query: Query | HistoryItem) -> str:
@@ -83,12 +78,12 @@ def _question(task: Task, query: Query | HistoryItem) -> str:
     return head + task.field_of(query, field) + tail
 
 
-def _bm25s() -> Any:
+def _okapi() -> Any:
     try:
-        import bm25s
+        from rank_bm25 import BM25Okapi
     except ImportError:
-        raise MissingExtraError("retrieval", "bm25s") from None
-    return bm25s
+        raise MissingExtraError("retrieval", "rank-bm25") from None
+    return BM25Okapi
 
 
 @dataclass(frozen=True, slots=True)
