@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import SETTINGS, House, Outcome, Perfit
-from small_base import dataset, write_task
+from small_base import LABELS, dataset, write_task
 
 from perfit.data.jsonl import write_jsonl
 from perfit.data.schema import Dataset, User
@@ -81,6 +81,20 @@ def test_a_part_of_the_data_is_said_to_be_one(place: House, tmp_path: Path, perf
     assert "a part of the data: users 1, queries 1, history 2, pool 1" in shown
 
 
+def test_answers_may_be_labels_alone(place: House, tmp_path: Path, perfit: Perfit) -> None:
+    command = arguments(place, "--methods", "base,rag-1", "--out", tmp_path / "out")
+    done = good(perfit(*command, "--answers", "labels"))
+    assert "answers: each method's choice among the task's 3 labels, not free text" in done.out
+    predictions = [*(tmp_path / "out").rglob("predictions.jsonl")]
+    said = [json.loads(line)["prediction"] for path in predictions for line in path.read_text().splitlines()]
+    assert len(said) == 8
+    assert set(said) <= set(LABELS)
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["answers"] == "labels"
+    refused = perfit(*command)
+    assert refused.code == 2
+    assert "holds a comparison with other answers; choose another --out" in refused.err
+
+
 def test_a_failing_method_is_a_row_and_exit_code_1(place: House, tmp_path: Path, perfit: Perfit) -> None:
     done = perfit(*arguments(place, "--methods", "floor-user-mean,floor-user-majority", "--out", tmp_path / "out"))
     assert done.code == 1
@@ -125,6 +139,7 @@ def test_leaks_stop_a_comparison(place: House, tmp_path: Path, perfit: Perfit) -
         (("--methods", "base", "--users", "0"), "users: 0 is not possible"),
         (("--methods", "base", "--workers", "0"), "--workers: 0"),
         (("--methods", "base", "--preset", "large"), "preset: 'large' is unknown"),
+        (("--methods", "base", "--answers", "label"), "answers: 'label' is unknown; choose from free, labels"),
         (("--methods", "oppu", "--option", "oppu.rang=2"), "oppu: rang is not an option; it has"),
         (("--methods", "oppu", "--option", "rank=2"), "write method.name=value"),
         (("--methods", "oppu", "--option", "opu.rank=2"), "'opu' is no method"),

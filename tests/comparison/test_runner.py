@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,6 @@ def test_answers_of_the_wrong_number_are_a_failure(tmp_path: Path, monkeypatch: 
 
 
 def test_users_without_an_adaptation_are_counted(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     users = (replace(BENCH.data.users[0], history=()), *BENCH.data.users[1:])
     bench = replace(BENCH, data=replace(BENCH.data, users=users))
     runner.run(bench, Plan(("lofit",)), tmp_path, maker=stubs.make)
@@ -181,6 +180,8 @@ def test_another_comparison_is_refused(tmp_path: Path) -> None:
         compare(tmp_path, Plan(("lofit",), options={"lofit": {"rank": 2}}))
     with pytest.raises(StoreError, match="other data"):
         runner.run(stubs.bench(("anna", "ben")), Plan(("base",)), tmp_path, maker=stubs.make)
+    with pytest.raises(StoreError, match="other answers; choose"):
+        runner.run(replace(BENCH, answers="labels"), Plan(("base",)), tmp_path, maker=stubs.make)
     with ComparisonFolder(tmp_path).locked(), pytest.raises(StoreError, match="another comparison runs here"):
         compare(tmp_path)
     (tmp_path / "other").mkdir()
@@ -191,6 +192,29 @@ def test_another_comparison_is_refused(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(StoreError, match="choose another --out"):
         compare(file)
+
+
+def test_a_folder_from_before_answers_had_a_choice_is_one_of_free_answers(tmp_path: Path) -> None:
+    compare(tmp_path, Plan(("base",)))
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan.pop("answers") == "free"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    compare(tmp_path, Plan(("lofit",)))
+    assert make_table(load_results(ComparisonFolder(tmp_path)), resamples=10).answers == "free"
+
+
+def test_methods_are_told_what_answers_may_be(tmp_path: Path) -> None:
+    seen = []
+
+    def maker(name: str, setting: Any, options: Any) -> Any:
+        seen.append(setting.answers)
+        return stubs.make(name, setting, options)
+
+    runner.run(replace(BENCH, answers="labels"), Plan(("base",)), tmp_path, maker=maker)
+    assert "labels" in seen
+    table = make_table(load_results(ComparisonFolder(tmp_path)), resamples=10)
+    assert table.answers == "labels"
+    assert "answers: each method's choice among the task's 3 labels, not free text" in table.notes
 
 
 def test_a_kill_before_the_plan_is_written_is_no_other_comparison(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefill import prefilled
+from perfit.backbone.within import Answers, only
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
 
@@ -30,9 +31,10 @@ def decode(
     limit: int,
     stops: Sequence[int],
     scores: Scores | None = None,
+    within: Sequence[Answers] | None = None,
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[list[int]]:
-    """The tokens that follow each prompt, up to and without the first stop.
+    """The tokens that follow each prompt, up to and without the first stop; or one of its given answers, with its eos.
 
     Args:
         prompts: Token ids of each row.
@@ -42,6 +44,7 @@ def decode(
         limit: Most new tokens.
         stops: Tokens that end an answer.
         scores: Turns logits [rows, vocabulary] of some rows, given by number [rows], into scores whose largest wins.
+        within: The answers that each row may give; None leaves it free.
         done: Called with the number of rows that got through.
     """
     device, count = backbone.device, len(prompts)
@@ -63,16 +66,20 @@ def decode(
     going = [True] * count
     lengths = torch.tensor(list(map(len, prompts)), device=device)
     for step in range(limit):
-        chosen = (logits if scores is None else scores(logits, rows)).argmax(-1)
+        ranked = logits if scores is None else scores(logits, rows)
+        if within is not None:
+            ranked = only(ranked, [within[row] for row in rows.tolist()], [answers[row] for row in rows.tolist()])
+        chosen = ranked.argmax(-1)
         through = 0
         for place, (row, token) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True)):
             if not going[place]:
                 continue
-            if token in stops:
-                going[place] = False
-                through += 1
-            else:
+            if within is not None:
+                ended = within[row].take(answers[row], token)
+            elif not (ended := token in stops):
                 answers[row].append(token)
+            going[place] = not ended
+            through += ended
         if through:
             done(through)
         left = sum(going)

@@ -12,6 +12,7 @@ import torch
 
 from perfit.backbone.decode import Scores, decode
 from perfit.backbone.model import Backbone
+from perfit.backbone.within import Within, most_tokens
 from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
@@ -29,6 +30,7 @@ class Decoding:
         seed: Seed of sampling; a row's draws depend on it and on the row's prompt alone.
         batch_tokens: Most prompt tokens, padding included, of one batch.
         batch_rows: Most prompts of one batch.
+        within: The answers a prompt may get, one of which is then chosen greedily; None for any text.
     """
 
     max_new_tokens: int = 200
@@ -40,6 +42,7 @@ class Decoding:
     seed: int = 0
     batch_tokens: int = 16384
     batch_rows: int = 64
+    within: Within | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "beams", "batch_tokens", "batch_rows"):
@@ -51,6 +54,8 @@ class Decoding:
             raise ConfigError(f"temperature: {self.temperature!r} is not possible; give a positive number")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p: {self.top_p!r} is not possible; give a share above 0, at most 1")
+        if self.within is not None and (self.sample or self.beams > 1):
+            raise ConfigError("within: given answers are chosen greedily; leave out sampling and beams")
 
 
 def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
@@ -81,7 +86,7 @@ def generate(
         decoding: How tokens are chosen.
         done: Called with the number of prompts finished.
     """
-    tokenizer = backbone.tokenizer
+    tokenizer, within = backbone.tokenizer, decoding.within
     own: Any = backbone.model.generation_config
     eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
     stops = sorted({*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id} - {None})
@@ -107,13 +112,18 @@ def generate(
                     owners,
                     shift,
                     positions,
-                    limit=decoding.max_new_tokens,
+                    limit=most_tokens(within, asked, decoding.max_new_tokens),
                     stops=stops,
                     scores=_sampler(asked, decoding) if decoding.sample else None,
+                    within=None if within is None else [within(prompt) for prompt in asked],
                     done=done,
                 )
         for index, tokens in zip(batch, answers, strict=True):
-            texts[index] = tokenizer.decode(tokens, skip_special_tokens=True)
+            texts[index] = (
+                tokenizer.decode(tokens, skip_special_tokens=True)
+                if within is None
+                else within(prompts[index]).texts[tuple(tokens)]
+            )
         begin += rows
     return texts
 

@@ -38,6 +38,9 @@ def compare(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/training.md).")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
     option: Annotated[list[str], typer.Option("--option", help="One method's option: --option lora-p.rank=4.")] = [],  # noqa: B006
+    answers: Annotated[
+        str, typer.Option(help="free: whatever a model says; labels: its choice among the task's labels.")
+    ] = "free",
     workers: Annotated[int, typer.Option(help="Processes at a time; each loads the base and takes its cores.")] = 1,
     device: DEVICE = "cpu",
     revision: REVISION = None,
@@ -76,6 +79,7 @@ def compare(
         preset=preset,
         settings=parse_settings(config, set_),
         selection=Selection(users, queries, history, pool),
+        answers=answers,
     )
     screen = Screen(quiet=json)
     no_loading_bars()

@@ -32,6 +32,7 @@ class Bench:
         selection: What part of the data this is.
         left_out: What is not compared for want of answers, counted.
         notes: What was decided while reading, for people.
+        answers: "free", or "labels" where every method answers with one of the task's labels.
     """
 
     data: Dataset
@@ -42,6 +43,7 @@ class Bench:
     selection: Selection = field(default_factory=Selection)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    answers: str = "free"
 
     def others(self) -> list[User]:
         """Who stage 1 learns from: the others, or the users' own histories where there are none."""
@@ -67,6 +69,7 @@ class Source:
         preset: "small" or "paper".
         settings: Changes of the preset, as for ``perfit train --set``.
         selection: Part of the data.
+        answers: "free" or "labels".
 
     Raises:
         ConfigError: The preset is unknown.
@@ -82,6 +85,7 @@ class Source:
     preset: str = "small"
     settings: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
+    answers: str = "free"
 
     def __post_init__(self) -> None:
         if self.preset not in ("small", "paper"):
@@ -98,6 +102,7 @@ class Source:
         from perfit.backbone.room import check_length
         from perfit.config import paper_preset, small_preset
         from perfit.data import read_dataset
+        from perfit.methods.method import check_answers
         from perfit.precision import resolve_dtype
         from perfit.tasks import get_task
 
@@ -106,6 +111,7 @@ class Source:
         if named is None:
             raise ConfigError(f"task: {self.data} does not say which task it is; name one, or give a YAML file")
         task = get_task(named)
+        check_answers(self.answers, task)
         data, left_out = self.selection.of(dataset)
         check_data(data, task)
         dtype = resolve_dtype(str(self.settings.get("dtype", "auto")), self.device)
@@ -121,7 +127,27 @@ class Source:
             notes.append("no other users: stage 1 of every method learns from the histories of the users themselves")
         backbone.check_layers(config.layers)
         check_length(backbone, config.max_length)
-        return Bench(data, task, backbone, loaded.identity, config, self.selection, left_out, tuple(notes))
+        bench = Bench(
+            data, task, backbone, loaded.identity, config, self.selection, left_out, tuple(notes), self.answers
+        )
+        if self.answers == "labels":
+            check_labels(bench)
+        return bench
+
+
+def check_labels(bench: Bench) -> None:
+    """Refuse labels that have the same tokens now, and not when the first method answers.
+
+    Raises:
+        ConfigError: Two have.
+    """
+    from perfit.backbone.within import Answers
+    from perfit.tasks.encode import label_ids
+    from perfit.training.examples import RowMaker
+
+    labels, tokenizer = bench.task.labels, bench.backbone.tokenizer
+    prompt = RowMaker(bench.task, tokenizer, bench.config).prompt(bench.data.users[0].queries[0])
+    Answers.of(labels, label_ids(labels, tokenizer, prompt.prompt_ids[-1], bench.config.chat_template))
 
 
 def check_data(data: Dataset, task: Task) -> None:

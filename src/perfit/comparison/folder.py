@@ -24,7 +24,7 @@ _README = """# A perfit comparison
 | file | what it holds |
 |---|---|
 | `README.md` | this table |
-| `plan.json` | base, task, settings, data hash and counts, methods with options, seeds, versions |
+| `plan.json` | base, task, settings, what answers may be, data hash and counts, methods with options, seeds, versions |
 | `queries.jsonl` | **users' texts**: one line per query: `user`, `query`, `text`, `gold`, and the length of the user's `history` |
 | `trials/<method>/seed-<n>/predictions.jsonl` | **users' texts**: one line per query: `user`, `query`, `prediction` |
 | `trials/<method>/seed-<n>/trial.json` | how far the trial is: users answered, seconds, parameters, bytes, peak memory, users without an adaptation, or why it failed |
@@ -114,7 +114,7 @@ class ComparisonFolder:
         """Make the folder this comparison's own, or see that it is, and add the plan's methods and seeds to it.
 
         Raises:
-            StoreError: It holds a comparison of other data, base, task, settings or options, or something else.
+            StoreError: It holds a comparison of other data, base, task, settings, answers or options, or something else.
         """
         what = describe(bench, plan, reference_cost)
         if not self.exists():
@@ -125,7 +125,7 @@ class ComparisonFolder:
             write_atomically(self.path / "queries.jsonl", ("\n".join(lines) + "\n").encode())
         else:
             there = self.plan()
-            differing = [part for part in ("base", "task", "config", "data") if there[part] != what[part]]
+            differing = [part for part in ("base", "task", "config", "data", "answers") if there[part] != what[part]]
             if differing:
                 raise StoreError(
                     f"{self.path}: holds a comparison with other {', '.join(differing)}; choose another --out"
@@ -148,7 +148,7 @@ class ComparisonFolder:
         Raises:
             StoreError: There is none, it is damaged, or of another format.
         """
-        plan = self._read_json("plan.json")
+        plan = {"answers": "free"} | self._read_json("plan.json")  # comparisons begun before there was a choice
         if plan.get("format") != FORMAT:
             raise StoreError(f"{self.path / 'plan.json'}: format {plan.get('format')!r} is not {FORMAT}")
         return plan
@@ -240,6 +240,7 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
         "base": manifest["base"] | {"parameters": bench.parameters()},
         "task": manifest["task"],
         "config": manifest["config"],
+        "answers": bench.answers,
         "data": manifest["data"] | {"selection": bench.selection.as_dict(), "left_out": dict(bench.left_out)},
         "methods": {method: plan.options_of(method) for method in plan.methods},
         "seeds": list(plan.seeds),

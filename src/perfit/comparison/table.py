@@ -111,7 +111,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows, and what they were made from."""
+    """All rows, and what they were made from; ``answers`` is "free", or "labels" for labels alone."""
 
     task: str
     primary: str
@@ -121,6 +121,7 @@ class Table:
     n_queries: int
     seeds: tuple[int, ...]
     against: str | None
+    answers: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
@@ -174,6 +175,8 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     data = results.plan["data"]
     notes = [f"left out: {count} {what}" for what, count in data["left_out"].items()]
     chosen = [f"{name} {value}" for name, value in data["selection"].items() if value is not None]
+    if results.plan["answers"] == "labels":
+        notes.append(f"answers: each method's choice among the task's {len(results.task.labels)} labels, not free text")
     if chosen:
         notes.append(f"a part of the data: {', '.join(chosen)}")
     return Table(
@@ -185,6 +188,7 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
         n_queries=len(results.golds),
         seeds=tuple(results.plan["seeds"]),
         against=reference,
+        answers=results.plan["answers"],
         rows=tuple(rows),
         notes=tuple(notes),
     )

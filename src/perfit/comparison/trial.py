@@ -129,6 +129,7 @@ def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, emit: Watch) 
         folder=where / "work",
         shared=folder.path / "shared" / f"seed-{trial.seed}",
         emit=tee([EventFile(where / "events.jsonl"), emit]),
+        answers=bench.answers,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
+from perfit.backbone.within import Within, most_tokens
 from perfit.data.schema import User
 from perfit.methods.method import Ask, Done
 from perfit.methods.unedited import UNEDITED_AT, unedited
@@ -16,7 +17,9 @@ Tokens = tuple[int, ...]
 _USUAL = Decoding()
 
 
-def answer(backbone: Backbone, prompts: Sequence[Tokens], limit: int, done: Done) -> list[str]:
+def answer(
+    backbone: Backbone, prompts: Sequence[Tokens], limit: int, done: Done, within: Within | None = None
+) -> list[str]:
     """The base's answer to each prompt, in order.
 
     Args:
@@ -24,14 +27,15 @@ def answer(backbone: Backbone, prompts: Sequence[Tokens], limit: int, done: Done
         prompts: Token ids.
         limit: Most new tokens.
         done: Called with the number of prompts finished.
+        within: The answers a prompt may get; None for any text.
 
     Raises:
         ConfigError: A prompt and its answer do not fit the base.
     """
     if not prompts:
         return []
-    check_room(backbone, max(map(len, prompts)), limit)
-    slots, decoding = [IDENTITY] * len(prompts), Decoding(max_new_tokens=limit)
+    check_room(backbone, max(map(len, prompts)), most_tokens(within, prompts, limit))
+    slots, decoding = [IDENTITY] * len(prompts), Decoding(max_new_tokens=limit, within=within)
     return generate(backbone, prompts, slots, unedited(backbone), UNEDITED_AT, decoding, done)
 
 

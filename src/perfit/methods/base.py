@@ -34,7 +34,7 @@ class Base:
         prompts = Prompts(self.setting)
         tokens = [prompts.plain(ask) for ask in asks]
         prompts.warn()
-        return answer(self.setting.backbone, tokens, prompts.limit, done)
+        return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
 
     def cost(self) -> Cost:
         """Nothing."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
+from perfit.backbone.within import Within, most_tokens
 from perfit.data.schema import User
 from perfit.methods.answer import Tokens, batches
 from perfit.methods.greedy import greedy
@@ -63,10 +64,11 @@ class Cos:
         prompts.warn()
         if not pairs:
             return []
-        check_room(backbone, max(len(longer) for longer, _ in pairs), prompts.limit)
+        limit = most_tokens(prompts.within, [longer for longer, _ in pairs], prompts.limit)
+        check_room(backbone, max(len(longer) for longer, _ in pairs), limit)
         texts = [""] * len(pairs)
         for batch in batches([2 * len(longer) for longer, _ in pairs]):
-            answers = steered(backbone, [pairs[i] for i in batch], self.options.strength, prompts.limit)
+            answers = steered(backbone, [pairs[i] for i in batch], self.options.strength, limit, prompts.within)
             for index, text in zip(batch, answers, strict=True):
                 texts[index] = text
             done(len(batch))
@@ -77,19 +79,27 @@ class Cos:
         return Cost(user_bytes=self._user_bytes)
 
 
-def steered(backbone: Backbone, pairs: Sequence[tuple[Tokens, Tokens]], strength: float, limit: int) -> list[str]:
+def steered(
+    backbone: Backbone,
+    pairs: Sequence[tuple[Tokens, Tokens]],
+    strength: float,
+    limit: int,
+    within: Within | None = None,
+) -> list[str]:
     """Greedy text after each pair of prompts (with context, without) from their steered logits.
 
     Both prompts of a pair run as two rows of one batch and go on with the same tokens.
     """
     count = len(pairs)
 
-    def choose(logits: Tensor) -> Tensor:
-        chosen = (logits[:count] + strength * (logits[:count] - logits[count:])).argmax(-1)
-        return torch.cat([chosen, chosen])
+    def scores(logits: Tensor) -> Tensor:
+        steered = logits[:count] + strength * (logits[:count] - logits[count:])
+        return torch.cat([steered, steered])
 
     rows = [longer for longer, _ in pairs] + [shorter for _, shorter in pairs]
-    return greedy(backbone, rows, limit, choose)[:count]
+    # Both rows of a pair may say the same, or they would part.
+    answers = None if within is None else 2 * [within(longer) for longer, _ in pairs]
+    return greedy(backbone, rows, limit, scores, answers)[:count]
 
 
 make = Cos

@@ -15,27 +15,28 @@ from transformers import DynamicCache
 from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
+from perfit.backbone.within import Answers, Within, most_tokens, only
 from perfit.methods.answer import Tokens, batches
 from perfit.methods.method import Done
 from perfit.methods.tuning import head_on
 
 
-def likeliest(logits: Tensor) -> Tensor:
-    """The most likely token [rows] of logits [rows, vocabulary]."""
-    return logits.argmax(-1)
-
-
 @torch.no_grad()
 def greedy(
-    backbone: Backbone, prompts: Sequence[Tokens], limit: int, choose: Callable[[Tensor], Tensor] = likeliest
+    backbone: Backbone,
+    prompts: Sequence[Tokens],
+    limit: int,
+    scores: Callable[[Tensor], Tensor] = lambda logits: logits,
+    within: Sequence[Answers] | None = None,
 ) -> list[str]:
     """The text after each prompt of one batch, padded on the left.
 
     Args:
         backbone: The base, in whatever state the method has put it.
         prompts: Token ids.
-        limit: Most new tokens.
-        choose: The next tokens [rows] from logits [rows, vocabulary] in fp32.
+        limit: Most new tokens; no less than the longest answer of ``within`` has.
+        scores: Turns logits [rows, vocabulary] in fp32 into scores whose largest wins.
+        within: The answers that each row may give; None leaves it free.
     """
     ids, mask, _ = left_padded(prompts, backbone.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -47,8 +48,12 @@ def greedy(
             out = backbone.model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             )
-        chosen = choose(out.logits[:, -1].float())
+        ranked = scores(out.logits[:, -1].float())
+        chosen = (ranked if within is None else only(ranked, within, answers)).argmax(-1)
         for row, token in enumerate(chosen.tolist()):
+            if within is not None:
+                going[row] = going[row] and not within[row].take(answers[row], token)
+                continue
             going[row] = going[row] and token not in stops
             if going[row]:
                 answers[row].append(token)
@@ -57,6 +62,8 @@ def greedy(
         ids = chosen.unsqueeze(1)
         mask = torch.cat([mask, torch.ones_like(ids)], 1)
         positions = positions[:, -1:] + 1
+    if within is not None:
+        return [own.texts[tuple(tokens)] for own, tokens in zip(within, answers, strict=True)]
     return [backbone.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in answers]
 
 
@@ -66,6 +73,7 @@ def answer_changed(
     limit: int,
     done: Done,
     during: Callable[[Sequence[int]], AbstractContextManager[None]],
+    within: Within | None = None,
 ) -> list[str]:
     """The answer to each prompt, in order, batch by batch.
 
@@ -75,17 +83,20 @@ def answer_changed(
         limit: Most new tokens.
         done: Called with the number of prompts finished.
         during: What changes the base for a batch, from the indices of its rows in their order.
+        within: The answers a prompt may get; None for any text.
 
     Raises:
         ConfigError: A prompt and its answer do not fit the base.
     """
     if not prompts:
         return []
+    limit = most_tokens(within, prompts, limit)
     check_room(backbone, max(map(len, prompts)), limit)
     texts = [""] * len(prompts)
     for batch in batches([len(prompt) for prompt in prompts]):
+        rows = [prompts[i] for i in batch]
         with during(batch):
-            answers = greedy(backbone, [prompts[i] for i in batch], limit)
+            answers = greedy(backbone, rows, limit, within=None if within is None else list(map(within, rows)))
         for index, text in zip(batch, answers, strict=True):
             texts[index] = text
         done(len(batch))

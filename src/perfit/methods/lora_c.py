@@ -61,7 +61,7 @@ class LoraC:
         tokens = [prompts.plain(ask) for ask in asks]
         prompts.warn()
         with self.stage1.at_work():
-            return answer(self.setting.backbone, tokens, prompts.limit, done)
+            return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
 
     def cost(self) -> Cost:
         """The LoRA."""

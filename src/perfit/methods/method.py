@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from perfit.errors import ConfigError
 from perfit.training.notices import print_notices
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from perfit.training.loop import Emit
 
 Done = Callable[[int], None]
+ANSWERS = ("free", "labels")
+"""What answers may be: any text, or one of the task's labels."""
 
 
 def no_progress(rows: int) -> None:
@@ -66,6 +69,11 @@ class Setting:
         emit: Receives the events of ``docs/training.md`` and ``found`` (a finished stage 1 lies there already; it has
             the ``seconds`` that training it took).
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
+        answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token.
+            It changes no training.
+
+    Raises:
+        ConfigError: ``answers`` is unknown, or "labels" for a task without labels.
     """
 
     backbone: Backbone
@@ -76,10 +84,26 @@ class Setting:
     folder: Path
     emit: Emit = print_notices
     shared: Path | None = None
+    answers: str = "free"
+
+    def __post_init__(self) -> None:
+        check_answers(self.answers, self.task)
 
     def seeded(self) -> PerFitConfig:
         """The config with this setting's seed."""
         return replace(self.config, seed=self.seed)
+
+
+def check_answers(answers: str, task: Task) -> None:
+    """Refuse what answers to a task cannot be.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if answers not in ANSWERS:
+        raise ConfigError(f"answers: {answers!r} is unknown; choose from {', '.join(ANSWERS)}")
+    if answers == "labels" and not task.labels:
+        raise ConfigError(f"answers: task {task.name!r} has no labels, its answers are free text; choose free")
 
 
 class Method(Protocol):

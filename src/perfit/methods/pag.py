@@ -129,7 +129,7 @@ class Pag:
             prompts.after(profile, ask) if (profile := profiles[ask.user.id]) else prompts.plain(ask) for ask in asks
         ]
         prompts.warn()
-        return answer(self.setting.backbone, tokens, prompts.limit, done)
+        return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
 
     def cost(self) -> Cost:
         """The profiles."""

@@ -70,7 +70,8 @@ class Stage1:
         prompts.warn()
         first, second = (bank_of([shift], backbone.device) for shift in self.stage1.shifts())
         slots = [(1, 1)] * len(tokens)
-        return shifted_answers(backbone, self.config, (first, second), tokens, slots, prompts.limit, done)
+        banks, limit = (first, second), prompts.limit
+        return shifted_answers(backbone, self.config, banks, tokens, slots, limit, done, prompts.within)
 
     def cost(self) -> Cost:
         """Both shared shifts."""

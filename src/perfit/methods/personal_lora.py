@@ -116,7 +116,8 @@ class PersonalLora:
             self._load_below(adapters)
             for group in by_user(asks):
                 adapters.load(PERSONAL, self.work.adapted(asks[group[0]].user).tensors)
-                answers = answer(self.setting.backbone, [tokens[i] for i in group], self.prompts.limit, done)
+                rows = [tokens[i] for i in group]
+                answers = answer(self.setting.backbone, rows, self.prompts.limit, done, self.prompts.within)
                 for index, text in zip(group, answers, strict=True):
                     texts[index] = text
         return texts

@@ -10,6 +10,7 @@ import torch
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
+from perfit.backbone.within import Within, most_tokens
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.errors import DataError
@@ -124,7 +125,8 @@ class PersonalShifts:
             banks = bank_of([shared[0]], backbone.device), bank_of([shared[1], *shifts.values()], backbone.device)
             rows = [prompts[i] for i in group]
             slots = [place.get(asks[i].user.id, without) for i in group]
-            answers = shifted_answers(backbone, self.config, banks, rows, slots, self.prompts.limit, done)
+            limit, within = self.prompts.limit, self.prompts.within
+            answers = shifted_answers(backbone, self.config, banks, rows, slots, limit, done, within)
             for index, text in zip(group, answers, strict=True):
                 texts[index] = text
         return texts
@@ -142,10 +144,12 @@ def shifted_answers(
     slots: Sequence[tuple[int, int]],
     limit: int,
     done: Done,
+    within: Within | None = None,
 ) -> list[str]:
-    """Greedy answers to prompts with shifts from both banks, as each row's slots say."""
+    """Greedy answers to prompts with shifts from both banks, as each row's slots say; ``within`` as for ``answer``."""
     if not prompts:
         return []
-    check_room(backbone, max(map(len, prompts)), limit)
+    check_room(backbone, max(map(len, prompts)), most_tokens(within, prompts, limit))
     shift, positions = TwoStageShift(config.layers, *banks), Positions.parse(config.positions)
-    return generate(backbone, prompts, slots, shift, positions, Decoding(max_new_tokens=limit), done)
+    decoding = Decoding(max_new_tokens=limit, within=within)
+    return generate(backbone, prompts, slots, shift, positions, decoding, done)

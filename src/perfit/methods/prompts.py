@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, cached_property
 
+from perfit.backbone.within import Answers, Within
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import DataError
 from perfit.methods.method import Ask, Setting
 from perfit.retrieval import HistoryIndex, prompt_with_history
-from perfit.tasks.encode import Encoded, encode
+from perfit.tasks.encode import Encoded, encode, label_ids
 from perfit.tasks.task import Example
 from perfit.tasks.template import first_words
 from perfit.training.examples import RowMaker, answer_limit
@@ -34,6 +36,23 @@ class Prompts:
     def limit(self) -> int:
         """Tokens an answer may take."""
         return answer_limit(self.setting.task, self.setting.backbone.tokenizer)
+
+    @cached_property
+    def within(self) -> Within | None:
+        """The answers a prompt may get, as ``setting.answers`` says; None for any text.
+
+        Calling it raises ConfigError where two labels have the same tokens.
+        """
+        if self.setting.answers == "free":
+            return None
+        labels, tokenizer = self.setting.task.labels, self.setting.backbone.tokenizer
+
+        # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
+        @cache
+        def after(last: int) -> Answers:
+            return Answers.of(labels, label_ids(labels, tokenizer, last, self.setting.config.chat_template))
+
+        return lambda prompt: after(prompt[-1])
 
     def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
         """Rows of stage 1, as ``config.stage1_data`` says.

@@ -196,7 +196,7 @@ class StyleVector:
             # Padding is on the left, so that all prompts end at the same place.
             return adding(backbone, self.layers, stacked, [width - 1] * len(batch))
 
-        return answer_changed(backbone, tokens, self.prompts.limit, done, during)
+        return answer_changed(backbone, tokens, self.prompts.limit, done, during, self.prompts.within)
 
     def _vectors(self, user: User) -> Tensor:
         """What a user adds at each layer to choose from, [layers, d]: zeros but at their own."""

@@ -1,0 +1,100 @@
+"""Answers among the task's labels alone: every method gives one, whatever it does to the base."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from method_world import ALL, ANNA, BEN, CONFIG, asks, base, make, ready, setting
+from small_base import LABELS, TASK
+
+from perfit.backbone.within import Answers
+from perfit.comparison.bench import Bench, check_labels
+from perfit.data.schema import Dataset
+from perfit.errors import ConfigError
+from perfit.methods.cos import steered
+from perfit.methods.greedy import greedy
+from perfit.methods.method import Setting
+from perfit.methods.prompts import Prompts
+from perfit.tasks import get_task
+
+# One label begins another, and the task's limit would cut both.
+MORE = (*LABELS, "river stone", "river stone lamp boat")
+NARROW = replace(TASK, labels=MORE, max_new_tokens=1)
+EOS = 2
+TOKENS = ((40, 41, EOS), (50, EOS), (50, 51, 52, EOS), (50, 51, 53, EOS), (60, 61, 62, 63, EOS), (60, 61, 62, 64, EOS))
+ANSWERS = Answers.of("abcdef", TOKENS)
+PAIRS = [((5, 9, 7, 30, 12, 8), (30, 12, 8)), ((11, 12, 13, 14), (14,)), ((70, 71, 9, 9, 3), (9, 3))]
+
+
+def both(folder: Path) -> tuple[Setting, Setting]:
+    """The same setting with free answers and with labels alone."""
+    free = replace(setting(folder), task=NARROW)
+    return free, replace(free, answers="labels")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("rag-2", "rag-4")])
+def test_every_answer_is_a_label_and_training_the_same(name: str, tmp_path: Path) -> None:
+    free, labels = both(tmp_path)
+    asked = asks(ANNA, BEN)
+    said = ready(name, free, [ANNA, BEN]).predict(asked)
+    method = make(name, labels)  # finds what the other one learnt
+    told: list[int] = []
+    together = method.predict(asked, told.append)
+    assert set(together) <= set(MORE)
+    assert sum(told) == len(asked)
+    assert together == [method.predict([ask])[0] for ask in asked]
+    assert method.predict([]) == []
+    if name.startswith("floor"):
+        assert together == said
+    else:
+        assert not set(said) <= set(MORE)
+
+
+def test_labels_have_the_tokens_that_training_gives_them(tmp_path: Path) -> None:
+    _, labels = both(tmp_path)
+    prompts = Prompts(labels)
+    row = prompts.maker.history_rows(ANNA)[0]
+    assert prompts.within is not None
+    assert prompts.within(row.prompt_ids).texts[row.answer_ids] == ANNA.history[0].fields["folder"]
+    assert sorted(prompts.within(row.prompt_ids).texts.values()) == sorted(MORE)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("strength", [-1.0, 0.0, 1.5])
+def test_steered_answers_are_the_greedy_ones_of_all_steered_logits(family: str, strength: float) -> None:
+    backbone = base(family)
+    got = steered(backbone, PAIRS, strength, 9, lambda prompt: ANSWERS)
+    for pair, text in zip(PAIRS, got, strict=True):
+        said: tuple[int, ...] = ()
+        while said not in TOKENS:
+            with torch.no_grad():
+                longer, shorter = (
+                    backbone.model(input_ids=torch.tensor([[*prompt, *said]])).logits[0, -1] for prompt in pair
+                )
+            scores = longer + strength * (longer - shorter)
+            said = max(
+                {(*said, answer[len(said)]) for answer in TOKENS if answer[: len(said)] == said},
+                key=lambda longer: float(scores[longer[-1]]),
+            )
+        assert text == ANSWERS.texts[said]
+    if strength == -1.0:
+        shorter_rows = [shorter for _, shorter in PAIRS]
+        assert got == greedy(backbone, shorter_rows, 9, within=[ANSWERS] * len(PAIRS))
+
+
+def test_what_answers_cannot_be_is_refused(tmp_path: Path) -> None:
+    free, labels = both(tmp_path)
+    with pytest.raises(ConfigError, match="answers: 'label' is unknown; choose from free, labels"):
+        replace(free, answers="label")
+    with pytest.raises(ConfigError, match="answers: task 'news_headline' has no labels"):
+        replace(labels, task=get_task("news_headline"))
+    strange = replace(labels, task=replace(TASK, labels=("nobody", "ever", "said")))
+    with pytest.raises(ConfigError, match="two labels have the same tokens"):
+        make("base", strange).predict(asks(ANNA))
+    bench = Bench(Dataset((ANNA,)), strange.task, strange.backbone, strange.identity, CONFIG, answers="labels")
+    with pytest.raises(ConfigError, match="two labels have the same tokens"):
+        check_labels(bench)
+    check_labels(replace(bench, task=TASK))
