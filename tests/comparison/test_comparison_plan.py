@@ -17,6 +17,13 @@ def test_trials_go_seed_by_seed() -> None:
     assert plan.trials() == [Trial("a", 0), Trial("b", 0), Trial("a", 7), Trial("b", 7)]
 
 
+def test_a_method_without_chance_runs_with_one_seed() -> None:
+    plan = Plan(("base", "perfit"), (3, 7))
+    assert plan.trials() == [Trial("base", 3), Trial("perfit", 3), Trial("perfit", 7)]
+    ran = {"base": 9, "perfit": 7}
+    assert plan.trials(ran) == [Trial("base", 9), Trial("perfit", 3), Trial("perfit", 7)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

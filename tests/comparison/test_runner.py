@@ -138,6 +138,25 @@ def test_a_finished_comparison_is_not_run_again_and_takes_more_methods_and_seeds
     assert len(log(tmp_path, "base")) == 10
 
 
+def test_a_method_without_chance_keeps_to_the_seed_it_ran_with(tmp_path: Path) -> None:
+    assert list(compare(tmp_path, Plan(("base", "perfit"), (5,)))) == [Trial("base", 5), Trial("perfit", 5)]
+    records = compare(tmp_path, Plan(("base", "perfit"), (0, 1)))
+    assert list(records) == [Trial("base", 5), Trial("perfit", 0), Trial("perfit", 1)]
+    results = load_results(ComparisonFolder(tmp_path))
+    assert [trial.seed for trial in results.records if trial.method == "base"] == [5]
+    base, perfit = make_table(results, "base", resamples=10).rows
+    assert (base.seeds, base.problem, perfit.seeds, perfit.problem) == ((5,), None, (0, 1, 5), None)
+    # Where one began with this seed and another is finished, the finished one counts.
+    failing = Plan(("floor-majority",), options={"floor-majority": {"fails": "fit"}})
+    assert compare(tmp_path / "failed", failing)[Trial("floor-majority", 0)].status == "failed"
+    folder = ComparisonFolder(tmp_path / "failed")
+    again = replace(failing, seeds=(4,))
+    assert folder.trials(again) == [Trial("floor-majority", 0)]
+    folder.trial_folder(Trial("floor-majority", 4)).mkdir()
+    folder.save_record(Trial("floor-majority", 4), trial.TrialRecord(status="done"))
+    assert folder.trials(failing) == [Trial("floor-majority", 4)]
+
+
 @pytest.mark.parametrize("where", ["fit", "adapt", "predict"])
 def test_a_method_that_raises_is_a_row_that_says_why(tmp_path: Path, where: str) -> None:
     plan = Plan(("base", "lofit", "cos", "unmade"), options={"lofit": {"fails": where}, "cos": {"breaks": where}})

@@ -76,6 +76,18 @@ def test_the_best_and_the_second_best_are_ranked_in_the_direction_of_the_metric(
     assert replace(table, rows=(*table.rows, same)).rank("accuracy") == {"right": 1, "twin": 1}
 
 
+def test_a_method_without_chance_has_one_value_and_says_so(results: Results, table: Table) -> None:
+    found = row(table, "base")
+    assert (found.seeds, found.problem) == ((0,), None)
+    assert found.metrics["accuracy"].std is None
+    assert found.differences["accuracy"].p_users is not None
+    assert "no chance in it, run once: BASE" in table.notes
+    line = next(line for line in as_markdown(table).splitlines() if line.startswith("| BASE"))
+    assert "±" not in line
+    one_seed = replace(results, plan={**results.plan, "seeds": [0]})
+    assert not any("no chance" in note for note in make_table(one_seed, resamples=10).notes)
+
+
 def test_costs_are_shares_of_the_base_and_reductions_against_oppu(results: Results, table: Table) -> None:
     costs = row(table, "right").costs
     assert (costs.collective_share, costs.personal_share) == (100 / 100_000, 10 / 100_000)

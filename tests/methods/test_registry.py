@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from method_world import make, setting
+from method_world import ALL, ANNA, asks, make, ready, setting
+from safetensors.torch import load_file
 from small_base import TASK
 
 from perfit.config import paper_preset
 from perfit.errors import ConfigError
-from perfit.methods.registry import METHODS, methods_for
+from perfit.methods.registry import METHODS, methods_for, seeded
 from perfit.methods.stages import stage_of
 from perfit.tasks import get_task
 
@@ -99,6 +100,21 @@ def test_rivals_train_as_long_as_perfit_and_as_the_paper_says_under_its_preset(t
     assert (stage_of(paper, 1, None, None).epochs, stage_of(paper, 2, None, None).epochs) == (3, 2)
     own = stage_of(paper, 2, 7, 0.5)
     assert (own.epochs, own.learning_rate, own.batch_size) == (7, 0.5, 16)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_chance_has_a_part_where_the_registry_says_so(name: str, tmp_path: Path) -> None:
+    said, kept = [], []
+    for seed in (0, 1):
+        where = setting(tmp_path / str(seed), seed=seed)
+        method = ready(name, where, [ANNA])
+        said.append(method.predict(asks(ANNA)))
+        learnt = [load_file(path) for path in sorted(where.folder.rglob("users/*.safetensors"))]
+        shared = [load_file(path) for path in sorted((tmp_path / str(seed) / "shared").rglob("coll*.safetensors"))]
+        profile = method.work.adapted(ANNA).notes["profile"] if name == "pag" else None  # type: ignore[attr-defined]
+        kept.append((profile, [{key: t.tolist() for key, t in tensors.items()} for tensors in (*learnt, *shared)]))
+    assert seeded(name) == (kept[0] != kept[1])
+    assert seeded(name) or said[0] == said[1]
 
 
 def test_names_are_known_without_loading_anything_heavy() -> None:

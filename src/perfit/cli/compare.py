@@ -27,7 +27,9 @@ def compare(
     methods: Annotated[str, typer.Option(help="Separated by commas, or all; see docs/compare.md.")],
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     task: TASK = None,
-    seeds: Annotated[str, typer.Option(help="Separated by commas; each method runs with each.")] = "0",
+    seeds: Annotated[
+        str, typer.Option(help="Separated by commas; each method in which there is chance runs with each.")
+    ] = "0",
     against: Annotated[str | None, typer.Option(help="Method that gains and significance refer to.")] = None,
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
     users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
@@ -227,7 +229,7 @@ def _show_plan(bench: Bench, plan: Plan, folder: ComparisonFolder, json: bool) -
 
     base = bench.parameters()
     previews = preview(bench, plan)
-    records = {trial: folder.record(trial) for trial in plan.trials()}
+    records = {trial: folder.record(trial) for trial in folder.trials(plan)}
     states = {trial: record.status if record.starts else "to do" for trial, record in records.items()}
     if json:
         trials = [{"method": t.method, "seed": t.seed, "status": status} for t, status in states.items()]

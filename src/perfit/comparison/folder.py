@@ -168,6 +168,19 @@ class ComparisonFolder:
         """The folder of one trial."""
         return self.path / "trials" / trial.method / f"seed-{trial.seed}"
 
+    def trials(self, plan: Plan) -> list[Trial]:
+        """The plan's trials; a method without chance keeps to the seed with which it has run here, finished if any is."""
+        ran = {}
+        for method in plan.methods:
+            begun = sorted(
+                int(path.parent.name.removeprefix("seed-"))
+                for path in (self.path / "trials" / method).glob("seed-*/trial.json")
+            )
+            done = [seed for seed in begun if self.record(Trial(method, seed)).status == "done"]
+            if begun:
+                ran[method] = (done or begun)[0]
+        return plan.trials(ran)
+
     def record(self, trial: Trial) -> TrialRecord:
         """How far a trial is; a new record where it has not begun.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from perfit.data.schema import Dataset, User
 from perfit.errors import ConfigError
+from perfit.methods.registry import seeded
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9@+._-]*")
 
@@ -27,7 +28,7 @@ class Plan:
 
     Attributes:
         methods: Names in ``METHODS``, in the order of the table.
-        seeds: Each method runs once with each.
+        seeds: Each method runs once with each; one without chance runs with the first alone.
         options: Options of ``make_method`` by method, where they are not its defaults.
         against: The method that differences and significance refer to; None leaves them out.
 
@@ -61,9 +62,19 @@ class Plan:
         if self.against is not None and self.against not in self.methods:
             raise ConfigError(f"against: {self.against} is not compared; choose one of {', '.join(self.methods)}")
 
-    def trials(self) -> list[Trial]:
-        """All trials, seed by seed, so that a whole table of the first seed is there early."""
-        return [Trial(method, seed) for seed in self.seeds for method in self.methods]
+    def trials(self, ran: Mapping[str, int] = {}) -> list[Trial]:
+        """All trials, seed by seed, so that a whole table of the first seed is there early.
+
+        Args:
+            ran: By method, the seed with which it has run already: one without chance keeps to it.
+        """
+        once = {method: ran.get(method, self.seeds[0]) for method in self.methods if not seeded(method)}
+        return [
+            Trial(method, once.get(method, seed))
+            for place, seed in enumerate(self.seeds)
+            for method in self.methods
+            if place == 0 or method not in once
+        ]
 
     def options_of(self, method: str) -> dict[str, Any]:
         """Options that ``make_method`` gets for a method."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from perfit.belonging import task_from_record
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
-from perfit.comparison.plan import Trial
+from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import User
 from perfit.errors import StoreError
 from perfit.evaluation.score import Scores, metrics_by_query, pool
@@ -41,7 +41,7 @@ class Results:
         users: Users with their answered queries (the input is the user's text alone), without histories.
         history: History items by user.
         golds: Gold answers by query id.
-        records: Every planned trial.
+        records: Every planned trial; of a method without chance there is one.
         scored: By method, its finished trials by rising seed.
     """
 
@@ -77,7 +77,7 @@ def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda
     plan = folder.plan()
     try:
         task = task_from_record(plan["task"])
-        trials = [Trial(method, seed) for method in plan["methods"] for seed in plan["seeds"]]
+        trials = folder.trials(Plan(tuple(plan["methods"]), tuple(plan["seeds"])))
     except (KeyError, TypeError) as error:
         raise StoreError(
             f"{folder.path / 'plan.json'}: a value is missing or wrong; restore it or compare again"

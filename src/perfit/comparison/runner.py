@@ -49,7 +49,7 @@ def run(
     folder = ComparisonFolder(out)
     with folder.locked():
         folder.claim(bench, plan, reference_cost(bench, plan, maker))
-        records = {trial: folder.record(trial) for trial in plan.trials()}
+        records = {trial: folder.record(trial) for trial in folder.trials(plan)}
         todo = [trial for trial, record in records.items() if record.status != "done"]
         queries = sum(len(user.queries) for user in bench.data.users)
         watch({"event": "comparison", "todo": len(todo), "trials": len(records), "queries": queries})
@@ -70,7 +70,7 @@ def run(
                 forecast.learn(trial, time.perf_counter() - began)
                 watch(ended(trial, record))
                 gc.collect()  # the next method's peak of memory is its own
-        return {trial: folder.record(trial) for trial in plan.trials()}
+        return {trial: folder.record(trial) for trial in records}
 
 
 def begun(trial: Trial, number: int, left: float | None, record: TrialRecord, bench: Bench) -> dict[str, Any]:

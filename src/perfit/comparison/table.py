@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from perfit.comparison.plan import Trial
 from perfit.comparison.results import Results, Scored
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import aggregate
@@ -22,6 +21,7 @@ from perfit.evaluation.significance import (
     summed,
     wilcoxon_p,
 )
+from perfit.methods.registry import seeded
 
 MEAN_OF_USERS = "mean of users"
 FORMAT_FAILURES = "format failures"
@@ -175,6 +175,9 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     data = results.plan["data"]
     notes = [f"left out: {count} {what}" for what, count in data["left_out"].items()]
     chosen = [f"{name} {value}" for name, value in data["selection"].items() if value is not None]
+    once = [row.label for row in rows if row.metrics and not seeded(row.name)]
+    if once and len(results.plan["seeds"]) > 1:
+        notes.append(f"no chance in it, run once: {', '.join(once)}")
     if results.plan["answers"] == "labels":
         notes.append(f"answers: each method's choice among the task's {len(results.task.labels)} labels, not free text")
     if chosen:
@@ -255,8 +258,8 @@ def _done(results: Results, method: str) -> list[Any]:
 
 def _problem(results: Results, method: str) -> str | None:
     faults = []
-    for seed in results.plan["seeds"]:
-        record = results.records[Trial(method, seed)]
+    mine = {trial.seed: record for trial, record in results.records.items() if trial.method == method}
+    for seed, record in mine.items():
         if record.status == "failed" and record.failure is not None:
             faults.append((seed, f"failed: {record.failure['error']}"))
         elif record.status != "done":
@@ -264,7 +267,7 @@ def _problem(results: Results, method: str) -> str | None:
             faults.append((seed, f"not finished{begun}"))
     if not faults:
         return None
-    if len(faults) == len(results.plan["seeds"]) and len({fault for _, fault in faults}) == 1:
+    if len(faults) == len(mine) and len({fault for _, fault in faults}) == 1:
         return faults[0][1]
     return "; ".join(f"seed {seed} {fault}" for seed, fault in faults)
 

@@ -30,6 +30,7 @@ class Maker:
         function: What makes it there.
         fixed: Options that differ from their defaults.
         kinds: The kinds of task it answers.
+        seeded: Whether chance has a part in it; the others give the same answers with every seed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Maker:
     function: str = "make"
     fixed: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[str, ...] = _ANY
+    seeded: bool = True
 
     def options(self) -> type:
         """The dataclass of its options."""
@@ -58,17 +60,30 @@ class Maker:
 
 
 _MAKERS = (
-    Maker("floor-majority", "Majority", "the answer other users give most often", "floors", kinds=_ANSWERS),
-    Maker("floor-user-majority", "User majority", "the answer the user gave most often", "floors", kinds=_ANSWERS),
-    Maker("floor-user-mean", "User mean", "the mean of the user's ratings", "floors", kinds=("rating",)),
-    Maker("floor-nearest", "Nearest past item", "the answer of the user's most similar past item", "floors"),
-    Maker("base", "Non-Personalized", "the frozen base", "base"),
+    Maker(
+        "floor-majority", "Majority", "the answer other users give most often", "floors", kinds=_ANSWERS, seeded=False
+    ),
+    Maker(
+        "floor-user-majority",
+        "User majority",
+        "the answer the user gave most often",
+        "floors",
+        kinds=_ANSWERS,
+        seeded=False,
+    ),
+    Maker("floor-user-mean", "User mean", "the mean of the user's ratings", "floors", kinds=("rating",), seeded=False),
+    Maker(
+        "floor-nearest", "Nearest past item", "the answer of the user's most similar past item", "floors", seeded=False
+    ),
+    Maker("base", "Non-Personalized", "the frozen base", "base", seeded=False),
     Maker("pag", "PAG", "a written profile before each prompt", "pag"),
-    Maker("rag-1", "RAG (k=1)", "the nearest past item before each prompt", "rag", fixed={"k": 1}),
-    Maker("rag-2", "RAG (k=2)", "the two nearest past items before each prompt", "rag", fixed={"k": 2}),
-    Maker("rag-4", "RAG (k=4)", "the four nearest past items before each prompt", "rag", fixed={"k": 4}),
-    Maker("cos", "CoS", "logits steered by the retrieved context", "cos"),
-    Maker("style-vector", "StyleVector", "own answers minus generic ones, added at a layer", "style_vector"),
+    Maker("rag-1", "RAG (k=1)", "the nearest past item before each prompt", "rag", fixed={"k": 1}, seeded=False),
+    Maker("rag-2", "RAG (k=2)", "the two nearest past items before each prompt", "rag", fixed={"k": 2}, seeded=False),
+    Maker("rag-4", "RAG (k=4)", "the four nearest past items before each prompt", "rag", fixed={"k": 4}, seeded=False),
+    Maker("cos", "CoS", "logits steered by the retrieved context", "cos", seeded=False),
+    Maker(
+        "style-vector", "StyleVector", "own answers minus generic ones, added at a layer", "style_vector", seeded=False
+    ),
     Maker("lora-c", "LoRA-C", "one LoRA for everybody", "lora_c"),
     Maker("lora-p", "LoRA-P", "a LoRA per user", "lora_p"),
     Maker("lofit", "LoFiT", "biases at each user's picked attention heads", "lofit"),
@@ -89,6 +104,11 @@ _MAKERS = (
 )
 
 METHODS: dict[str, Maker] = {maker.name: maker for maker in _MAKERS}
+
+
+def seeded(name: str) -> bool:
+    """Whether a method's answers depend on the seed; of one that is not known here they may."""
+    return name not in METHODS or METHODS[name].seeded
 
 
 def methods_for(task: Task) -> list[str]:
