@@ -76,7 +76,7 @@ def main() -> None:
         task=arguments.task,
         settings=parse_settings(None, arguments.set),
         selection=Selection(arguments.skip + arguments.users, arguments.queries, arguments.history, arguments.pool),
-        **({} if arguments.answers == "free" else {"answers": arguments.answers}),
+        answers=arguments.answers,
     )
     bench = source.open()
     bench = replace(bench, data=replace(bench.data, users=bench.data.users[arguments.skip :]))
