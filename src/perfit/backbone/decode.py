@@ -100,9 +100,9 @@ def decode(
 
 def _forward(backbone: Backbone, ids: Tensor, mask: Tensor, where: Tensor, cache: DecodeCache) -> Tensor:
     """Logits [rows, vocabulary] after the last token, fp32."""
-    only: dict[str, Any] = {"logits_to_keep": 1} if _keeps_logits(backbone.model) else {}
+    keeps: dict[str, Any] = {"logits_to_keep": 1} if _keeps_logits(backbone.model) else {}
     out = backbone.model(
-        input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True, **only
+        input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True, **keeps
     )
     cache.advance(ids.shape[1])
     logits: Tensor = out.logits[:, -1].float()
