@@ -78,32 +78,33 @@ class Sections:
 
     backbone: Backbone
     _decoders: dict[tuple[int, int], tuple[nn.Module, list[nn.Module]]] = field(default_factory=dict)
-    _tuples: list[bool] | None = None
+    _tuples: list[bool] = field(init=False)
     _head: tuple[nn.Module, _Echo] | None = None
+
+    def __post_init__(self) -> None:
+        # Now, for sections may first run inside ``Backbone.editing``, whose plan does not fit this forward.
+        self._tuples = self._layer_outputs()
 
     def _layer_outputs(self) -> list[bool]:
         """Which layers answer with a tuple, found by one forward of one token."""
-        if self._tuples is None:
-            found: list[bool] = []
-            hooks = [
-                layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
-                for layer in self.backbone.layers
-            ]
-            try:
-                with torch.no_grad():
-                    self.backbone.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
-            finally:
-                for hook in hooks:
-                    hook.remove()
-            self._tuples = found
-        return self._tuples
+        found: list[bool] = []
+        hooks = [
+            layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
+            for layer in self.backbone.layers
+        ]
+        try:
+            with torch.no_grad():
+                self.backbone.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def _decoder(self, start: int, stop: int) -> tuple[nn.Module, list[nn.Module]]:
         if (start, stop) not in self._decoders:
             layers = self.backbone.layers
-            tuples = self._layer_outputs()
             kept: list[nn.Module] = [
-                layer if start <= i < stop else _Skip(layer, tuples[i]) for i, layer in enumerate(layers)
+                layer if start <= i < stop else _Skip(layer, self._tuples[i]) for i, layer in enumerate(layers)
             ]
             owner, _, name = self.backbone.layers_path.rpartition(".")
             decoder = _with_module(self.backbone.model.get_submodule(owner), name, nn.ModuleList(kept))
