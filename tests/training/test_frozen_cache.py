@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import os
+import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from families import tiny
+from families import random_shift, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from learners import HEAD, LAYERS, RULE, some_rows
+from torch import Tensor
 
+from perfit.backbone.model import Backbone
+from perfit.errors import ConfigError
 from perfit.positions import Positions
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenCache, FrozenHome
 from perfit.training.frozen_pass import FrozenPass, FrozenRow
+from perfit.training.plain import PlainRunner
+from perfit.training.rows import Runner, TokenRow
 
 BASE = {"weights": "abc"}
 
@@ -154,3 +165,106 @@ def test_a_second_writer_goes_without(tmp_path: Path) -> None:
     with FileLock(runner.cache.path / "write.lock"):
         assert len(runner.prepare(some_rows(3, 0))) == 3
     assert files(tmp_path, "*.frozen") == []
+
+
+def loss_of(runner: Runner, rows: list[TokenRow], layers: tuple[int, ...] = LAYERS) -> Tensor:
+    with torch.no_grad():
+        return runner.answer_loss(runner.prepare(rows), [(1, 1)] * len(rows), random_shift(layers))
+
+
+SHORT_AND_LONG = [TokenRow((*HEAD, *range(20, 20 + n)), (3, 2)) for n in (1, 2, 3, 5, 9)]
+OFTEN_MET = ("f2+l1", "f2+l3", "f2+l6", "f5", "f1+l4", "all", "0,1,-3", "l2", "-2,-1")
+
+
+@given(st.lists(st.sampled_from(OFTEN_MET), min_size=2, max_size=3), st.sampled_from([HEAD, HEAD[:2], ()]))
+@settings(max_examples=20, deadline=None)
+def test_rules_that_share_a_folder_each_equal_the_plain_runner(rules: list[str], shared: tuple[int, ...]) -> None:
+    # Short prompts are edited inside the shared tokens by one rule and not by another: they start elsewhere.
+    with tempfile.TemporaryDirectory() as folder:
+        for rule in rules:
+            got = loss_of(cached(Path(folder), rule, shared=shared), SHORT_AND_LONG)
+            plain = PlainRunner(tiny("llama"), Positions.parse(rule))
+            torch.testing.assert_close(got, loss_of(plain, SHORT_AND_LONG), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("layers", "shared"), [((3,), HEAD), (LAYERS, ())], ids=["the last layer", "no prefix"])
+def test_steps_run_although_no_frozen_pass_ran(
+    tmp_path: Path, passes: list[int], layers: tuple[int, ...], shared: tuple[int, ...]
+) -> None:
+    rows = some_rows(5, 0)
+    first = loss_of(cached(tmp_path, layers=layers, shared=shared), rows, layers)
+    assert torch.equal(loss_of(cached(tmp_path, layers=layers, shared=shared), rows, layers), first)
+    assert passes == [5, 0]
+
+
+def test_the_same_weights_under_other_settings_are_another_base(tmp_path: Path, passes: list[int]) -> None:
+    rows = some_rows(4, 0)
+    cached(tmp_path).prepare(rows)
+    model = copy.deepcopy(tiny("llama").model)
+    model.config.rms_norm_eps = 0.5
+    other = FrozenRunner(
+        Backbone(model, tiny("llama").tokenizer),
+        Positions.parse(RULE),
+        LAYERS,
+        shared=HEAD,
+        home=FrozenHome(tmp_path, BASE),
+    )
+    other.prepare(rows)
+    assert passes == [4, 4]
+
+
+def test_a_known_prefix_of_another_rule_is_not_taken(tmp_path: Path) -> None:
+    cached(tmp_path, "f2+l3").prepare(some_rows(4, 0))
+    longer = some_rows(1, 0)[0].prompt_ids[: len(HEAD) + 2]
+    assert cached(tmp_path, "f1+l3", shared=longer).frozen.shared == longer
+
+
+def test_an_index_that_another_process_locks_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached(tmp_path).prepare(some_rows(4, 0))
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0.05))
+    (path,) = files(tmp_path, "rows.sqlite")
+    other = connect(path)
+    other.execute("begin exclusive")
+    assert len(cached(tmp_path).prepare(some_rows(4, 0))) == 4
+    other.execute("rollback")
+    other.close()
+    assert connect(path).execute("select count(*) from rows").fetchone() == (4,)
+    assert len(files(tmp_path, "*.frozen")) == 1
+
+
+def test_an_index_with_one_torn_page_is_rebuilt(tmp_path: Path, passes: list[int]) -> None:
+    rows = some_rows(120, 0)
+    cached(tmp_path).prepare(rows)
+    (path,) = files(tmp_path, "rows.sqlite")
+    content = path.read_bytes()
+    size = int.from_bytes(content[16:18], "big")
+    for page in range(1, len(content) // size):  # each in turn: leaves of the table, and of its index
+        path.write_bytes(content[: page * size] + b"\xa5" * size + content[(page + 1) * size :])
+        assert len(cached(tmp_path).prepare(rows[:9])) == 9
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(6, 0)
+    plain = FrozenRunner(tiny("llama"), Positions.parse(RULE), LAYERS, shared=HEAD).prepare(rows)
+
+    def full(handle: int, begin: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        assert all(same(a, b) for a, b in zip(cached(tmp_path).prepare(rows), plain, strict=True))
+    assert files(tmp_path, "*.frozen") == []
+    runner = cached(tmp_path)
+    assert runner.cache is not None
+    runner.cache.index.execute("pragma max_page_count=1")  # no room for one more entry
+    many = some_rows(400, 1)
+    assert [item.row for item in runner.prepare(many)] == many
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"frozen_cache: .*file is not a folder"):
+        FrozenHome(tmp_path / "file", BASE)

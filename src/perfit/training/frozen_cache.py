@@ -3,8 +3,8 @@
 A folder holds one subfolder per kind (base, precision, first edited layer, positions' reach, shared prefix) with
 
 - ``about.json``: the kind, in full;
-- ``<n>.frozen``: tensors back to back, mapped into memory when read;
-- ``rows.sqlite``: a row's hash -> file, offset, shapes and a CRC-32 of its bytes.
+- ``<name>.frozen``: tensors back to back, mapped into memory when read;
+- ``rows.sqlite``: the hash of a row, and of where its frozen part begins, -> file, offset, shapes and a CRC-32 of its bytes.
 
 The files hold hidden states of users' texts: treat the folder as you treat the texts. It may be deleted at any time.
 """
@@ -15,25 +15,32 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from perfit.errors import ConfigError
 from perfit.files import write_atomically
-from perfit.training.frozen_pass import FrozenPass, FrozenRow
+from perfit.training.frozen_pass import FrozenPass, FrozenRow, edited_within
 from perfit.training.rows import TokenRow
 from perfit.training.shelf import Shelf
 
-_VERSION = 1
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_VERSION = 2
 _PARTS = ("states", "prefix", "before")
+# What a model's config says beside what its forward does.
+_INDIFFERENT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 _TABLE = "create table if not exists rows (digest blob primary key, file text, place integer, shapes text, crc integer)"
 
 
@@ -44,16 +51,24 @@ class FrozenHome:
     Attributes:
         folder: The cache folder; made when needed.
         base: What tells the base from others, fingerprint of the weights included.
+
+    Raises:
+        ConfigError: A file is in the folder's place.
     """
 
     folder: Path
     base: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"frozen_cache: {self.folder} is not a folder; give one, it is made when needed")
 
     def kind(self, frozen: FrozenPass) -> dict[str, Any]:
         """Everything that decides the frozen parts beside the rows' own tokens."""
         return {
             "version": _VERSION,
             "base": dict(self.base),
+            "config": _config_hash(frozen.backbone.model.config.get_text_config().to_dict()),
             "dtype": str(frozen.backbone.dtype),
             "device": frozen.backbone.device.type,
             "layer": frozen.first,
@@ -74,7 +89,7 @@ class FrozenHome:
             try:
                 about = json.loads(path.read_text())
                 shared = tuple(about["shared"])
-                own = mine | {"shared": about["shared"], "edits": about["edits"]}
+                own = mine | {"shared": about["shared"], "edits": list(edited_within(frozen.positions, len(shared)))}
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if own == about and frozen.shared[: len(shared)] == shared and len(shared) > len(best):
@@ -91,6 +106,9 @@ class FrozenCache:
 
     Attributes:
         damaged: Entries and folders found damaged or foreign and left out, to be computed again.
+
+    Raises:
+        ConfigError: The folder cannot be made or written.
     """
 
     def __init__(self, home: FrozenHome, frozen: FrozenPass):
@@ -99,24 +117,42 @@ class FrozenCache:
         self.path = home.folder / hashlib.sha256(about.encode()).hexdigest()[:16]
         self.damaged = 0
         self._maps: dict[str, Tensor] = {}
+        self.index: sqlite3.Connection | None = None
+        from filelock import FileLock
+
+        try:
+            home.folder.mkdir(parents=True, exist_ok=True)
+            # Beside the folder: another process must not take one in the making for a damaged one.
+            with FileLock(self.path.with_suffix(".lock"), timeout=60):
+                self._claim(about)
+        except OSError as error:
+            raise ConfigError(
+                f"frozen_cache: {home.folder} cannot be used ({error.strerror or error}); give another folder, or none"
+            ) from error
+
+    def _claim(self, about: str) -> None:
+        """Make the subfolder this kind's own, and open its index."""
         described = self.path / "about.json"
         if self.path.exists() and (not described.is_file() or described.read_text() != about):
             self._rebuild()
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(exist_ok=True)
         if not described.exists():
             write_atomically(described, about.encode())
         try:
-            self._open()
+            self.index = self._open()
+        except sqlite3.OperationalError:
+            # Locked, or on a full disk: not damaged. This training goes without.
+            return
         except sqlite3.DatabaseError:
             self._rebuild()
-            self.path.mkdir(parents=True)
-            write_atomically(described, about.encode())
-            self._open()
+            self._claim(about)
 
-    def _open(self) -> None:
-        self.index = sqlite3.connect(self.path / "rows.sqlite", timeout=30)
-        self.index.execute(_TABLE)
-        self.index.execute("select count(*), max(place) from rows").fetchone()
+    def _open(self) -> sqlite3.Connection:
+        index = sqlite3.connect(self.path / "rows.sqlite", timeout=30)
+        index.execute(_TABLE)
+        if index.execute("pragma quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("damaged")
+        return index
 
     def _rebuild(self) -> None:
         self.damaged += 1
@@ -124,13 +160,18 @@ class FrozenCache:
 
     def close(self) -> None:
         """Let go of the index; tensors handed out stay valid."""
-        self.index.close()
+        if self.index is not None:
+            self.index.close()
 
     def take(self, row: TokenRow) -> FrozenRow | None:
         """A row's frozen part, mapped from its file, or None when it is not there or damaged."""
-        digest = _digest(row)
-        found = self.index.execute("select file, place, shapes, crc from rows where digest = ?", (digest,)).fetchone()
-        if found is None:
+        digest = self._digest(row)
+        found = None
+        if self.index is not None:
+            with suppress(sqlite3.Error):  # the disk, or damage since the index was opened
+                ask = "select file, place, shapes, crc from rows where digest = ?"
+                found = self.index.execute(ask, (digest,)).fetchone()
+        if self.index is None or found is None:
             return None
         file, place, shapes, crc = found
         try:
@@ -139,7 +180,7 @@ class FrozenCache:
                 raise ValueError("checksum")
         except (OSError, RuntimeError, ValueError, KeyError, TypeError):
             self.damaged += 1
-            with self.index:
+            with suppress(sqlite3.Error), self.index:
                 self.index.execute("delete from rows where digest = ?", (digest,))
             return None
         return FrozenRow(row=row, start=self.frozen.start_of(row), shared=self.frozen.shared_of(row), **tensors)
@@ -159,24 +200,32 @@ class FrozenCache:
     @contextmanager
     def shelf(self, size: int) -> Iterator[Shelf | None]:
         """A shelf on a new file of this cache; None when the disk has no room or another process writes."""
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
-        if size > shutil.disk_usage(self.path).free // 2:
-            yield None
-            return
+        lock = FileLock(self.path / "write.lock", timeout=0)
         try:
-            with FileLock(self.path / "write.lock", timeout=0):
-                self._sweep()
-                number = 1 + max((int(path.stem) for path in self.path.glob("*.frozen")), default=0)
-                shelf = Shelf(size, 0, self.path / f"{number}.frozen")
-                yield shelf
-                self._add(shelf)
-        except Timeout:
-            yield None
+            shelf = self._new_shelf(lock, size)
+        except (OSError, sqlite3.Error):  # a lock's timeout is an OSError too
+            shelf = None
+        try:
+            yield shelf
+            if shelf is not None:
+                with suppress(OSError, sqlite3.Error):  # what is not in the index is computed again
+                    self._add(shelf)
+        finally:
+            lock.release()
 
-    def _sweep(self) -> None:
+    def _new_shelf(self, lock: BaseFileLock, size: int) -> Shelf | None:
+        if self.index is None or size > shutil.disk_usage(self.path).free // 2:
+            return None
+        lock.acquire()
+        self._sweep(self.index)
+        # A name of its own: another process may still have a file mapped that is gone.
+        return Shelf(size, 0, self.path / f"{secrets.token_hex(8)}.frozen")
+
+    def _sweep(self, index: sqlite3.Connection) -> None:
         """Remove files that a killed process left without entries."""
-        known = {file for (file,) in self.index.execute("select distinct file from rows")}
+        known = {file for (file,) in index.execute("select distinct file from rows")}
         for path in self.path.glob("*.frozen"):
             if path.name not in known and path.name not in self._maps:
                 path.unlink()
@@ -184,6 +233,7 @@ class FrozenCache:
     def _add(self, shelf: Shelf) -> None:
         """Put a filled shelf into the index, once its bytes are on the disk."""
         assert shelf.path is not None
+        assert self.index is not None
         with open(shelf.path, "rb") as file:
             os.fsync(file.fileno())
         entries = []
@@ -193,11 +243,18 @@ class FrozenCache:
             for tensor in tensors.values():
                 crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, crc)
             shapes = json.dumps({name: list(t.shape) for name, t in tensors.items()})
-            entries.append((_digest(item.row), shelf.path.name, place, shapes, crc))
+            entries.append((self._digest(item.row), shelf.path.name, place, shapes, crc))
         with self.index:
             self.index.executemany("insert or replace into rows values (?, ?, ?, ?, ?)", entries)
 
+    def _digest(self, row: TokenRow) -> bytes:
+        # A rule's last tokens may reach into the shared ones: the same row then begins elsewhere.
+        where = f"{self.frozen.start_of(row)} {self.frozen.shared_of(row)}"
+        text = f"{list(row.prompt_ids)} {list(row.answer_ids[:-1])} {where}"
+        return hashlib.sha256(text.encode()).digest()
 
-def _digest(row: TokenRow) -> bytes:
-    text = f"{list(row.prompt_ids)} {list(row.answer_ids[:-1])}"
-    return hashlib.sha256(text.encode()).digest()
+
+def _config_hash(config: Mapping[str, Any]) -> str:
+    """Of what decides a forward beside the weights: rotary embeddings, eps, windows, scalings."""
+    kept = {name: value for name, value in config.items() if name not in _INDIFFERENT}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()

@@ -45,6 +45,11 @@ class FrozenRow:
     before: Tensor | None = None
 
 
+def edited_within(positions: Positions, count: int) -> tuple[int, ...]:
+    """A long prompt's edits among its first ``count`` tokens; a row is only the same there if its own are these."""
+    return tuple(p for p in positions.of(10 * count + 1000) if p < count)
+
+
 class FrozenPass:
     """Computes frozen parts in batches.
 
@@ -74,9 +79,7 @@ class FrozenPass:
         self.first = min(layers)
         self.above = range(self.first + 1, len(backbone.layers))
         self.shared = tuple(shared)
-        # A long prompt's edits inside the shared tokens; a row is only the same there if its own are these.
-        whole = self.positions.of(10 * len(self.shared) + 1000)
-        self.shared_edits = tuple(p for p in whole if p < len(self.shared))
+        self.shared_edits = edited_within(positions, len(self.shared))
         self.shared_states: Tensor | None = None
         self.shared_above: dict[int, KeysValues] = {}
         self._shared_below: dict[int, KeysValues] = {}

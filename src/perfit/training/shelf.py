@@ -39,8 +39,12 @@ class Shelf:
         self.path = path
         self.rows: list[tuple[FrozenRow, int]] = []
         if path is not None:
-            with open(path, "wb") as file:
-                _claim(file.fileno(), size)
+            try:
+                with open(path, "wb") as file:
+                    _claim(file.fileno(), size)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
             self.mapped = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
         elif size > memory:
             folder = tempfile.gettempdir()
