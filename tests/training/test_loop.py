@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from families import WIDTH, random_bank, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learners import (
+    HEAD,
+    LAYERS,
     RULE,
     assert_same,
     learner,
     new_loop,
     off_orthonormal,
     runner,
+    some_rows,
     start_shift,
     train,
     train_naively,
@@ -27,9 +31,12 @@ from torch import Tensor
 
 from perfit.config import StageConfig
 from perfit.plan import TwoStageShift
-from perfit.shift import Shift
+from perfit.positions import Positions
+from perfit.shift import Shift, ShiftBank, new_shift
+from perfit.training.frozen import FrozenRunner
 from perfit.training.loop import Learner, Loop, Trained
 from perfit.training.memory import MemoryPlan
+from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, Slots, TokenRow
 
 CONFIG = StageConfig(epochs=3, batch_size=4, learning_rate=1e-2)
@@ -332,3 +339,29 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 def test_no_learners_end_at_once() -> None:
     assert train(new_loop(CONFIG, 2, frozen()), []) == {}
+
+
+@pytest.mark.parametrize(("rule", "layers"), [("30", LAYERS), ("f2", (3,))], ids=["no edited token", "a last layer"])
+def test_a_user_whose_loss_no_edit_can_reach_trains_as_in_company_and_as_plain(
+    rule: str, layers: tuple[int, ...]
+) -> None:
+    start = new_shift((len(layers), 3, WIDTH), init="loreft", generator=torch.Generator().manual_seed(2))
+    short = Learner("short", some_rows(3, 0), [start])
+    # Another user's edits reach further: to token 30, or to a prompt that is edited to its end.
+    prompt = tuple(range(3, 40)) if rule == "30" else (5,)
+    far = Learner("far", [TokenRow(prompt, (7, 8, 2))], [start])
+
+    def trained(kind: str, learners: list[Learner]) -> Trained:
+        positions = Positions.parse(rule)
+        how: Runner = PlainRunner(tiny("llama"), positions)
+        if kind == "frozen":
+            how = FrozenRunner(tiny("llama"), positions, layers, shared=HEAD)
+        personal = ShiftBank.empty(2, len(layers), 3, WIDTH)
+        shift = TwoStageShift(layers, random_bank(1, len(layers), 4, seed=1), personal)
+        loop = Loop(how, shift, [personal], lambda slot: (1, slot), CONFIG, seed=0, step_tokens=1000)
+        return train(loop, learners)["short"]
+
+    expected = trained("plain", [short, far])
+    for kind in ("plain", "frozen"):
+        assert_same(trained(kind, [short]), expected, 1e-7)
+        assert_same(trained(kind, [short, far]), expected, 1e-7)

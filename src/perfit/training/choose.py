@@ -56,9 +56,7 @@ def choose_runner(
     positions = Positions.parse(config.positions)
     unedited = sum(count for length, count in rows.prompts.items() if not positions.of(length))
     if unedited:
-        text = (
-            f"{unedited} of {rows.count} prompts have no token at positions {positions}; they train and change nothing"
-        )
+        text = f"{unedited} of {rows.count} prompts have no token at positions {positions}; nothing is learnt from them"
         emit({"event": "warning", "text": text})
     memory = plan_memory(backbone, config, slots)
     if not rows.count:

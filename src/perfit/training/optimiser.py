@@ -71,13 +71,13 @@ class SlotAdamW:
         correct1 = torch.tensor([1 - _BETAS[0] ** n for n in counts], dtype=torch.float32, device=device)
         correct2 = torch.tensor([1 - _BETAS[1] ** n for n in counts], dtype=torch.float32, device=device)
         for (name, parameter), first, second in zip(self.parameters, self.first, self.second, strict=True):
-            if parameter.grad is None:
-                continue
 
             def over(values: Tensor, like: Tensor = parameter) -> Tensor:
                 return values.view(-1, *([1] * (like.dim() - 1)))
 
-            gradient = parameter.grad.index_select(0, index) * over(scale)
+            # No gradient at all is a gradient of zero: what a learner becomes must not depend on its company.
+            grad = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            gradient = grad.index_select(0, index) * over(scale)
             m = first.index_select(0, index).lerp(gradient, 1 - _BETAS[0])
             v = second.index_select(0, index).mul(_BETAS[1]).add(gradient.square(), alpha=1 - _BETAS[1])
             value = parameter.index_select(0, index)
