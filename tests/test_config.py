@@ -26,6 +26,7 @@ from perfit.errors import ConfigError
         {"users_together": 0},
         {"step_tokens": 0},
         {"memory_gib": 0},
+        {"memory_gib": float("inf")},
         {"stage1.epochs": 0},
         {"stage2.batch_size": 0},
         {"stage2.learning_rate": 0},

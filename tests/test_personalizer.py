@@ -18,7 +18,7 @@ from small_base import CONFIG, TASK, dataset, person, write_base
 from perfit.backbone.generate import Decoding
 from perfit.config import PerFitConfig
 from perfit.data.schema import Dataset, HistoryItem, Query, User
-from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, StoreError, UnknownUserError
+from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, PerfitError, StoreError, UnknownUserError
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.shift import Shift
@@ -204,6 +204,18 @@ def test_unusable_data_leaves_no_run_in_the_way(
         new().fit(users, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     new().fit(DATA, run=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"memory_gib": 0.1}, {"personal_rank": 99}, {"stage1.learning_rate": 1e30}], ids=str
+)
+def test_a_training_that_never_got_going_leaves_no_run_in_the_way(
+    changes: dict[str, Any], new: Callable[..., PerFit], tmp_path: Path
+) -> None:
+    with pytest.raises(PerfitError):
+        new(**changes).fit(DATA, run=tmp_path)
+    new().fit(DATA, run=tmp_path)
+    assert RunDirectory(tmp_path).manifest()["config"] == CONFIG.as_dict()
 
 
 # Runs

@@ -147,6 +147,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             RunDirectory(path).create(MANIFEST)
 
 
+def test_a_fault_of_the_training_is_not_taken_for_one_of_the_folder(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    with pytest.raises(PermissionError, match="elsewhere"), run.locked():
+        raise PermissionError(13, "elsewhere")
+    with run.locked():
+        pass
+
+
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDirectory(tmp_path)
     run.create(MANIFEST)

@@ -171,7 +171,7 @@ class PerFitConfig:
         _check(self.max_length >= 8, "max_length", self.max_length, "give at least 8 tokens")
         _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")
         _check(self.step_tokens >= 1, "step_tokens", self.step_tokens, "give at least 1")
-        _check(self.memory_gib > 0, "memory_gib", self.memory_gib, "give a positive number of GiB")
+        _check(0 < self.memory_gib < math.inf, "memory_gib", self.memory_gib, "give a positive number of GiB")
 
     def with_options(self, **changes: Any) -> PerFitConfig:
         """A copy with other values. Names with a dot reach into a stage: ``**{"stage2.epochs": 2}``.

@@ -141,13 +141,15 @@ def _collective_rows(data: Dataset, maker: RowMaker) -> list[TokenRow]:
 def _claim(belonging: Belonging, run: RunDirectory, data: Dataset) -> None:
     """Make the run directory this training's own, or see that it is."""
     manifest = belonging.manifest(data) | {"context": belonging.context(data)}
-    if not run.exists():
-        run.create(manifest)
-    elif run.manifest().get("context") != manifest["context"]:
+    if run.exists() and run.manifest().get("context") == manifest["context"]:
+        return
+    # A run that never got going (too little memory, say) loses nothing, and would only be in the way.
+    if run.exists() and run.begun():
         raise StoreError(
             f"{run.path}: holds a run with another base, data or settings; choose another folder to train anew, "
             "or repeat the command that began it to resume"
         )
+    run.create(manifest)
 
 
 def _stage_1(

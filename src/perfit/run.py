@@ -117,6 +117,11 @@ class RunDirectory:
         """Whether the folder holds a run."""
         return self.manifest_path.is_file()
 
+    def begun(self) -> bool:
+        """Whether the folder holds anything that was trained."""
+        kept = (self.checkpoint_path(1), self.checkpoint_path(2), self.store_path, self.path / "training.json")
+        return self.has_collective() or any(path.exists() for path in kept)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this run.
@@ -128,8 +133,8 @@ class RunDirectory:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
         except Timeout:
             raise StoreError(
                 f"{self.path}: another process trains here; wait for it or choose another folder"
@@ -138,6 +143,10 @@ class RunDirectory:
             raise StoreError(
                 f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"
             ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Make the folder and write its manifest.

@@ -35,6 +35,17 @@ def test_too_little_is_refused_with_the_least_that_goes() -> None:
     plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
 
 
+@given(st.floats(0.05, 30))
+def test_the_size_named_in_the_refusal_goes(libraries: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("perfit.training.memory._LIBRARIES", libraries * 2**30)
+        with pytest.raises(ConfigError) as refused:
+            plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=0.01), 1)
+        for said in (r"at least ([\d.]+)", r"--memory ([\d.]+)GiB"):
+            least = float(re.search(said, str(refused.value))[1])  # type: ignore[index]
+            plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
+
+
 def test_held_bytes_see_a_new_tensor() -> None:
     before = held_bytes(torch.device("cpu"))
     more = torch.ones(2**24)

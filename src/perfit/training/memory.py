@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,10 @@ def plan_memory(backbone: Backbone, config: PerFitConfig, slots: int) -> MemoryP
     shifts = 6 * 4.0 * (slots + 1) * len(config.layers) * (2 * rank * backbone.hidden_size + rank)
     rest = total - base - libraries - shifts
     if rest < 2 * _LEAST:
-        least = (base + libraries + shifts + 4 * _LEAST) / 2**30
+        least = math.ceil((base + libraries + shifts + 4 * _LEAST) / 2**30 * 10) / 10
         raise ConfigError(
             f"memory_gib: {config.memory_gib:g} is too little: the base holds {base / 2**30:.1f} GiB, the libraries "
-            f"{libraries / 2**30:.1f}, the shifts {shifts / 2**30:.1f}; give at least {least:.1f}, such as --memory {least:.0f}GiB"
+            f"{libraries / 2**30:.1f}, the shifts {shifts / 2**30:.1f}; give at least {least:.1f}, such as --memory {math.ceil(least)}GiB"
         )
     step = max(rest * _STEP_SHARE, _LEAST)
     return MemoryPlan(total, base, libraries, shifts, step, rest - step)
