@@ -59,6 +59,9 @@ def test_a_file_holds_choices_and_ranges(tmp_path: Path) -> None:
         ("a: [", "is not YAML"),
         ("positions: l7", "positions: 'l7' is no choice"),
         ("positions: []", "is no choice"),
+        ("seed: [2020-01-01]", "is no choice"),
+        ("layers: [[1], [2020-01-01]]", "is no choice"),
+        ("layers: [{1: 2}]", "is no choice"),
         ("positions: [l7, l7]", "names a value twice"),
         ("personal_rank: {low: 1}", "is no choice"),
         ("personal_rank: {low: 8, high: 2}", "is no choice"),
@@ -81,6 +84,7 @@ def test_files_that_are_no_space_are_refused(tmp_path: Path, text: str, said: st
         ({"positions": Choice(("l7", "x7"))}, "x7"),
         ({"personal_rank": Range(0, 4)}, "personal_rank: 0"),
         ({"personal_rank": Range(1.5, 4)}, "personal_rank: 1.5"),
+        ({"epochs": Choice((2,)), "stage1.epochs": Choice((3,))}, "stage1.epochs: is set by epochs"),
         ({"dtype": Choice(("float32",))}, "one base serves all trials"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,34 @@ def test_a_search_without_a_finished_trial_says_why(trials: Trials, tmp_path: Pa
     with pytest.raises(PerfitError, match=r"no trial of 5 finished \(stage 1 stopped\)"):
         search(MATERIAL, PLAN, tmp_path)
     assert not (tmp_path / "best.yaml").exists()
+
+
+@pytest.mark.parametrize("prune", [False, True])
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_fails_the_trial_alone(
+    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: float, prune: bool
+) -> None:
+    def run(material: Material, config: PerFitConfig, *, report: Any, emit: Any) -> TrialResult:
+        found = trials(material, config, report=report, emit=emit)
+        return replace(found, score=spoilt) if config.personal_rank == 8 else found
+
+    monkeypatch.setattr(study_module, "run_trial", run)
+    plan = replace(PLAN, trials=6, prune=prune)
+    result = search(MATERIAL, plan, tmp_path)
+    assert {row.settings["personal_rank"] for row in result.trials if row.state == "failed"} == {8}
+    assert all("not finite" in (row.problem or "") for row in result.trials if row.state == "failed")
+    assert result.best is not None
+    assert bare(search(MATERIAL, plan, tmp_path)) == bare(result)
+
+
+@pytest.mark.parametrize("name", ["what?x=1", "100%25", "a#b", "two words"])
+def test_the_study_lies_in_its_folder_whatever_that_is_called(trials: Trials, tmp_path: Path, name: str) -> None:
+    search(MATERIAL, PLAN, tmp_path / name)
+    assert (tmp_path / name / "study.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    trials.configs.clear()
+    search(MATERIAL, PLAN, tmp_path / name)
+    assert trials.configs == []
 
 
 def test_pruning_ends_trials_behind_the_median(trials: Trials, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from perfit.errors import ConfigError
 
 EPOCHS = "epochs"
 _PAPER_DEPTH = 32  # of Llama-2-7B, in which Table 8 counts
+_PLAIN = (int, float, str)
 _HOW = "write a list of values, or a range such as {low: 1e-4, high: 3e-3, log: true}"
 
 
@@ -94,6 +95,10 @@ def read_space(path: Path) -> Space:
 def _entry(name: str, entry: Any) -> Choice | Range:
     if isinstance(entry, list) and entry:
         values = tuple(_plain(name, value) for value in entry)
+        if not all(
+            isinstance(part, _PLAIN) for value in values for part in (value if isinstance(value, tuple) else (value,))
+        ):
+            raise ConfigError(f"{name}: {entry!r} is no choice; {_HOW}")
         if len({json.dumps(value) for value in values}) != len(values):
             raise ConfigError(f"{name}: {entry!r} names a value twice; name each once")
         return Choice(values)
@@ -143,6 +148,9 @@ def check_space(space: Space, config: PerFitConfig) -> None:
         raise ConfigError("space: nothing is left to search; leave a setting out of --set, or give another --space")
     if "dtype" in space:
         raise ConfigError("dtype: one base serves all trials; give it with --set")
+    for name in ("stage1.epochs", "stage2.epochs"):
+        if EPOCHS in space and name in space:
+            raise ConfigError(f"{name}: is set by epochs too; leave out one of them")
     for name, entry in space.items():
         for value in entry.values if isinstance(entry, Choice) else (entry.low, entry.high):
             config.with_options(**settings_of({name: value}))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -185,9 +188,13 @@ def _claim(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _open(optuna: Any, folder: Path, plan: SearchPlan, higher_is_better: bool) -> Any:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if plan.prune else optuna.pruners.NopPruner()
+    path = (folder / DATABASE).resolve()
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{(folder / DATABASE).resolve()}",
+            # Opened by its path: in an address, "?" and "%" mean something.
+            storage=optuna.storages.RDBStorage(
+                f"sqlite:///{DATABASE}", engine_kwargs={"creator": partial(sqlite3.connect, path)}
+            ),
             study_name=_NAME,
             load_if_exists=True,
             direction="maximize" if higher_is_better else "minimize",
@@ -252,6 +259,7 @@ def _run(
     found: dict[str, Any] = {}
 
     def report(step: int, score: float) -> None:
+        _check_finite(score)
         trial.report(score, step)
         if step == 0:
             found["collective"] = score
@@ -263,6 +271,7 @@ def _run(
             config = plan.config.with_options(**settings_of(trial.user_attrs[_SETTINGS]))
             result = run_trial(material, config, report=report, emit=emit)
             found |= {"collective": result.collective, "skipped": result.skipped}
+            _check_finite(result.score)
             told: dict[str, Any] = {"values": result.score}
         elif earlier.score is None:
             raise PerfitError(earlier.problem or "failed before")
@@ -278,6 +287,12 @@ def _run(
     row = _row(study.tell(trial, **told))
     assert row is not None
     return row
+
+
+def _check_finite(score: float) -> None:
+    # Shifts may be finite, and yet so large that what follows them in the base is not.
+    if not math.isfinite(score):
+        raise PerfitError("its score on held-out history is not finite; a smaller learning rate may help")
 
 
 def _row(trial: Any) -> TrialRow | None:
