@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from families import VOCABULARY, WIDTH, gradients, learnable, random_shift
+from families import VOCABULARY, WIDTH, gradients, learnable, random_shift, tiny
 from learners import some_rows
 
 from perfit.backbone.model import Backbone
@@ -16,7 +18,9 @@ from perfit.errors import BaseModelError, ConfigError
 from perfit.positions import Positions
 from perfit.training.choose import choose_runner
 from perfit.training.frozen import FrozenRunner
+from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Learner
+from perfit.training.memory import MemoryPlan
 from perfit.training.plain import PlainRunner
 from perfit.training.stages import fresh_shifts, train_personal
 from perfit.training.summary import RowSummary
@@ -155,3 +159,33 @@ def test_prompts_without_an_edited_token_are_counted_and_harmless() -> None:
     (done,) = train_personal(backbone, {"a": list(learner.rows)}, shared, config, emit=events.append)
     assert done.problem is None
     assert any(e["event"] == "warning" and e["text"].startswith("4 of 4 prompts") for e in events)
+
+
+LITTLE = MemoryPlan(0, 0, 0, 0, 1e9, 1e3)  # nothing of the frozen parts fits
+
+
+@pytest.mark.parametrize(("free", "kept", "said"), [(10**9, True, "kept in"), (10**3, False, "computed again")])
+def test_a_frozen_cache_is_used_where_the_disk_has_room_for_it(
+    free: int, kept: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = SimpleNamespace(free=free)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: room)
+    monkeypatch.setattr("perfit.training.choose.plan_memory", lambda *args: LITTLE)
+    rows, events = some_rows(30, 0), list[dict[str, Any]]()
+    home = FrozenHome(tmp_path / "cache", {})
+    chosen = choose_runner(tiny("llama"), CONFIG, RowSummary.of([rows]), events.append, home=home).runner
+    assert isinstance(chosen, FrozenRunner)
+    assert (chosen.cache is not None) == kept
+    assert said in events[-1]["text"]
+    if kept:  # on a second training they lie there already
+        chosen.prepare(rows)
+        room.free = 1
+        again = choose_runner(tiny("llama"), CONFIG, RowSummary.of([rows]), home=home).runner
+        assert isinstance(again, FrozenRunner)
+        assert again.cache is not None
+    else:
+        monkeypatch.undo()
+    plain = PlainRunner(tiny("llama"), Positions.parse(CONFIG.positions))
+    with torch.no_grad():
+        found = [one.answer_loss(one.prepare(rows), [(1, 1)] * 30, random_shift((1, 2))) for one in (chosen, plain)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)

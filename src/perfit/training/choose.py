@@ -80,9 +80,12 @@ def choose_runner(
     runner = FrozenRunner(
         backbone, positions, config.layers, shared=rows.prefix, memory=memory.frozen, apart=apart, home=home
     )
-    keeping = choose_keeping(runner.frozen, rows, memory.frozen, rates.rate(backbone.dtype))
+    # What lies in the cache already needs no room.
+    there = runner.cache is not None and all(runner.cache.take(row) is not None for row in rows.sample)
+    folder = home.folder if home is not None else None
+    keeping = choose_keeping(runner.frozen, rows, memory.frozen, rates.rate(backbone.dtype), cache=folder, there=there)
     emit({"event": "plan", "text": f"{keeping.text}; {len(runner.frozen.shared)} tokens shared by all prompts"})
-    if not keeping.keep_prefix and home is None:
+    if not keeping.keep_prefix or (home is not None and not keeping.cached):
         runner = FrozenRunner(
             backbone,
             positions,
@@ -90,7 +93,7 @@ def choose_runner(
             shared=rows.prefix,
             memory=memory.frozen,
             apart=apart,
-            keep_prefix=False,
+            keep_prefix=keeping.keep_prefix,
         )
     return Chosen(runner, memory)
 
