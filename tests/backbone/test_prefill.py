@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from perfit.backbone import prefill
 from perfit.backbone.decode import decode
 from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.generate import left_padded
+from perfit.backbone.model import Backbone
 from perfit.backbone.prefill import prefilled
 from perfit.plan import EditPlan
 from perfit.positions import Positions
@@ -118,7 +122,7 @@ def test_room_is_claimed_ahead_and_grows() -> None:
 def test_a_base_whose_parts_are_not_the_whole_runs_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, rows = tiny("llama"), prompts()
     expected = decode(backbone, rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), limit=4, stops=[])
-    prefill._PROVEN.clear()
+    backbone.kept.clear()
     monkeypatch.setattr(prefill, "_aligned", lambda *args: torch.zeros(1))
     assert prefilled(backbone, rows, 3) is None
     whole: list[Any] = []
@@ -126,7 +130,16 @@ def test_a_base_whose_parts_are_not_the_whole_runs_whole(monkeypatch: pytest.Mon
     monkeypatch.setattr(decoding, "_forward", lambda *args: whole.append(args[1].shape) or forward(*args))
     assert decode(backbone, rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), limit=4, stops=[]) == expected
     assert whole[0] == (6, 16)
-    prefill._PROVEN.clear()
+    backbone.kept.clear()
+
+
+def test_a_base_that_answered_is_let_go() -> None:
+    backbone = Backbone(copy.deepcopy(tiny("llama").model), tiny("llama").tokenizer)
+    assert prefilled(backbone, prompts(), 3) is not None
+    gone = weakref.ref(backbone.model)
+    del backbone
+    gc.collect()
+    assert gone() is None
 
 
 def test_equal_prompts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ class Backbone:
         self.name = name
         self.layers_path = find_layers(model, layers_path)
         self.layers: nn.ModuleList = model.get_submodule(self.layers_path)
+        self.kept: dict[str, Any] = {}  # what was found out about this base, and goes with it
         self._offset = 0
 
     @property

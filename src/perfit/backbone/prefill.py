@@ -6,7 +6,6 @@ Rows that ask the same thing for different users share all of it; rows of one ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.backbone.section import Sections
 
-_PROVEN: WeakKeyDictionary[Backbone, Sections | None] = WeakKeyDictionary()
+_PROVEN = "prefill"  # its sections, or None, in what a base keeps: anywhere else they would keep the base alive
 
 
 def prefilled(backbone: Backbone, prompts: Sequence[Sequence[int]], reach: int) -> DecodeCache | None:
@@ -31,9 +30,9 @@ def prefilled(backbone: Backbone, prompts: Sequence[Sequence[int]], reach: int) 
     width = max(map(len, prompts)) - reach
     if width < 1:
         return None
-    if backbone not in _PROVEN:
-        _PROVEN[backbone] = _prove(backbone, max(prompts, key=len), reach)
-    sections = _PROVEN[backbone]
+    if _PROVEN not in backbone.kept:
+        backbone.kept[_PROVEN] = _prove(backbone, max(prompts, key=len), reach)
+    sections: Sections | None = backbone.kept[_PROVEN]
     if sections is None:
         return None
     distinct = list(dict.fromkeys(prefixes))
