@@ -87,6 +87,14 @@ def test_families_with_attention_of_their_own_take_the_frozen_engine_and_give_th
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(expected.abs().max())))
 
 
+@pytest.mark.parametrize("kind", OWN_ATTENTION)
+def test_the_size_announced_is_the_size_held_whatever_a_family_calls_its_heads(kind: str) -> None:
+    runner = FrozenRunner(own_attention(kind), Positions.parse("l3"), (1, 2), apart=False)
+    for item in runner.prepare(some_rows(6, 0)):
+        assert item.prefix is not None
+        assert runner.size(item.row) == item.states.nbytes + item.prefix.nbytes
+
+
 @pytest.fixture
 def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A base on which no frozen engine runs."""

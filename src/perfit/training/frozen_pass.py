@@ -80,6 +80,7 @@ class FrozenPass:
         self.above = range(self.first + 1, len(backbone.layers))
         self.shared = tuple(shared)
         self.shared_edits = edited_within(positions, len(self.shared))
+        self._prefix_numbers: int | None = None
         self.shared_states: Tensor | None = None
         self.shared_above: dict[int, KeysValues] = {}
         self._shared_below: dict[int, KeysValues] = {}
@@ -108,12 +109,26 @@ class FrozenPass:
         """Index of the first token that a step runs."""
         return self._window(row) if self.suffix_only else self.shared_of(row)
 
+    @torch.no_grad()
     def prefix_numbers(self) -> int:
         """Keys and values of one token at all layers above the first edit."""
-        config = self.backbone.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(len(self.above) * 2 * heads * head_size)
+        if self._prefix_numbers is None and not len(self.above):
+            self._prefix_numbers = 0
+        elif self._prefix_numbers is None:
+            # Run and counted: families name their key heads in ways of their own (Falcon has one of 71).
+            device, dtype = self.backbone.device, self.backbone.dtype
+            cache = PrefixCache(record=True, last=self.above.stop - 1)
+            one = torch.ones(1, 1, dtype=torch.long, device=device)
+            self.sections.run(
+                self.above.start,
+                self.above.stop,
+                states=torch.zeros(1, 1, self.backbone.hidden_size, dtype=dtype, device=device),
+                attention_mask=one,
+                position_ids=one - 1,
+                cache=cache,
+            )
+            self._prefix_numbers = sum(t.numel() for both in (cache.recorded or {}).values() for t in both)
+        return self._prefix_numbers
 
     def size(self, row: TokenRow) -> int:
         """Bytes of a row's frozen part, at the base's precision."""
