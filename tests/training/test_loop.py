@@ -34,6 +34,7 @@ from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.shift import Shift, ShiftBank, new_shift
 from perfit.training.frozen import FrozenRunner
+from perfit.training.lead import Lead
 from perfit.training.loop import Learner, Loop, Trained
 from perfit.training.memory import MemoryPlan
 from perfit.training.plain import PlainRunner
@@ -192,15 +193,23 @@ class Recorder:
     def lead(self, item: Any) -> int:
         return self.inner.lead(item[1])
 
+    def lead_bytes(self) -> int:
+        return self.inner.lead_bytes()
+
+    def run_lead(self, owners: Sequence[Slots], shift: TwoStageShift) -> Lead:
+        return self.inner.run_lead(owners, shift)
+
     def step_bytes(self, item: Any) -> int:
         return self.inner.step_bytes(item[1])
 
     def size(self, row: TokenRow) -> int:
         return self.inner.size(row)
 
-    def answer_loss(self, items: Sequence[Any], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
+    def answer_loss(
+        self, items: Sequence[Any], slots: Sequence[Slots], shift: TwoStageShift, lead: Lead | None = None
+    ) -> Tensor:
         self.calls.append((len(items), max(map(self.width, items))))
-        loss = self.inner.answer_loss([item for _, item in items], slots, shift)
+        loss = self.inner.answer_loss([item for _, item in items], slots, shift, lead)
         return loss * torch.tensor([self.factor.get(row, 1.0) for row, _ in items])
 
 

@@ -13,13 +13,11 @@ class Piece:
     Attributes:
         owner: Number of its learner.
         width: Tokens that run for it.
-        lead: Tokens that run once for all of its owner's rows in one forward.
         bytes: What a forward lays out for it beside its tokens.
     """
 
     owner: int
     width: int
-    lead: int = 0
     bytes: int = 0
 
 
@@ -39,50 +37,9 @@ class Limits:
 def chunks(pieces: Sequence[Piece], limits: Limits) -> list[list[int]]:
     """Split the rows of a step into forwards; every row is in exactly one.
 
-    Rows with a lead stay together by owner, so that the lead runs once. Others are sorted by width and cut where
-    padding would cost more than another forward.
+    Rows are sorted by width and cut so that tokens with padding, plus the overhead of each forward, are least.
     """
-    led = [i for i, piece in enumerate(pieces) if piece.lead]
-    return [
-        *_by_owner(pieces, led, limits),
-        *_by_width(pieces, [i for i, p in enumerate(pieces) if not p.lead], limits),
-    ]
-
-
-def _fits(pieces: Sequence[Piece], rows: Sequence[int], lead: int, limits: Limits) -> bool:
-    widest, most = max(pieces[row].width for row in rows), max(pieces[row].bytes for row in rows)
-    return len(rows) * widest + lead <= limits.tokens and len(rows) * most <= limits.bytes
-
-
-def _by_owner(pieces: Sequence[Piece], rows: Sequence[int], limits: Limits) -> list[list[int]]:
-    owned: dict[int, list[int]] = {}
-    for row in rows:
-        owned.setdefault(pieces[row].owner, []).append(row)
-
-    def widest(members: Sequence[int]) -> int:
-        return max(pieces[row].width for row in members)
-
-    out: list[list[int]] = []
-    owners = 0
-    for members in sorted(owned.values(), key=lambda members: (-widest(members), pieces[members[0]].owner)):
-        members.sort(key=lambda row: (-pieces[row].width, row))
-        together = [*out[-1], *members] if out else []
-        lead = max(pieces[row].lead for row in members)
-        if together and _fits(pieces, together, (owners + 1) * lead, limits):
-            out[-1], owners = together, owners + 1
-            continue
-        # An owner with more rows than fit runs the lead more than once.
-        size = max((limits.tokens - lead) // widest(members), 1)
-        most = max(pieces[row].bytes for row in members)
-        size = size if size * most <= limits.bytes else max(int(limits.bytes / most), 1)
-        out += [members[begin : begin + size] for begin in range(0, len(members), size)]
-        owners = 1
-    return out
-
-
-def _by_width(pieces: Sequence[Piece], rows: Sequence[int], limits: Limits) -> list[list[int]]:
-    """Cuts that make tokens with padding, plus the overhead of each forward, least."""
-    order = sorted(rows, key=lambda row: (-pieces[row].width, pieces[row].owner, row))
+    order = sorted(range(len(pieces)), key=lambda row: (-pieces[row].width, pieces[row].owner, row))
     widths = [pieces[row].width for row in order]
     count = len(order)
     # best[end]: least cost of the rows before ``end``, and where their last forward begins.

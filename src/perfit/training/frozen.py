@@ -2,7 +2,7 @@
 
 With edits at the last prompt tokens only ("l7"), a step runs those tokens and the answer; everything before them is a
 constant. With edits at the first tokens too ("f7+l7"), the tokens that all prompts begin with run once per user and
-step, edited with the user's shift, and the user's rows attend to them: their gradients sum up in that product.
+step (``Lead``), edited with the user's shift, and the user's rows attend to them, in whatever forwards they run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from perfit.plan import EditPlan, SlotGroups, TwoStageShift
 from perfit.positions import Positions
 from perfit.training.frozen_cache import FrozenCache, FrozenHome
 from perfit.training.frozen_pass import FrozenPass, FrozenRow
+from perfit.training.lead import Lead
 from perfit.training.memory import logit_bytes, token_bytes
 from perfit.training.rows import Slots, TokenRow, label_places, row_loss
 from perfit.training.shelf import Shelf
@@ -73,7 +74,17 @@ class FrozenRunner:
 
     def lead(self, item: FrozenRow) -> int:
         """Shared tokens that run again in each step, once for all rows of one owner."""
-        return 0 if self.frozen.suffix_only else item.shared
+        return 0 if self.frozen.suffix_only or not len(self.frozen.above) else item.shared
+
+    def lead_bytes(self) -> int:
+        """What one owner's lead keeps until the step's gradients went back through it."""
+        shared = len(self.frozen.shared)
+        kept = 2 * 4 * self.frozen.prefix_numbers()  # fp32: keys, values and their gradients
+        return shared * (token_bytes(self.backbone, len(self.frozen.above)) + kept)
+
+    def run_lead(self, owners: Sequence[Slots], shift: TwoStageShift) -> Lead:
+        """See ``Runner.run_lead``."""
+        return Lead(owners, self._edited_lead(owners, shift))
 
     def step_bytes(self, item: FrozenRow) -> int:
         """Keys and values before the row's start, which a step lays out, and what backward keeps of its tokens."""
@@ -105,19 +116,23 @@ class FrozenRunner:
     def _cached(self, row: TokenRow) -> FrozenRow | None:
         return self.cache.take(row) if self.cache is not None else None
 
-    def answer_loss(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
+    def answer_loss(
+        self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift, lead: Lead | None = None
+    ) -> Tensor:
         """See ``Runner.answer_loss``."""
         # Rows with and without the shared prefix have different things before them.
         kinds: dict[int, list[int]] = {}
         for index, item in enumerate(items):
             kinds.setdefault(item.shared, []).append(index)
         if len(kinds) == 1:
-            return self._loss(items, slots, shift)
-        parts = [self._loss([items[i] for i in rows], [slots[i] for i in rows], shift) for rows in kinds.values()]
+            return self._loss(items, slots, shift, lead)
+        parts = [self._loss([items[i] for i in rows], [slots[i] for i in rows], shift, lead) for rows in kinds.values()]
         order = torch.tensor([i for rows in kinds.values() for i in rows], device=parts[0].device)
         return torch.cat(parts)[order.argsort()]
 
-    def _loss(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
+    def _loss(
+        self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift, lead: Lead | None
+    ) -> Tensor:
         device = self.backbone.device
         widths = [self.width(item) for item in items]
         count, width = len(items), max(widths)
@@ -128,7 +143,7 @@ class FrozenRunner:
             mask[index, : widths[index]] = 1
         starts = [item.start for item in items]
         positions = torch.tensor(starts).unsqueeze(1) + torch.arange(width)
-        cache = self._before(items, slots, shift)
+        cache = self._before(items, slots, shift, lead)
         before = torch.zeros(count, cache.length, dtype=torch.long)
         shared = items[0].shared if cache.shared else 0
         before[:, :shared] = 1
@@ -155,7 +170,9 @@ class FrozenRunner:
         rows, columns, labels = label_places(last, [item.row.answer_ids for item in items], device)
         return row_loss(self.frozen.sections.head(final[rows, columns]), labels, rows, count)
 
-    def _before(self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift) -> PrefixCache:
+    def _before(
+        self, items: Sequence[FrozenRow], slots: Sequence[Slots], shift: TwoStageShift, lead: Lead | None
+    ) -> PrefixCache:
         """What came before the tokens that run: the shared prefix, and each row's own tokens, right-aligned."""
         if not len(self.frozen.above):
             return PrefixCache(apart=self.apart)
@@ -164,9 +181,11 @@ class FrozenRunner:
             if not shared:
                 return PrefixCache(apart=self.apart)
             groups = SlotGroups.of_owners(slots, self.backbone.device)
-            return PrefixCache(
-                shared=self._edited_lead([slots[i] for i in groups.firsts()], shift), groups=groups, apart=self.apart
-            )
+            if lead is not None:
+                edited = lead.of(slots, groups)
+            else:
+                edited = self._edited_lead([slots[i] for i in groups.firsts()], shift)
+            return PrefixCache(shared=edited, groups=groups, apart=self.apart)
         self.frozen.share()
         longest = max(item.start - shared for item in items)
         widest = max(map(self.width, items))

@@ -19,6 +19,7 @@ from perfit.plan import TwoStageShift
 from perfit.shift import Shift, ShiftBank
 from perfit.training.chunks import Limits, Piece, chunks
 from perfit.training.groups import Group
+from perfit.training.lead import Lead
 from perfit.training.memory import MemoryPlan, held_bytes
 from perfit.training.optimiser import SlotAdamW
 from perfit.training.rows import Runner, Slots, TokenRow
@@ -214,10 +215,10 @@ class Loop:
             work += [(number, progress.items[i]) for i in batch]
         sums = [0.0] * len(self.active)
         self.optimiser.zero_grad()
-        for chunk in self._chunks(work):
+        for chunk, lead in self._forwards(work):
             owners = [number for number, _ in chunk]
-            slots = [self.slots_of(self.active[number].slot) for number in owners]
-            loss = self.runner.answer_loss([item for _, item in chunk], slots, self.shift)
+            slots = [self._slots(number) for number in owners]
+            loss = self.runner.answer_loss([item for _, item in chunk], slots, self.shift, lead)
             self._look()
             share = torch.tensor([1.0 / weights[number] for number in owners], device=loss.device)
             if loss.requires_grad:  # not when no row of the chunk has an edited token
@@ -249,10 +250,32 @@ class Loop:
         )
         yield from self._leave(well)
 
-    def _chunks(self, work: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+    def _slots(self, number: int) -> Slots:
+        return self.slots_of(self.active[number].slot)
+
+    def _forwards(self, work: Sequence[tuple[int, Any]]) -> Iterator[tuple[list[tuple[int, Any]], Lead | None]]:
+        """The rows of each forward, and the lead they go on from; what the caller does with them ends with backward."""
+        tokens = {number: self.runner.lead(item) for number, item in work if self.runner.lead(item)}
+        for chunk in self._chunks([(n, item) for n, item in work if not self.runner.lead(item)], self.step_memory):
+            yield chunk, None
+        if not tokens:
+            return
+        # A lead's graph is held while its owners' rows run: at most half of what a step may take.
+        each = self.runner.lead_bytes()
+        most = max(min(self.step_tokens // max(tokens.values()), int(min(self.step_memory, 2**62) / 2 / each)), 1)
+        owners = list(tokens)
+        for begin in range(0, len(owners), most):
+            together = owners[begin : begin + most]
+            lead = self.runner.run_lead([self._slots(number) for number in together], self.shift)
+            led = [(n, item) for n, item in work if n in set(together) and self.runner.lead(item)]
+            for chunk in self._chunks(led, self.step_memory - each * len(together)):
+                yield chunk, lead
+            lead.backward()
+
+    def _chunks(self, work: Sequence[tuple[int, Any]], memory: float) -> Iterator[list[tuple[int, Any]]]:
         how = self.runner
-        pieces = [Piece(number, how.width(item), how.lead(item), how.step_bytes(item)) for number, item in work]
-        for chunk in chunks(pieces, Limits(self.step_tokens, self.step_memory)):
+        pieces = [Piece(number, how.width(item), how.step_bytes(item)) for number, item in work]
+        for chunk in chunks(pieces, Limits(self.step_tokens, memory)):
             yield [work[i] for i in chunk]
 
     def _leave(self, well: Sequence[bool]) -> Iterator[Trained]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
+from perfit.training.lead import Lead
 from perfit.training.memory import logit_bytes, token_bytes
 from perfit.training.rows import Slots, TokenRow, label_places, padded, row_loss
 
@@ -34,6 +35,14 @@ class PlainRunner:
         """Nothing runs for several items at once."""
         return 0
 
+    def lead_bytes(self) -> int:
+        """Nothing is kept for it."""
+        return 0
+
+    def run_lead(self, owners: Sequence[Slots], shift: TwoStageShift) -> Lead:
+        """Nobody has one."""
+        return Lead((), {})
+
     def step_bytes(self, item: TokenRow) -> int:
         """What backward keeps of its tokens, and logits of all of them."""
         layers = len(self.backbone.layers)
@@ -43,7 +52,9 @@ class PlainRunner:
         """Nothing but the tokens is held."""
         return 0
 
-    def answer_loss(self, items: Sequence[TokenRow], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
+    def answer_loss(
+        self, items: Sequence[TokenRow], slots: Sequence[Slots], shift: TwoStageShift, lead: Lead | None = None
+    ) -> Tensor:
         """See ``Runner.answer_loss``."""
         device = self.backbone.device
         ids, mask = padded([item.input_ids for item in items], device)

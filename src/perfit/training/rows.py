@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from perfit.plan import TwoStageShift
+
+if TYPE_CHECKING:
+    from perfit.training.lead import Lead
 
 Slots = tuple[int, int]
 
@@ -39,7 +42,15 @@ class Runner(Protocol):
         ...
 
     def lead(self, item: Any) -> int:
-        """Tokens before them that a forward runs once for all items of one owner."""
+        """Tokens before them that a step runs once for all items of one owner."""
+        ...
+
+    def lead_bytes(self) -> int:
+        """Bytes that one owner's lead keeps until the end of its owner's forwards."""
+        ...
+
+    def run_lead(self, owners: Sequence[Slots], shift: TwoStageShift) -> Lead:
+        """The leads of some owners, for ``answer_loss``; its ``backward`` comes after that of all their losses."""
         ...
 
     def step_bytes(self, item: Any) -> int:
@@ -50,8 +61,17 @@ class Runner(Protocol):
         """Bytes that preparing this row will hold."""
         ...
 
-    def answer_loss(self, items: Sequence[Any], slots: Sequence[Slots], shift: TwoStageShift) -> Tensor:
-        """Negative log-likelihood summed over each row's answer tokens, [rows], fp32, differentiable in the shift."""
+    def answer_loss(
+        self, items: Sequence[Any], slots: Sequence[Slots], shift: TwoStageShift, lead: Lead | None = None
+    ) -> Tensor:
+        """Negative log-likelihood summed over each row's answer tokens, [rows], fp32, differentiable in the shift.
+
+        Args:
+            items: What ``prepare`` gave.
+            slots: (collective slot, personal slot) of each.
+            shift: Both banks.
+            lead: That of the items' owners; without it, leads run within.
+        """
         ...
 
 
