@@ -45,7 +45,7 @@ class Lead:
                     ends.append(end)
                     gradients.append(leaf.grad.to(end.dtype))
         if ends:
-            torch.autograd.backward(ends, gradients)  # type: ignore[no-untyped-call]
+            torch.autograd.backward(ends, gradients)
 
 
 def _leaf(computed: Tensor) -> Tensor:
