@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,20 @@ def test_a_finished_extraction_is_loaded_and_another_one_refused(backbone: Backb
         extract(backbone, small_base.TASK, USERS[:2], RECIPE, folder=tmp_path)
 
 
+@pytest.mark.parametrize("edited", ["past item", "query"])
+def test_edited_texts_are_not_taken_for_those_measured(backbone: Backbone, tmp_path: Path, edited: str) -> None:
+    extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path)
+    user = USERS[0]
+    item, query = user.history[0], user.queries[0]
+    if edited == "query":
+        changed = replace(user, queries=(replace(query, input=query.input + " again"), *user.queries[1:]))
+    else:
+        fields = {name: text + " again" for name, text in item.fields.items()}
+        changed = replace(user, history=(replace(item, fields=fields), *user.history[1:]))
+    with pytest.raises(StoreError, match="other users or settings"):
+        extract(backbone, small_base.TASK, (changed, *USERS[1:]), RECIPE, folder=tmp_path)
+
+
 def test_a_single_query_has_no_odd_half_and_still_a_delta(backbone: Backbone) -> None:
     users = small_base.dataset(queries=1).users
     found = extract(backbone, small_base.TASK, users, RECIPE)
@@ -112,6 +127,21 @@ def test_the_estimate_counts_prompts_and_tokens(backbone: Backbone) -> None:
     assert cost.seconds > 0
 
 
+def test_the_estimate_itself_stays_within_the_tokens_of_a_forward(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def states(backbone: Backbone, prompts: list[tuple[int, ...]], *more: Any) -> list[Any]:
+        asked.append(sum(map(len, prompts)))
+        return []
+
+    monkeypatch.setattr(module, "last_states", states)
+    estimate(backbone, small_base.TASK, USERS, RECIPE, 300)
+    assert len(asked) == 2
+    assert 150 < asked[0] <= 300
+
+
 @pytest.mark.parametrize("harm", ["deltas.safetensors", "recipe.json"])
 def test_damaged_files_are_said(backbone: Backbone, tmp_path: Path, harm: str) -> None:
     extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path)
@@ -121,8 +151,6 @@ def test_damaged_files_are_said(backbone: Backbone, tmp_path: Path, harm: str) -
 
 
 def test_what_was_not_measured_is_said(backbone: Backbone) -> None:
-    from dataclasses import replace
-
     found: Any = extract(backbone, small_base.TASK, USERS, replace(RECIPE, variants=("history",)))
     with pytest.raises(KeyError, match="random"):
         found.delta(0, "random")

@@ -24,8 +24,9 @@ from perfit.tasks import get_task
 USERS = small_base.dataset(("anna", "ben", "cleo", "dora"), queries=4).users
 
 
-def test_a_tasks_name_stays_inside_the_folder(tmp_path: Path) -> None:
-    assert place_of(tmp_path, "../my task", "test").parent == tmp_path / ".._my_task"
+@pytest.mark.parametrize(("name", "folder"), [("../my task", "_my_task"), ("..", "_"), (".", "_")])
+def test_a_tasks_name_stays_inside_the_folder(tmp_path: Path, name: str, folder: str) -> None:
+    assert place_of(tmp_path, name, "test").parent == tmp_path / folder
 
 
 def test_damaged_and_missing_parts_are_said(tmp_path: Path) -> None:

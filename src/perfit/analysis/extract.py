@@ -60,7 +60,8 @@ def estimate(backbone: Backbone, task: Task, users: Sequence[User], recipe: Reci
     sample = [prompt.tokens for place in range(0, len(users), step) for prompt in maker.of(place)]
     prompts = sum(asked) * len(recipe.kinds)
     tokens = sum(map(len, sample)) / len(sample) * prompts
-    some = sorted(sample, key=len)[len(sample) // 2 :][:1] * max(1, min(batch_tokens, 2048) // len(sample[0]))
+    middle = sorted(sample, key=len)[len(sample) // 2]
+    some = [middle] * max(1, min(batch_tokens, 2048) // len(middle))
     for _ in range(2):  # the first forward also warms up
         began = time.perf_counter()
         list(last_states(backbone, some, recipe.layers, batch_tokens))
@@ -181,9 +182,16 @@ def _measure(
 
 
 def _stamp(record: list[Any], users: Sequence[User]) -> str:
-    """Names one extraction, so that parts of another are never taken for its own."""
-    texts = [[user.id, [item.id for item in user.history], [query.id for query in user.queries]] for user in users]
-    return hashlib.sha256(json.dumps([record, texts]).encode()).hexdigest()[:16]
+    """Names one extraction, so that parts of another, or of edited texts, are never taken for its own."""
+    texts = [
+        [
+            user.id,
+            [[item.id, dict(item.fields)] for item in user.history],
+            [[query.id, query.input] for query in user.queries],
+        ]
+        for user in users
+    ]
+    return hashlib.sha256(json.dumps([record, texts], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_part(path: Path) -> dict[str, Tensor] | None:

@@ -37,8 +37,8 @@ Groups: `test` are the users to personalise for, `stage1` the others. The same `
 
 
 def place_of(out: Path, task: str, group: str) -> Path:
-    """Folder of one task's δ-vectors."""
-    return out / re.sub(r"[^\w.-]+", "_", task) / group
+    """Folder of one task's δ-vectors, inside ``out`` whatever the task is called."""
+    return out / re.sub(r"[^\w-]+", "_", task) / group
 
 
 def measured(out: Path) -> list[DeltaVectors]:
