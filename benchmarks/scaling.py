@@ -30,17 +30,20 @@ def figure(path: Path, curves: dict[str, tuple[list[float], list[float], tuple[f
     """Each block as a small panel: measured points and the fitted line."""
     from matplotlib.figure import Figure
 
-    image = Figure(figsize=(3.1 * len(curves), 2.6), layout="constrained")
-    for panel, (name, (counts, seconds, (fixed, slope))) in zip(
-        np.atleast_1d(image.subplots(1, len(curves))), curves.items(), strict=True
-    ):
+    columns = 3
+    height = -(-len(curves) // columns)
+    image = Figure(figsize=(2.9 * columns, 2.4 * height), layout="constrained")
+    panels = np.atleast_1d(image.subplots(height, columns)).flatten()
+    for panel in panels[len(curves) :]:
+        panel.remove()
+    for panel, (name, (counts, seconds, (fixed, slope))) in zip(panels, curves.items(), strict=False):
         ends = np.array([0, max(counts)])
         panel.plot(ends, fixed + slope * ends, color="0.6", linewidth=1)
         panel.plot(counts, seconds, "o", color="#0072b2")
         panel.set_xlabel(name)
         panel.set_ylabel("seconds")
         panel.set_xlim(left=0)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.15 * max(seconds))
     path.parent.mkdir(parents=True, exist_ok=True)
     image.savefig(path)
 
