@@ -74,6 +74,8 @@ def test_the_best_and_the_second_best_are_ranked_in_the_direction_of_the_metric(
     assert replace(table, rows=(*table.rows, same)).rank("accuracy") == {"right": 1, "half": 2, "twin": 2}
     same = replace(row(table, "right"), name="twin")
     assert replace(table, rows=(*table.rows, same)).rank("accuracy") == {"right": 1, "twin": 1}
+    best = table.rows[0]
+    assert replace(table, rows=(best, replace(best, name="equal"))).rank("accuracy") == {}
 
 
 def test_a_method_without_chance_has_one_value_and_says_so(results: Results, table: Table) -> None:

@@ -131,9 +131,14 @@ class Table:
         return next((list(row.metrics) for row in self.rows if row.metrics), [])
 
     def rank(self, metric: str) -> dict[str, int]:
-        """Methods with the best value of a metric (1), and where that is one method, those with the next (2)."""
+        """Methods with the best value of a metric (1), and where that is one method, those with the next (2).
+
+        Nobody is best where several methods all have one value.
+        """
         better = -1.0 if _higher(metric, self.primary) else 1.0
         values = {row.name: better * row.metrics[metric].mean for row in self.rows if row.metrics}
+        if len(values) > 1 and max(values.values()) - min(values.values()) <= _EQUAL:
+            return {}
         places: dict[str, int] = {}
         for place in (1, 2):
             rest = {name: value for name, value in values.items() if name not in places}
