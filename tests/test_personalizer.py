@@ -132,9 +132,9 @@ def test_a_user_whose_loss_is_not_finite_is_skipped_and_nobody_else_notices(
     bens = {row.prompt_ids for row in maker.history_rows(DATA.users[1])}
     honest = FrozenRunner.answer_loss
 
-    def spoilt(self: FrozenRunner, items: Any, slots: Any, shift: Any) -> torch.Tensor:
+    def spoilt(self: FrozenRunner, items: Any, slots: Any, shift: Any, lead: Any = None) -> torch.Tensor:
         factor = [float("nan") if item.row.prompt_ids in bens else 1.0 for item in items]
-        return honest(self, items, slots, shift) * torch.tensor(factor)
+        return honest(self, items, slots, shift, lead) * torch.tensor(factor)
 
     monkeypatch.setattr(FrozenRunner, "answer_loss", spoilt)
     results = {r.name: r.problem for r in perfit.fit(DATA)}
