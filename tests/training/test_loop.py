@@ -45,9 +45,10 @@ SIZES = {"a": 1, "b": 3, "c": 5, "d": 9, "e": 17, "f": 40}
 
 
 @cache
-def alone(name: str) -> Trained:
+def alone(name: str, rule: str = RULE) -> Trained:
     """The measure: this user by itself, in one slot, by the plain runner."""
-    return train(new_loop(CONFIG, 1, runner("plain"), step_tokens=10_000), [learner(name, SIZES[name])])[name]
+    loop = new_loop(CONFIG, 1, runner("plain", rule=rule), step_tokens=10_000)
+    return train(loop, [learner(name, SIZES[name])])[name]
 
 
 @cache
@@ -292,17 +293,18 @@ def test_a_user_whose_shift_is_not_finite_leaves_the_others_as_alone(slots: int,
         assert_same(done[name], alone(name))
 
 
+@pytest.mark.parametrize("rule", [RULE, "f2+l3"])
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
-def test_a_user_whose_loss_breaks_midway_leaves_the_others_as_alone(factor: float) -> None:
+def test_a_user_whose_loss_breaks_midway_leaves_the_others_as_alone(factor: float, rule: str) -> None:
     bad = learner("d", SIZES["d"])
     # One row of nine: it comes in some step of the first epoch.
-    how = Recorder(runner(), {bad.rows[4]: factor})
+    how = Recorder(runner(rule=rule), {bad.rows[4]: factor})
     done, _ = events_of(new_loop(CONFIG, 2, how), [learner("b", 3), bad, learner("c", 5), learner("a", 1)])
     problem = done["d"].problem or ""
     assert problem.startswith("its loss or gradient is not finite at step ")
     assert int(problem.rsplit(maxsplit=1)[1]) <= 3, "it stops in the first epoch, not at the end"
     for name in "abc":
-        assert_same(done[name], alone(name))
+        assert_same(done[name], alone(name, rule))
 
 
 @pytest.mark.parametrize("factor", [1e4, 1e-4])
