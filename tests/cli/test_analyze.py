@@ -125,3 +125,21 @@ def test_layers_are_read(text: str, layers: tuple[int, ...]) -> None:
 def test_other_layers_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--layers"):
         parse_layers(text, 4)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--run", "missing"), "missing"),
+        (("--show-layer", "9"), "--show-layer: 9 will not be measured; give one of 0, 1"),
+    ],
+)
+def test_what_the_report_would_refuse_is_refused_before_anything_is_measured(
+    perfit: Perfit, house: House, many: Path, tmp_path: Path, more: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "none"
+    done = perfit("analyze", many, "--task", house.task, "--base", house.base, "--out", out, *FEW, *more)
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not out.exists()

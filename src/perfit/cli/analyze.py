@@ -64,6 +64,8 @@ def analyze(
     screen = Screen(quiet=json)
     if data is None and estimate:
         raise ConfigError("--estimate: give the data whose measuring is to be estimated")
+    if not estimate:
+        _check_report(run)
     if data is not None:
         dataset = load_data(data, None, task, None)
         for note in dataset.notes:
@@ -77,6 +79,10 @@ def analyze(
         the_task = get_task(dataset.task or "")
         read = parse_layers(layers, len(backbone.layers))
         backbone.check_layers(read)
+        if show_layer is not None and show_layer not in read:
+            raise ConfigError(
+                f"--show-layer: {show_layer} will not be measured; give one of {', '.join(map(str, read))}"
+            )
         room = history_tokens + _QUERY_TOKENS
         room = min(room, positions_of(backbone) or room)
         measurements = []
@@ -104,6 +110,22 @@ def analyze(
 
 _QUERY_TOKENS = 1024
 _LONG = ("coordinates", "control_coordinates", "users", "gains")
+
+
+def _check_report(runs: list[Path]) -> None:
+    """Refuse before anything is measured what the report would stumble over at the end.
+
+    Raises:
+        MissingExtraError: A library of the extra is not installed.
+        StoreError: A ``--run`` is none, or damaged.
+    """
+    from perfit.analysis.extra import extra
+    from perfit.run import RunDirectory
+
+    for module in ("matplotlib", "plotly", "pyarrow", "scipy"):
+        extra(module)
+    for path in runs:
+        RunDirectory(path).manifest()
 
 
 def _backbone(base: str, device: str, revision: str | None, layers_path: str | None) -> Backbone:
