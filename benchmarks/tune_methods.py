@@ -41,7 +41,7 @@ def draws(trials: int, seed: int) -> list[tuple[float, float]]:
 
 
 def options_of(method: str, rate: float, factor: float, bench: Bench) -> dict[str, Any]:
-    """What a trial sets; LoFiT has heads in place of a rank, and twice as many is twice its parameters."""
+    """What a trial sets; LoFiT, which has no rank, gets the rate alone."""
     kind = METHODS[method].options()
     defaults = {one.name: one.default for one in fields(kind)}
     options: dict[str, Any] = {name: rate for name in _RATES if name in defaults}

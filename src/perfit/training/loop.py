@@ -265,9 +265,9 @@ class Loop:
         most = max(min(self.step_tokens // max(tokens.values()), int(min(self.step_memory, 2**62) / 2 / each)), 1)
         owners = list(tokens)
         for begin in range(0, len(owners), most):
-            together = owners[begin : begin + most]
+            together = dict.fromkeys(owners[begin : begin + most])
             lead = self.runner.run_lead([self._slots(number) for number in together], self.shift)
-            led = [(n, item) for n, item in work if n in set(together) and self.runner.lead(item)]
+            led = [(n, item) for n, item in work if n in together and self.runner.lead(item)]
             for chunk in self._chunks(led, self.step_memory - each * len(together)):
                 yield chunk, lead
             lead.backward()
