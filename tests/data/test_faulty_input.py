@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +78,17 @@ RECORD_FAULTS: list[tuple[str, list[Any], str]] = [
     ("item is text", [user(profile=[item(), SECRET])], r"\[0\]\.profile\[1\]: expected an object"),
     ("item without id", [user(profile=[without(item(), "id")])], r"profile\[0\]: the field 'id' is missing"),
     ("item without text", [user(profile=[{"id": "1", "date": "2020"}])], r"profile\[0\]: the item has no text field"),
-    ("field is a list", [user(profile=[item(tag=[SECRET])])], r"profile\[0\]: the field 'tag' is a list"),
-    ("field name is a text", [user(profile=[item(**{SECRET: [1]})])], r"the field with an unusual name is a list"),
+    (
+        "only a list",
+        [user(profile=[{"id": "1", "tag": [SECRET]}])],
+        r"profile\[0\]: the item has no text field; it has a list",
+    ),
+    ("field name is a text", [user(profile=[item(**{SECRET: "\ud83d"})])], r"the field with an unusual name has half"),
+    (
+        "half a surrogate in a name",
+        [user(profile=[item(**{SECRET + "\ud83d": "x"})])],
+        r"the field with an unusual name",
+    ),
     ("half a surrogate", [user(profile=[item(text=SECRET + "\ud83d")])], r"surrogate pair at character 15"),
     ("query without input", [user(query=[{"id": "1"}])], r"query\[0\]: the field 'input' is missing"),
     ("gold is an object", [user(query=[{"id": "1", "input": "", "gold": {}}])], r"'gold' is an object"),
@@ -111,9 +121,13 @@ def test_faulty_records(oppu_folder: Write, users: list[Any], expected: str) -> 
         (b'[{"user_id": NaN}]', "a number is NaN"),
         (b"[" + b"9" * 5000 + b"]", "far too long"),
         (b"[" * 200_000, "nested too deeply"),
+        (
+            b'[{"user_id": "a", "profile": [{"id": "1", "Zanzibar quokka": "x", "Zanzibar quokka": "y"}]}]',
+            "named twice",
+        ),
     ],
     # A generated id would put the content into the path of the file.
-    ids=["broken", "latin-1", "html", "empty", "object", "nan", "long-number", "deep"],
+    ids=["broken", "latin-1", "html", "empty", "object", "nan", "long-number", "deep", "twice"],
 )
 def test_faulty_files(tmp_path: Path, content: bytes, expected: str) -> None:
     for name, data in (("user.json", content), ("user.json.gz", gzip.compress(content))):
@@ -188,6 +202,46 @@ def test_too_long_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = tmp_path / "users.jsonl"
     path.write_text(json.dumps(own("a")) + "\n" + json.dumps(own("b", history=[{"text": "x" * 300}])))
     assert "line 2: the line is longer than 200 bytes" in fault(path)
+
+
+def test_a_field_named_twice_is_not_lost_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "u.jsonl"
+    path.write_text(json.dumps(own("a")) + '\n{"user": "b", "history": [{"text": "x"}], "history": []}')
+    assert "line 2: the field 'history' is named twice in one record" in fault(path)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "u.jsonl"
+    os.mkfifo(path)
+    assert "this is a pipe, not a file" in fault(path)
+    with pytest.raises(DataError, match="this is a device, not a file"):
+        read_dataset("/dev/zero", format="jsonl")
+
+
+@pytest.mark.parametrize("name", ["u.json.gz", "u.jsonl.gz"])
+def test_a_gzip_file_that_unpacks_to_far_more_than_it_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfit.data.opening.MIN_UNPACKED", 100_000)
+    path = tmp_path / name
+    for size, bomb in ((60_000, False), (300_000, True)):
+        record = (
+            own("a", history=[{"text": "x" * size}]) if "jsonl" in name else [user(profile=[item(text="x" * size)])]
+        )
+        path.write_bytes(gzip.compress(json.dumps(record).encode()))
+        if bomb:
+            assert "unpacks to more than 100000 bytes" in fault(path)
+        else:
+            assert len(read_dataset(path).users[0].history[0].fields["text"]) == size
+    monkeypatch.setattr("perfit.data.opening.MAX_TIMES", 10_000)
+    assert len(read_dataset(path).users) == 1, "a larger file may unpack to more"
+
+
+def test_a_file_larger_than_may_be_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perfit.data.opening.MAX_FILE_BYTES", 100)
+    path = tmp_path / "user.json"
+    path.write_text(json.dumps([user()]))
+    assert "the file has more than 100 bytes" in fault(path)
 
 
 def test_paths_that_cannot_be_read(tmp_path: Path, oppu_folder: Write) -> None:

@@ -52,6 +52,13 @@ def test_split_and_optional_queries(tmp_path: Path) -> None:
     assert data.users[0].queries == ()
 
 
+def test_fields_that_are_no_text_do_not_matter(tmp_path: Path) -> None:
+    record = own("a", history=[{"text": "x", "helpful": [0, 1], "verified": True, "stars": 4.0, "note": None}])
+    item = read_dataset(write_lines(tmp_path / "u.jsonl", record)).users[0].history[0]
+    assert item.fields == {"text": "x", "stars": "4"}
+    assert item.unread == (("helpful", "a list"), ("verified", "true/false"))
+
+
 def test_packed_lines(tmp_path: Path) -> None:
     path = tmp_path / "u.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(own()).encode()))

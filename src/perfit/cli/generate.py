@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars
 from perfit.cli.train import DEVICE, JSON, REVISION, at_revision
-from perfit.errors import ConfigError, DataError
+from perfit.errors import ConfigError
 
 
 def generate(
@@ -37,9 +36,13 @@ def generate(
         raise ConfigError("generate: give texts to answer, or --input with a JSON Lines file")
     if input is not None and user:
         raise ConfigError("generate: --input names a user on every line; leave --user out")
-    pairs = (
-        _read(input) if input is not None else [(name, text) for text in texts or [] for name in user or ["collective"]]
-    )
+    from perfit.data.asked import checked_arguments, read_asked
+
+    if input is not None:
+        pairs = read_asked(input)
+    else:
+        names = checked_arguments(user or ["collective"], "user")
+        pairs = [(name, text) for text in checked_arguments(texts or [], "text") for name in names]
     from dataclasses import replace
 
     from perfit.backbone.generate import Decoding
@@ -63,27 +66,3 @@ def generate(
     width = max(len(u) for u, _ in pairs)
     for (name, _), answer in zip(pairs, answers, strict=True):
         print(f"{name:<{width}}  {answer.strip()}")
-
-
-def _read(path: Path) -> list[tuple[str, str]]:
-    pairs = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8", file=str(path), remedy="save it as UTF-8") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = jsonlib.loads(line)
-            pairs.append((str(record["user"]), str(record["input"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                'is not an object with "user" and "input"',
-                file=str(path),
-                record=f"line {number}",
-                remedy="mend the line",
-            ) from error
-    if not pairs:
-        raise DataError("holds no lines", file=str(path), remedy='write one {"user": ..., "input": ...} per line')
-    return pairs

@@ -7,8 +7,10 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
+from perfit.data.opening import open_unpacked, read_whole
+from perfit.data.saying import shown_name
 from perfit.errors import DataError
 from perfit.files import write_atomically
 
@@ -18,19 +20,14 @@ MAX_LINE_BYTES = 256 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the file is to be unpacked, by its name."""
-    return path.suffix == ".gz"
-
-
 def read_bytes(path: Path) -> bytes:
     """The file's bytes, unpacked when the name ends in ``.gz``.
 
     Raises:
-        DataError: When the file is missing, unreadable, or a damaged gzip file.
+        DataError: When the file is missing, unreadable, no file, far larger than it looks, or a damaged gzip file.
     """
     try:
-        return gzip.decompress(path.read_bytes()) if is_gzip(path) else path.read_bytes()
+        return read_whole(path)
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from None
 
@@ -51,7 +48,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, object]]:
         DataError: As ``read_json``, and for a line longer than ``MAX_LINE_BYTES``.
     """
     try:
-        with cast(IO[bytes], gzip.open(path, "rb") if is_gzip(path) else path.open("rb")) as stream:
+        with open_unpacked(path) as stream:
             number, offset = 0, 0
             while line := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
@@ -103,7 +100,14 @@ def parse_json(data: bytes, *, file: str, line: int | None = None, offset: int =
             remedy="save the file as UTF-8",
         ) from None
     try:
-        return cast(object, json.loads(text, parse_constant=_no_constant))
+        return cast(object, json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object))
+    except _NamedTwiceError as error:
+        raise DataError(
+            f"the field {error.args[0]} is named twice in one record",
+            file=file,
+            record=record,
+            remedy="keep one of the two",
+        ) from None
     except json.JSONDecodeError as error:
         where = f"line {line or error.lineno}, column {error.colno}"
         raise DataError(
@@ -125,6 +129,21 @@ def parse_json(data: bytes, *, file: str, line: int | None = None, offset: int =
 def write_text_atomically(path: Path, text: str) -> None:
     """Writes UTF-8 text so that the file is either complete or not there."""
     write_atomically(path, text.encode("utf-8"))
+
+
+class _NamedTwiceError(Exception):
+    """An object has a name twice; the name, fit for a message."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _NamedTwiceError(shown_name(name))
+            seen.add(name)
+    return record
 
 
 def _no_constant(_: str) -> object:

@@ -5,6 +5,8 @@ Rules, the same for all formats:
 * Whole numbers and decimals become text, because every field is text to a language model; a whole decimal loses its
   ``.0``, so that a rating of 4.0 is the label "4".
 * A null value counts as absent.
+* A field of an item that is no text (a list, true/false, ...) is left out and remembered in ``HistoryItem.unread``: it
+  does not matter until a task asks for it.
 * An *empty* history is kept (training reports such a user and skips it); a *missing* history is an error, because it
   is nearly always a misspelt field.
 """
@@ -12,10 +14,10 @@ Rules, the same for all formats:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from perfit.data.saying import kind_of, shown_name
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import DataError
 
@@ -42,6 +44,13 @@ class Layout:
 
 OPPU = Layout("user_id", "profile", "query", ids_needed=True, closed=False)
 OWN = Layout("user", "history", "queries", ids_needed=False, closed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NotText:
+    """Stands for a value that a reader did not decode, because it is no text. ``kind`` says what it is, in words."""
+
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +147,21 @@ def parse_item(raw: object, place: Place, *, default_id: str | None) -> HistoryI
     """
     record = as_object(raw, place)
     item_id = _id(record, place, default_id)
-    fields = {
-        name: text
-        for name in record
-        if name not in ("id", "date") and (text := optional_text(record, name, place)) is not None
-    }
+    fields: dict[str, str] = {}
+    unread: list[tuple[str, str]] = []
+    for name, value in record.items():
+        if name in ("id", "date") or value is None:
+            continue
+        if (text := as_text(value, place, name)) is not None:
+            fields[checked_text(name, place, name)] = text
+        else:
+            unread.append((name, _kind(value)))
     if not fields:
-        raise place.error("the item has no text field", "give it at least one field besides id and date")
+        others = f"; it has {unread[0][1]}, which is no text" if unread else ""
+        raise place.error(f"the item has no text field{others}", "give it at least one field besides id and date")
     date = optional_text(record, "date", place)
     _check_size([item_id, *fields.values(), date or ""], place)
-    return HistoryItem(item_id, fields, date)
+    return HistoryItem(item_id, fields, date, tuple(unread))
 
 
 def _parse_query(raw: object, place: Place, layout: Layout, *, default_id: str) -> Query:
@@ -195,21 +209,48 @@ def optional_text(record: Mapping[str, object], name: str, place: Place) -> str 
     value = record.get(name)
     if value is None:
         return None
-    if isinstance(value, float) and math.isfinite(value):
+    text = as_text(value, place, name)
+    if text is None:
+        raise place.error(f"the field {shown_name(name)} is {_kind(value)}, not text", "write it as text")
+    return text
+
+
+def as_text(value: object, place: Place, name: str) -> str | None:
+    """A value as text; None when it is neither text nor a number.
+
+    Raises:
+        DataError: When it is text that cannot be written as UTF-8.
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str):
-        raise place.error(f"the field {_shown(name)} is {_kind(value)}, not text", "write it as text")
-    if not value.isascii():
+    return checked_text(value, place, name) if isinstance(value, str) else None
+
+
+def checked_text(text: str, place: Place, name: str | None) -> str:
+    """A text as it is; every text of a user, from a file or a command line, passes here.
+
+    Args:
+        text: The text.
+        place: Where it stands.
+        name: The field it is of, if any.
+
+    Raises:
+        DataError: When it cannot be written as UTF-8: half a surrogate pair, or bytes that were no UTF-8.
+    """
+    if not text.isascii():
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError as error:
+            what = "it" if name is None else f"the field {shown_name(name)}"
             raise place.error(
-                f"the field {_shown(name)} has half a surrogate pair at character {error.start}",
-                "the text was cut inside an escaped character; write it again",
+                f"{what} has half a surrogate pair at character {error.start}",
+                "the text was cut inside an escaped character, or is not UTF-8; write it again",
             ) from None
-    return value
+    return text
 
 
 def _needed_list(record: Mapping[str, object], name: str, place: Place) -> list[object]:
@@ -230,7 +271,7 @@ def _id(record: Mapping[str, object], place: Place, default: str | None) -> str:
 def _refuse_unknown(record: Mapping[str, object], known: set[str], place: Place) -> None:
     for name in record:
         if name not in known:
-            raise place.error(f"the field {_shown(name)} is unknown", f"known here: {', '.join(sorted(known))}")
+            raise place.error(f"the field {shown_name(name)} is unknown", f"known here: {', '.join(sorted(known))}")
 
 
 def _check_size(texts: list[str], place: Place) -> None:
@@ -241,13 +282,7 @@ def _check_size(texts: list[str], place: Place) -> None:
             raise place.error(f"the record has {size} bytes, the limit is {MAX_ITEM_BYTES}", "shorten or split it")
 
 
-def _shown(name: str) -> str:
-    # A field name is normally safe to print; in a broken file it may be a piece of somebody's text.
-    return repr(name) if re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", name) else "with an unusual name"
-
-
 def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    names = {dict: "an object", list: "a list", bool: "true/false", str: "text", int: "a number"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "no number (NaN or infinite)"
+    return value.kind if isinstance(value, NotText) else kind_of(value)

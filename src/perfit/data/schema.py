@@ -15,12 +15,14 @@ class HistoryItem:
     Attributes:
         id: Unique within its user.
         fields: Named texts, e.g. ``{"text": ..., "category": ...}``; which is the answer is the task's business.
-        date: When it happened, as written in the source; ISO dates and Unix seconds compare as time.
+        date: When it happened, as written in the source; ``perfit.data.dates`` says what is understood.
+        unread: Fields of the source that hold no text, as (name, what it is): ``(("tags", "a list"),)``.
     """
 
     id: str
     fields: Mapping[str, str]
     date: str | None = None
+    unread: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
