@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -187,6 +188,18 @@ def test_a_sampled_row_does_not_depend_on_its_company() -> None:
     assert run(backbone, **{**settings, "seed": 2}) != together
 
 
+def test_a_rows_draws_depend_on_its_prompt_too() -> None:
+    # A base that finds every token equally likely: what differs is the noise alone.
+    model = copy.deepcopy(tiny("llama").model)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    backbone, shift, rule = Backbone(model, tiny("llama").tokenizer), random_shift(LAYERS), Positions.parse(RULE)
+    settings = Decoding(NEW, sample=True, temperature=1.0, top_k=50, top_p=1.0)
+    asked = [[5, 6, 7], [5, 6, 8], [5, 6, 7]]
+    first, other, again = generate(backbone, asked, [(0, 0)] * 3, shift, rule, settings)
+    assert first == again != other
+
+
 def test_sampling_draws_from_the_warped_distribution() -> None:
     backbone = tiny("llama")
     shift, rule = random_shift(LAYERS), Positions.parse(RULE)
@@ -201,13 +214,14 @@ def test_sampling_draws_from_the_warped_distribution() -> None:
     assert abs(drawn.count(str(best.indices[0].item())) / 200 - share) < 0.12
 
 
-def test_the_bases_own_generation_settings_stay_out() -> None:
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_bases_own_generation_settings_stay_out(beams: int) -> None:
     backbone = tiny("llama")
-    expected = run(backbone)
+    expected = run(backbone, beams=beams)
     own = backbone.model.generation_config
     own.repetition_penalty, own.min_new_tokens = 50.0, 3
     try:
-        assert run(backbone) == expected
+        assert run(backbone, beams=beams) == expected
         assert backbone.model.generation_config is own
     finally:
         own.repetition_penalty, own.min_new_tokens = None, None

@@ -119,10 +119,56 @@ def test_labels_that_cannot_be_told_apart_are_refused(answers: list[tuple[int, .
         LabelTrie.of(answers)
 
 
-def test_for_the_best_label_few_paths_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def sure_base() -> Backbone:
+    """A base that is sure of what it says."""
     model = copy.deepcopy(tiny("llama").model)
-    model.lm_head.weight.mul_(30)  # a base that is sure of what it says
-    backbone, shift, prompts = Backbone(model, tiny("llama").tokenizer), random_shift(LAYERS), some_prompts(LENGTHS)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(30)
+    return Backbone(model, tiny("llama").tokenizer, name="llama")
+
+
+def test_a_label_is_left_out_only_where_its_first_token_is_less_likely_than_a_whole_other() -> None:
+    backbone, shift, rule = sure_base(), random_shift(LAYERS), "l2"
+    (prompt,) = some_prompts((9,))
+    every = [(first, second) for first in range(3, VOCABULARY) for second in range(3, VOCABULARY)]
+    scores = one_by_one(backbone, [prompt], [(1, 3)], shift, rule, [(token,) for token in range(VOCABULARY)])[0]
+    whole = label_log_probs(
+        backbone, [prompt], [(1, 3)], shift, Positions.parse(rule), LabelTrie.of(every), batch_tokens=10_000
+    )[0].view(VOCABULARY - 3, VOCABULARY - 3)
+    likeliest, tried = int(scores[3:].argmax()) + 3, 0
+    for token in range(3, VOCABULARY):
+        # The likeliest first token with an end that makes it just less likely than this one with its best end.
+        good = int(whole[token - 3].argmax()) + 3
+        least = float(whole[token - 3].max())
+        for end in range(3, VOCABULARY):
+            reached = float(whole[likeliest - 3, end - 3])
+            if token != likeliest and reached < least and scores[token] - reached < 0.5:
+                labels = [(likeliest, end), (token, good)]
+                found = label_log_probs(
+                    backbone, [prompt], [(1, 3)], shift, Positions.parse(rule), LabelTrie.of(labels), best_only=True
+                )[0]
+                assert int(found.argmax()) == 1
+                tried += 1
+    assert tried >= 3
+
+
+def test_bf16_bases_give_log_probabilities_of_fp32() -> None:
+    # One token each, all of the vocabulary: rounded to bf16 their probabilities would not add up.
+    trie = LabelTrie.of([(token,) for token in range(VOCABULARY)])
+    backbone = tiny("llama", torch.bfloat16)
+    found = label_log_probs(backbone, some_prompts(LENGTHS), PAIRS, random_shift(LAYERS), Positions.parse("l2"), trie)
+    torch.testing.assert_close(
+        found.double().exp().sum(1), torch.ones(len(PAIRS), dtype=torch.float64), atol=1e-5, rtol=0
+    )
+    longer = LabelTrie.of([(7, token) for token in range(VOCABULARY)])
+    scores = label_log_probs(
+        backbone, some_prompts(LENGTHS), PAIRS, random_shift(LAYERS), Positions.parse("l2"), longer
+    )
+    torch.testing.assert_close(scores.exp().sum(1), found[:, 7].exp(), atol=0, rtol=1e-5)
+
+
+def test_for_the_best_label_few_paths_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, shift, prompts = sure_base(), random_shift(LAYERS), some_prompts(LENGTHS)
     ran: list[int] = []
     add = _Asked._add
 

@@ -133,6 +133,23 @@ def test_a_base_whose_parts_are_not_the_whole_runs_whole(monkeypatch: pytest.Mon
     backbone.kept.clear()
 
 
+@pytest.mark.parametrize("side", [0, 1], ids=["keys", "values"])
+def test_a_base_whose_parts_have_the_right_shapes_and_other_values_runs_whole(
+    side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, rows = Backbone(tiny("llama").model, tiny("llama").tokenizer), prompts()
+    keys_of = prefill._keys_of
+
+    def turned(*given: Any) -> Any:
+        found = keys_of(*given)
+        kv = list(found[2])
+        kv[side] = kv[side].flip(1)  # the heads of one layer, exchanged
+        return {**found, 2: tuple(kv)}
+
+    monkeypatch.setattr(prefill, "_keys_of", turned)
+    assert prefilled(backbone, rows, 3) is None
+
+
 def test_a_base_that_answered_is_let_go() -> None:
     backbone = Backbone(copy.deepcopy(tiny("llama").model), tiny("llama").tokenizer)
     assert prefilled(backbone, prompts(), 3) is not None
@@ -140,6 +157,19 @@ def test_a_base_that_answered_is_let_go() -> None:
     del backbone
     gc.collect()
     assert gone() is None
+
+
+def test_scores_are_given_fp32_logits_on_a_bf16_base() -> None:
+    # Temperature and noise on bf16 logits would draw from another distribution.
+    seen: list[Any] = []
+
+    def scores(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        seen.append(logits.dtype)
+        return logits
+
+    backbone, rule = tiny("llama", torch.bfloat16), Positions.parse("l3")
+    decode(backbone, prompts(), SLOTS, random_shift(LAYERS), rule, limit=2, stops=[], scores=scores)
+    assert seen == [torch.float32] * 2
 
 
 def test_equal_prompts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,18 @@ def test_rows_of_a_group_attend_to_its_shared_tokens_and_their_gradients_sum(
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_scores_in_bf16_are_capped_and_made_weights_in_fp32() -> None:
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, heads, 9, 8, generator=g).bfloat16() for heads in (4, 2, 2))
+    q = 4 * q
+    scores = (q.view(2, 2, 18, 8) @ k.mT).double()  # as the base rounds them; from here on nothing may be lost
+    weights = (3.0 * (scores / 3.0).tanh()).softmax(-1).bfloat16()
+    expected = (weights @ v).view(2, 4, 9, 8).transpose(1, 2)
+    got, _ = prefix_attention(nn.Module(), q, k, v, None, scaling=1.0, softcap=3.0)
+    assert got.dtype == torch.bfloat16
+    assert float((got == expected).float().mean()) > 0.98
+
+
 def test_attention_sinks_are_refused() -> None:
     x = torch.zeros(1, 1, 1, 2)
     with pytest.raises(NotImplementedError, match="sinks"):

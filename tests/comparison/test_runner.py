@@ -17,7 +17,7 @@ import stubs
 
 from perfit.comparison import runner, trial
 from perfit.comparison.folder import ComparisonFolder
-from perfit.comparison.plan import Plan, Trial
+from perfit.comparison.plan import Plan, Selection, Trial
 from perfit.comparison.results import load_results
 from perfit.comparison.table import make_table
 from perfit.errors import ConfigError, StoreError
@@ -211,6 +211,26 @@ def test_another_comparison_is_refused(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(StoreError, match="choose another --out"):
         compare(file)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("config", {"config": BENCH.config.with_options(personal_rank=5)}),
+        ("task", {"task": replace(BENCH.task, prompt=f"Please. {BENCH.task.prompt}")}),
+        ("base", {"identity": replace(BENCH.identity, weights="others")}),
+        ("data", {"data": replace(BENCH.data, others=BENCH.data.others[:-1])}),
+        ("data", {"selection": Selection(queries=1)}),
+    ],
+)
+def test_a_comparison_that_differs_in_any_part_is_refused_and_leaves_the_first_as_it_was(
+    part: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    compare(tmp_path, Plan(("base",)))
+    before = (tmp_path / "plan.json").read_bytes(), numbers(tmp_path)
+    with pytest.raises(StoreError, match=f"other {part}; choose"):
+        runner.run(replace(BENCH, **changes), Plan(("base",)), tmp_path, maker=stubs.make)
+    assert before == ((tmp_path / "plan.json").read_bytes(), numbers(tmp_path))
 
 
 def test_a_folder_from_before_answers_had_a_choice_is_one_of_free_answers(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_heads_that_matter_are_picked_and_moved_where_they_were_trained(wher
         tokens = list(Prompts(where).plain(ask))
         begin = len(tokens)
         with torch.no_grad(), biased(where.backbone, heads, biases):
-            while len(tokens) < begin + 6:
+            while len(tokens) < begin + Prompts(where).limit:
                 tokens.append(int(where.backbone.model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
         said = tokens[begin:]
         said = said[: said.index(2)] if 2 in said else said

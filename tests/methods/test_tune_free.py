@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 import torch
 from method_world import ANNA, BEN, OTHERS, asks, base, make, ready, setting
 from small_base import LABELS, TASK, write_base
+from torch import Tensor
 
+from perfit.backbone.model import Backbone
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError
 from perfit.methods.cos import steered
@@ -173,6 +177,50 @@ def test_layer_and_strength_make_held_out_answers_most_likely(tmp_path: Path) ->
     }
     assert len(set(losses.values())) == 4
     assert method._choose(vectors, rows) == min(losses, key=losses.__getitem__)
+
+
+@contextmanager
+def added(backbone: Backbone, layer: int, vector: Tensor, begin: int) -> Iterator[None]:
+    """A vector at one layer's output from a token on; rows stand alone and whole."""
+
+    def hook(module: Any, args: Any, out: Any) -> Any:
+        hidden = (out[0] if isinstance(out, tuple) else out).clone()
+        hidden[0, begin:] += vector
+        return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+    handle = backbone.layers[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def test_a_vector_is_chosen_as_it_is_used_from_the_last_prompt_token_on(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    method: Any = make("style-vector", where, layers=(0, 2))
+    backbone, vector = where.backbone, torch.randn(32, generator=torch.Generator().manual_seed(2))
+    rows = Prompts(where).maker.history_rows(ANNA)[:2]
+    expected = 0.0
+    for row in rows:
+        last = len(row.prompt_ids) - 1
+        with added(backbone, 2, vector, last):
+            logits = backbone.model(input_ids=torch.tensor([row.input_ids])).logits[0, last:]
+        expected -= float(logits.log_softmax(-1).gather(1, torch.tensor(row.answer_ids)[:, None]).sum())
+    assert method._loss(1, vector, rows) == pytest.approx(expected, rel=1e-4)
+
+    with method.work.locked():
+        for user, sign in ((ANNA, 1), (BEN, -1)):
+            method.work.put_user(user, {"vector": sign * vector}, {"layer": 2, "strength": 1.0})
+    answers = method.predict(asks(ANNA, BEN))
+    for ask, text in zip(asks(ANNA, BEN), answers, strict=True):
+        tokens = list(Prompts(where).plain(ask))
+        length, said = len(tokens), list[int]()
+        with added(backbone, 2, vector * (1 if ask.user is ANNA else -1), length - 1):
+            while len(said) < Prompts(where).limit and 2 not in said:
+                said.append(int(backbone.model(input_ids=torch.tensor([tokens + said])).logits[0, -1].argmax()))
+        assert text == backbone.tokenizer.decode(said, skip_special_tokens=True)
+    assert len(set(answers)) > 2
 
 
 def test_an_answer_of_blanks_adds_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from families import NAMES, VOCABULARY, alone, picked, random_shift, tiny
 
+from perfit.plan import EditPlan
 from perfit.positions import Positions
 from perfit.search.losses import answer_losses
 from perfit.training.rows import TokenRow
@@ -29,3 +30,15 @@ def test_each_row_has_the_loss_it_has_alone(family: str, batch_tokens: int) -> N
             logits = alone(backbone, row.input_ids, shift, pair, picked("f2+l3", prompt))[prompt - 1 :]
         log_probs = logits.double().log_softmax(-1).gather(1, torch.tensor(row.answer_ids)[:, None])
         assert loss == pytest.approx(-float(log_probs.sum()), rel=1e-4, abs=1e-4)
+
+
+def test_a_bf16_base_is_measured_in_fp32() -> None:
+    backbone, shift, rule = tiny("llama", torch.bfloat16), random_shift((1, 2)), Positions.parse("l3")
+    row = TokenRow((5, 9, 7, 30), tuple(range(40, 60)))
+    (found,) = answer_losses(backbone, [row], [(1, 2)], shift, rule, 1000)
+    plan = EditPlan.for_prompts(rule, [4], [(1, 2)])
+    ids = torch.tensor([row.input_ids])
+    with torch.no_grad():
+        logits = backbone.logits(ids, torch.ones_like(ids), plan, shift)[0, 3:].double()
+    expected = -logits.log_softmax(-1).gather(1, torch.tensor(row.answer_ids)[:, None]).sum()
+    assert found == pytest.approx(float(expected), rel=1e-6)

@@ -7,8 +7,10 @@ import torch
 from families import NAMES, learnable, parameters_of, random_shift, tiny
 from test_runners import HEAD, SLOTS, rows
 
+from perfit.plan import SlotGroups
 from perfit.positions import Positions
 from perfit.training.frozen import FrozenRunner
+from perfit.training.lead import Lead
 from perfit.training.plain import PlainRunner
 
 
@@ -49,3 +51,15 @@ def test_forwards_on_one_lead_equal_the_plain_runner(family: str, rule: str, apa
         torch.testing.assert_close(
             parameter.grad[1:], gradient[1:], rtol=1e-3, atol=2e-5 * max(1.0, float(gradient.abs().max()))
         )
+
+
+def test_gradients_of_many_forwards_sum_in_fp32_on_a_bf16_base() -> None:
+    computed = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16, requires_grad=True)
+    lead = Lead([(1, 1)], {0: (computed * 1, computed * 1)})
+    for _ in range(1000):  # in bf16 a sum of ones ends at 256
+        keys, values = lead.of([(1, 1)], SlotGroups.of_owners([(1, 1)]))[0]
+        assert keys.dtype == torch.bfloat16
+        (keys + 3 * values).sum().backward()
+    lead.backward()
+    assert computed.grad is not None
+    assert float(computed.grad) == 4000
