@@ -1,4 +1,4 @@
-"""Faults a user can mend. Each is one clear line; the command line prints it and exits with code 2."""
+"""Faults a user can mend. Each is one clear line; the command line prints it and exits with a code (docs/cli.md)."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ class BaseModelError(PerfitError):
 
 class StoreError(PerfitError):
     """A store or run directory is damaged, foreign, or in use."""
+
+
+class DamagedError(StoreError):
+    """A file of ours is not what was written: cut, altered, or not readable at all."""
 
 
 class UnknownUserError(PerfitError):

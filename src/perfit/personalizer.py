@@ -17,7 +17,7 @@ from perfit.backbone.room import check_length
 from perfit.belonging import Belonging, task_from_record
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
-from perfit.errors import ConfigError, StoreError
+from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.fitting import Collective, check_leaks, fit
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.precision import resolve_dtype
@@ -110,7 +110,9 @@ class PerFit:
             task = task_from_record(manifest["task"])
             identity = BaseIdentity.from_dict(manifest["base"]["identity"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(f"{run.manifest_path}: a value is missing or wrong; restore it or train again") from error
+            raise DamagedError(
+                f"{run.manifest_path}: a value is missing or wrong; restore it or train again"
+            ) from error
         layers_path = options.pop("layers_path") or manifest["base"].get("layers_path")
         device = options["device"]
         where = str(base_at if base_at is not None else manifest["base"]["name"])

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
 from perfit.shift import Shift, from_stored, to_stored
 
@@ -177,9 +177,9 @@ class RunDirectory:
             )
         for part in ("base", "task", "config", "versions"):
             if not isinstance(manifest.get(part), dict):
-                raise StoreError(f"{self.manifest_path}: {part!r} is missing; restore it or train again")
+                raise DamagedError(f"{self.manifest_path}: {part!r} is missing; restore it or train again")
         if not isinstance(manifest["base"].get("name"), str):
-            raise StoreError(f"{self.manifest_path}: the base has no name; restore it or train again")
+            raise DamagedError(f"{self.manifest_path}: the base has no name; restore it or train again")
         return manifest
 
     def write_json(self, name: str, content: Any) -> None:
@@ -198,9 +198,9 @@ class RunDirectory:
         except FileNotFoundError:
             raise StoreError(f"{path}: not found; is {self.path} a run of perfit train?") from None
         except (ValueError, OSError) as error:
-            raise StoreError(f"{path}: cannot be read as JSON; restore it or train again") from error
+            raise DamagedError(f"{path}: cannot be read as JSON; restore it or train again") from error
         if not isinstance(content, dict):
-            raise StoreError(f"{path}: is not a JSON object; restore it or train again")
+            raise DamagedError(f"{path}: is not a JSON object; restore it or train again")
         return content
 
     def save_collective(self, content: bytes) -> None:
@@ -235,4 +235,4 @@ class RunDirectory:
             return decode_collective(self.read_collective(), device=device)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             path = self.path / "collective.safetensors"
-            raise StoreError(f"{path}: is damaged; restore it or train again") from error
+            raise DamagedError(f"{path}: is damaged; restore it or train again") from error

@@ -120,7 +120,7 @@ def test_users_come_and_go_without_touching_each_other(own: House, tmp_path: Pat
     file = tmp_path / "dora.safetensors"
     good(perfit("users", "export", "dora", file, *run))
     refused = perfit("users", "import", file, *run)
-    assert refused.code == 2
+    assert refused.code == 1
     assert "stored already" in refused.err
     good(perfit("users", "delete", "dora", *run))
     assert payloads(own.run) == before
@@ -129,7 +129,7 @@ def test_users_come_and_go_without_touching_each_other(own: House, tmp_path: Pat
     good(perfit("users", "import", file, "--user", "twin", *run))
     assert payloads(own.run) == before | {"dora": dora, "twin": dora}
     for pseudo in ("base", "collective"):
-        assert perfit("users", "import", file, "--user", pseudo, *run).code == 2
+        assert perfit("users", "import", file, "--user", pseudo, *run).code == 1
     told = json.loads(good(perfit("generate", "a", "--user", "dora", "--user", "twin", *run, "--json")).out)
     assert told[0]["answer"] == told[1]["answer"]
 
@@ -139,7 +139,7 @@ def test_a_user_of_another_run_is_refused(own: House, house: House, tmp_path: Pa
     good(perfit(*own.train, "--run", other, "--set", "seed=1"))
     good(perfit("users", "export", "anna", tmp_path / "anna.safetensors", "--run", other))
     refused = perfit("users", "import", tmp_path / "anna.safetensors", "--run", own.run, "--user", "new")
-    assert refused.code == 2
+    assert refused.code == 1
     assert "another kind of shift: collective" in refused.err
     assert payloads(own.run) == payloads(house.run)  # equal data and settings: equal bytes
 
@@ -186,7 +186,7 @@ def test_a_leak_can_be_allowed_for_one_more_user(own: House, tmp_path: Path, per
     record = {"user": "dora", "history": [{"text": text, "folder": "work"}]}
     (tmp_path / "leak.jsonl").write_text(json.dumps(record | {"queries": [{"input": text, "gold": "work"}]}))
     add = ("users", "add", "dora", "--data", tmp_path / "leak.jsonl", "--run", own.run)
-    assert perfit(*add).code == 2
+    assert perfit(*add).code == 3
     assert "dora" not in payloads(own.run)
     good(perfit(*add, "--allow-leaks"))
     assert "dora" in payloads(own.run)
@@ -227,7 +227,7 @@ def test_quickstart_misses_what_scores_need_before_it_trains(
 
     monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
     refused = perfit("quickstart", "--base", tmp_path / "none", "--run", tmp_path / "run")
-    assert refused.code == 2
+    assert refused.code == 1
     assert "perfit[eval]" in refused.err
 
 

@@ -91,7 +91,7 @@ def test_answers_may_be_labels_alone(place: House, tmp_path: Path, perfit: Perfi
     assert set(said) <= set(LABELS)
     assert json.loads((tmp_path / "out" / "table.json").read_text())["answers"] == "labels"
     refused = perfit(*command)
-    assert refused.code == 2
+    assert refused.code == 1
     assert "holds a comparison with other answers; choose another --out" in refused.err
 
 
@@ -124,7 +124,7 @@ def test_leaks_stop_a_comparison(place: House, tmp_path: Path, perfit: Perfit) -
     )
     write_jsonl(Dataset((told,), data.others), tmp_path / "leak.jsonl")
     command = ("compare", tmp_path / "leak.jsonl", "--task", place.task, "--base", place.base, *SETTINGS)
-    assert perfit(*command, "--methods", "floor-majority", "--out", tmp_path / "out").code == 2
+    assert perfit(*command, "--methods", "floor-majority", "--out", tmp_path / "out").code == 3
     good(perfit(*command, "--methods", "floor-majority", "--out", tmp_path / "out", "--allow-leaks"))
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from perfit.analysis.recipe import BARE, HISTORY, Recipe
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
 
 FORMAT = 1
@@ -122,4 +122,4 @@ class DeltaVectors:
             task, group, users = record.pop("task"), record.pop("group"), tuple(record.pop("users"))
             return cls(task, group, users, recipe, tensors["means"], tensors["counts"], record)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise StoreError(f"{folder}: holds no readable δ-vectors; analyse again") from error
+            raise DamagedError(f"{folder}: holds no readable δ-vectors; analyse again") from error

@@ -13,7 +13,7 @@ from perfit.analysis.recipe import HISTORY
 from perfit.analysis.subspace import centred
 from perfit.analysis.tables import Tables
 from perfit.analysis.trained import gain_correlation, overlaps
-from perfit.errors import ConfigError, StoreError
+from perfit.errors import ConfigError, DamagedError
 from perfit.evaluation.score import higher_is_better
 from perfit.run import RunDirectory
 from perfit.shift import Shift, from_stored
@@ -84,5 +84,5 @@ def gains_of(run: RunDirectory) -> dict[str, float]:
             for name in ("personal", "collective")
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.path}/metrics.json: a value is missing; run perfit evaluate again") from error
+        raise DamagedError(f"{run.path}/metrics.json: a value is missing; run perfit evaluate again") from error
     return {user: sign * (mean - means[1][user]) for user, mean in means[0].items() if user in means[1]}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from perfit.cli.ending import LEAK
 from perfit.cli.show import Screen, as_json
 from perfit.cli.train import DATA, JSON, TASK, load_data
 from perfit.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ def audit(
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1).")] = None,
     json: JSON = False,
 ) -> None:
-    """Look for answers in the training data; exit code 2 when there are leaks."""
+    """Look for answers in the training data; exit code 3 when there are leaks."""
     dataset = load_data(data, others, task, None)
     from dataclasses import asdict
 
@@ -36,7 +37,7 @@ def audit(
         for line in (*dataset.notes, *report.lines()):
             print(line)
     if report.leaks:
-        raise typer.Exit(2)
+        raise typer.Exit(LEAK)
 
 
 @app.command(epilog="Example: perfit data convert LaMP_2/new/ movies/ --test-users 100")

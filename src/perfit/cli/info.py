@@ -9,7 +9,7 @@ import typer
 
 from perfit.cli.show import as_json, table
 from perfit.cli.train import JSON
-from perfit.errors import StoreError
+from perfit.errors import DamagedError
 
 if TYPE_CHECKING:
     from perfit.run import RunDirectory
@@ -52,7 +52,7 @@ def _run(run: Path) -> dict[str, Any]:
     try:
         return _facts(directory, manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(
+        raise DamagedError(
             f"{directory.manifest_path}: a value is missing or wrong; restore it or train again"
         ) from error
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Annotated
 
 import typer
 
-from perfit.cli import data, users
+from perfit.cli import data, ending, users
 from perfit.cli.analyze import analyze
 from perfit.cli.compare import compare
 from perfit.cli.evaluate import evaluate
@@ -18,7 +17,6 @@ from perfit.cli.quickstart import quickstart
 from perfit.cli.report import report
 from perfit.cli.search import search
 from perfit.cli.train import train
-from perfit.errors import PerfitError
 
 app = typer.Typer(
     name="perfit",
@@ -64,17 +62,8 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line; a fault the user can mend is one line on stderr and exit code 2."""
-    warnings.formatwarning = lambda message, *where, **more: f"perfit: {message}\n"
-    try:
-        app()
-    except PerfitError as error:
-        print(f"perfit: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"perfit: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+    """Run the command line; a fault the user can mend is one line on stderr and an exit code (docs/cli.md)."""
+    sys.exit(ending.run(app))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from perfit.comparison.bench import Bench
 from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import Query, User
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
 
 FORMAT = 1
@@ -193,7 +193,7 @@ class ComparisonFolder:
         try:
             return TrialRecord(**self._read_json(name))
         except TypeError as error:
-            raise StoreError(f"{self.path / name}: a value is missing or wrong; delete the trial's folder") from error
+            raise DamagedError(f"{self.path / name}: a value is missing or wrong; delete the trial's folder") from error
 
     def save_record(self, trial: Trial, record: TrialRecord) -> None:
         """Write ``trial.json``."""
@@ -226,9 +226,9 @@ class ComparisonFolder:
         except FileNotFoundError:
             raise StoreError(f"{path}: not found; is {self.path} a folder of perfit compare?") from None
         except (ValueError, OSError) as error:
-            raise StoreError(f"{path}: cannot be read as JSON; restore it or compare again") from error
+            raise DamagedError(f"{path}: cannot be read as JSON; restore it or compare again") from error
         if not isinstance(content, dict):
-            raise StoreError(f"{path}: is not a JSON object; restore it or compare again")
+            raise DamagedError(f"{path}: is not a JSON object; restore it or compare again")
         return content
 
     def _read_lines(self, name: str) -> list[dict[str, Any]]:
@@ -237,7 +237,7 @@ class ComparisonFolder:
             with open(path, encoding="utf-8") as file:
                 return [json.loads(line) for line in file]
         except (ValueError, OSError) as error:
-            raise StoreError(f"{path}: cannot be read as JSON Lines; restore it or compare again") from error
+            raise DamagedError(f"{path}: cannot be read as JSON Lines; restore it or compare again") from error
 
 
 def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from perfit.belonging import task_from_record
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import User
-from perfit.errors import StoreError
+from perfit.errors import DamagedError
 from perfit.evaluation.score import Scores, metrics_by_query, pool
 from perfit.tasks.task import Task
 
@@ -79,7 +79,7 @@ def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda
         task = task_from_record(plan["task"])
         trials = folder.trials(Plan(tuple(plan["methods"]), tuple(plan["seeds"])))
     except (KeyError, TypeError) as error:
-        raise StoreError(
+        raise DamagedError(
             f"{folder.path / 'plan.json'}: a value is missing or wrong; restore it or compare again"
         ) from error
     users = folder.queries()

@@ -13,7 +13,8 @@ from typing import Any
 from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Trial
-from perfit.comparison.trial import Maker, Watch, describe_failure, ended, make_registered, run_trial
+from perfit.comparison.trial import Maker, Watch, ended, make_registered, run_trial
+from perfit.failures import describe_failure
 
 REFERENCE = "oppu"
 """Reductions of parameters are stated against this method, as in the paper's Tables 2 and 3."""

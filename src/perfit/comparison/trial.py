@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfit.comparison.bench import Bench
@@ -16,6 +14,7 @@ from perfit.comparison.memory import PeakMemory
 from perfit.comparison.plan import Trial, groups
 from perfit.data.schema import User
 from perfit.errors import PerfitError
+from perfit.failures import describe_failure
 
 if TYPE_CHECKING:
     from perfit.methods.method import Ask, Method, Setting
@@ -173,17 +172,3 @@ def ended(trial: Trial, record: TrialRecord) -> dict[str, Any]:
     """The event of a trial's end."""
     error = record.failure["error"] if record.failure is not None else None
     return {"event": "ended", "method": trial.method, "seed": trial.seed, "error": error}
-
-
-def describe_failure(error: Exception) -> dict[str, Any]:
-    """An exception in one line and the frames it came through.
-
-    The messages of our own errors never hold a user's text and are kept whole; those of others may, and are not kept.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{'/'.join(Path(f.filename).parts[-3:])}:{f.lineno} in {f.name}" for f in frames]
-    if isinstance(error, PerfitError):
-        return {"error": str(error), "where": where}
-    last = f" at {where[-1]}" if where else ""
-    reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    return {"error": f"{type(error).__name__}{reason}{last}", "where": where}

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Plan, Trial
-from perfit.comparison.trial import Maker, Watch, describe_failure, ended, run_trial
+from perfit.comparison.trial import Maker, Watch, ended, run_trial
 from perfit.errors import ConfigError
+from perfit.failures import describe_failure
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess

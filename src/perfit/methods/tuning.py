@@ -21,7 +21,7 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.config import StageConfig
-from perfit.errors import StoreError
+from perfit.errors import DamagedError
 from perfit.files import write_atomically
 from perfit.methods.work import AdaptationError
 from perfit.training.loop import Emit
@@ -206,4 +206,4 @@ class _State:
                         }
                 self.step, self.losses = state["step"], state["losses"]
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise StoreError(f"{path}: the checkpoint is damaged; delete it to train this anew") from error
+            raise DamagedError(f"{path}: the checkpoint is damaged; delete it to train this anew") from error

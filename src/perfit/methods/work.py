@@ -17,7 +17,7 @@ from torch import Tensor
 
 from perfit.belonging import task_record
 from perfit.data.schema import Dataset, User
-from perfit.errors import DataError, PerfitError, StoreError
+from perfit.errors import DamagedError, DataError, PerfitError, StoreError
 from perfit.files import write_atomically
 from perfit.methods.method import Setting
 
@@ -97,7 +97,7 @@ class Work:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             same = manifest["format"] == FORMAT and manifest["context"] == self.context
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise StoreError(f"{path}: cannot be read; delete the folder to work anew") from error
+            raise DamagedError(f"{path}: cannot be read; delete the folder to work anew") from error
         if not same:
             raise StoreError(
                 f"{self.path}: holds the work of another base, task, setting or seed; choose another folder, or delete "
@@ -260,7 +260,7 @@ class Work:
             notes = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["notes"])
             return Kept(load(content), notes)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: is damaged; delete it to work anew") from error
+            raise DamagedError(f"{path}: is damaged; delete it to work anew") from error
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 from perfit.belonging import task_from_record
 from perfit.comparison.sections import Cell, Section
 from perfit.data.schema import Dataset, User
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.score import higher_is_better, metrics_by_query
 from perfit.evaluation.significance import Summed, interval, resampled
 from perfit.report.content import Content, MethodView, disagreements, failures
@@ -78,7 +78,7 @@ def _predictions(run: RunDirectory, method: str) -> dict[str, str]:
             lines = [json.loads(line) for line in file]
         return {line["query"]: line["prediction"] for line in lines}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: cannot be read; run perfit evaluate again") from error
+        raise DamagedError(f"{path}: cannot be read; run perfit evaluate again") from error
 
 
 def _asked(data: Dataset, task: Task, per_query: Mapping[str, float]) -> list[User]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.config import PerFitConfig
-from perfit.errors import ConfigError, MissingExtraError, PerfitError, StoreError
+from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
 from perfit.files import write_atomically
 from perfit.search.space import Space, check_space, settings_of
 from perfit.search.trial import SCORES, Material, run_trial
@@ -180,7 +180,7 @@ def _claim(folder: Path, record: Mapping[str, Any]) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         differing = [name for name in record if theirs.get(name) != json.loads(json.dumps(record[name]))]
     except (ValueError, AttributeError) as error:
-        raise StoreError(f"{path}: is damaged; restore it, or choose another folder") from error
+        raise DamagedError(f"{path}: is damaged; restore it, or choose another folder") from error
     if differing:
         what = ["base, task or data" if name == "context" else name for name in differing]
         raise StoreError(f"{folder}: holds a search with another {', '.join(what)}; choose another folder")
@@ -201,7 +201,7 @@ def _open(optuna: Any, folder: Path, plan: SearchPlan, higher_is_better: bool) -
             pruner=pruner,
         )
     except Exception as error:  # SQLAlchemy's many
-        raise StoreError(
+        raise DamagedError(
             f"{folder / DATABASE}: cannot be opened as a study; restore it or remove the folder"
         ) from error
     # Nobody else is here: what still runs was stopped, and is proposed again.

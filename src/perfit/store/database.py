@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 
 APPLICATION_ID = 0x50465354
 FORMAT = 1
@@ -116,7 +116,7 @@ def _check_header(path: Path, database: sqlite3.Connection) -> None:
     page = int.from_bytes(header[16:18], "big")
     expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
     if header[:16] != _MAGIC or size < expected:
-        raise StoreError(f"{path} is cut short ({size:,} bytes of {expected:,}); restore it from a copy")
+        raise DamagedError(f"{path} is cut short ({size:,} bytes of {expected:,}); restore it from a copy")
 
 
 def _tidy(path: Path, database: sqlite3.Connection) -> None:
@@ -166,4 +166,5 @@ def faults(path: Path) -> Iterator[None]:
             remedy = "check the folder, its permissions and the free space"
         else:
             remedy = "the file is damaged; see which users are readable with verify(), or restore a copy"
-        raise StoreError(f"{path}: {text}; {remedy}") from error
+        kind = DamagedError if "damaged" in remedy else StoreError
+        raise kind(f"{path}: {text}; {remedy}") from error

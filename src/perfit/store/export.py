@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.store.database import faults
 from perfit.store.payload import decode, to_json
 
@@ -60,7 +60,7 @@ def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dic
     try:
         tensors = decode(data)
     except StoreError as error:
-        raise StoreError(f"{path}: {error}; export the user again") from error
+        raise DamagedError(f"{path}: {error}; export the user again") from error
     # The header's length and JSON are valid: decode has read them.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = header.get("__metadata__") or {}
@@ -70,4 +70,4 @@ def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dic
         parts = {part: dict(json.loads(metadata[part])) for part in _PARTS}
         return str(metadata["user"]), tensors, parts
     except (KeyError, ValueError, TypeError) as error:
-        raise StoreError(f"{path}: its description is damaged; export the user again") from error
+        raise DamagedError(f"{path}: its description is damaged; export the user again") from error

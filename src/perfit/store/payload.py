@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def decode(payload: bytes) -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = load(payload)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise StoreError(f"not readable as safetensors: {error}") from error
+        raise DamagedError(f"not readable as safetensors: {error}") from error
     check_shapes(tensors, {})
     return tensors
 

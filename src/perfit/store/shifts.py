@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from perfit.errors import StoreError, UnknownUserError
+from perfit.errors import DamagedError, StoreError, UnknownUserError
 from perfit.store import database
 from perfit.store import payload as codec
 from perfit.store.export import read_export, write_export
@@ -266,7 +266,7 @@ class ShiftStore:
             house = dict(self._database.execute("SELECT key, value FROM meta").fetchall())
         claimed = house.pop("sha256", None)
         if set(house) != {"dtype", "identity", "spec"} or claimed != _house_checksum(house):
-            raise StoreError(f"{self.path}: the description of the store is damaged; restore a copy")
+            raise DamagedError(f"{self.path}: the description of the store is damaged; restore a copy")
         return house
 
     def _require_identity(self, identity: Mapping[str, Any], where: str) -> None:
@@ -287,7 +287,7 @@ class ShiftStore:
         return tuple(row)
 
     def _damaged(self, user: str) -> StoreError:
-        return StoreError(f"{self.path}: the shift of user {user!r} is damaged; personalise again, or restore a copy")
+        return DamagedError(f"{self.path}: the shift of user {user!r} is damaged; personalise again, or restore a copy")
 
     def _unknown(self, user: object) -> UnknownUserError:
         near = difflib.get_close_matches(str(user), self.users()[:_NEAR_LIMIT], n=3)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from perfit.errors import StoreError
+from perfit.errors import DamagedError
 from perfit.files import write_atomically
 from perfit.training.groups import Group
 from perfit.training.loop import Learner, Loop, Progress
@@ -76,7 +76,7 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
             raise ValueError("checksum")
         state = json.loads(metadata["state"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise StoreError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
+        raise DamagedError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
     if state["context"] != context or "groups" not in state:
         return False
     by_name = {learner.name: learner for learner in learners}
