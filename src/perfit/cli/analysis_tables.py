@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfit.cli.show import table
+from perfit.cli.show import say, table
 
 if TYPE_CHECKING:
     from perfit.analysis.tables import Tables
@@ -47,7 +47,8 @@ def show_analysis(tables: Tables, layer: int) -> None:
             ]
             for row in here["collective"]
         ],
-        title=f"\ncollective shift, layer {layer}",
+        title=f"collective shift, layer {layer}",
+        apart=True,
     )
     if here.get("controls"):
         table(
@@ -70,7 +71,8 @@ def show_analysis(tables: Tables, layer: int) -> None:
                 ]
                 for row in here["controls"]
             ],
-            title=f"\ncontrols, layer {layer}",
+            title=f"controls, layer {layer}",
+            apart=True,
         )
     if here.get("halves"):
         table(
@@ -84,7 +86,8 @@ def show_analysis(tables: Tables, layer: int) -> None:
                 ]
                 for row in here["halves"]
             ],
-            title=f"\ntwo halves of each user's history and queries, layer {layer}",
+            title=f"two halves of each user's history and queries, layer {layer}",
+            apart=True,
         )
     _show_rest(tables, here)
 
@@ -101,11 +104,13 @@ def _show_rest(tables: Tables, here: Tables) -> None:
                 for row in here["tasks"]
                 if row["task"] < row["other"]
             ],
-            title="\ntasks",
+            title="tasks",
+            apart=True,
         )
     for row in tables.get("overlaps", []):
-        print(
-            f"\n{row['task']}, edited layer {row['layer']}, {row['users']} users: collective cosine "
+        say()
+        say(
+            f"{row['task']}, edited layer {row['layer']}, {row['users']} users: collective cosine "
             f"{row['collective_cosine']:.2f}; δ energy in R {row['first_energy']:.2f} (chance {row['first_chance']:.2f}), in "
             f"the user's R {row['second_energy']:.2f} ({row['second_chance']:.2f}); personal cosine "
             f"{row['personal_cosine']:.2f} (other users {row['personal_chance']:.2f})"
@@ -125,7 +130,8 @@ def _show_rest(tables: Tables, here: Tables) -> None:
                 ]
                 for row in told
             ],
-            title="\ntraining",
+            title="training",
+            apart=True,
         )
     for task, group in dict.fromkeys((row["task"], row["group"]) for row in tables.get("suggestion", [])):
         rows = [
@@ -134,4 +140,5 @@ def _show_rest(tables: Tables, here: Tables) -> None:
         bare = {row["layer"]: row["auc"] for row in tables["halves"] if (row["task"], row["kind"]) == (task, "bare")}
         layers = ", ".join(f"{r['layer']} (AUC {r['auc']:.2f}, query alone {bare[r['layer']]:.2f})" for r in rows)
         ranks = f"collective rank {rows[0]['collective_rank']}, personal rank {rows[0]['personal_rank']}"
-        print(f"\n{task}, suggested to try: layers {layers}; {ranks}")
+        say()
+        say(f"{task}, suggested to try: layers {layers}; {ranks}")

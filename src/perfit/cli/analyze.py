@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfit.cli.analysis_tables import show_analysis
-from perfit.cli.show import Screen, as_json, no_loading_bars
+from perfit.cli.show import Screen, as_json, no_loading_bars, say
 from perfit.cli.train import BASE, DEVICE, JSON, REVISION, TASK, at_revision, first_users, load_data
 from perfit.errors import ConfigError
 
@@ -105,7 +105,7 @@ def analyze(
         as_json({"out": str(out), "layer": layer, "tables": {n: r for n, r in tables.items() if n not in _LONG}})
         return
     show_analysis(tables, layer)
-    print(f"page: {out / 'index.html'}; tables and figures: {out}")
+    say(f"page: {out / 'index.html'}; tables and figures: {out}")
 
 
 _QUERY_TOKENS = 1024
@@ -179,11 +179,10 @@ class _Measurement:
             self.screen({"event": "warning", "text": f"{name}: {why}"})
             return {"prompts": 0, "tokens": 0, "seconds": 0.0}
         cost = estimate(self.backbone, self.task, self.users, self.recipe, self.batch_tokens)
-        if not self.screen.quiet:
-            self.screen.console.print(
-                f"{name}: {len(self.users)} users, {cost.prompts} prompts, about {cost.tokens:,} tokens and "
-                f"{_duration(cost.seconds)}"
-            )
+        self.screen.say(
+            f"{name}: {len(self.users)} users, {cost.prompts} prompts, about {cost.tokens:,} tokens and "
+            f"{_duration(cost.seconds)}"
+        )
         return {"prompts": cost.prompts, "tokens": cost.tokens, "seconds": round(cost.seconds, 1)}
 
     def make(self, texts: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.ending import ERROR, say_error
+from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, print_grid, say, table
 from perfit.cli.train import BASE, DATA, DEVICE, JSON, REVISION, TASK, parse_settings
 from perfit.errors import ConfigError
 
@@ -105,11 +107,11 @@ def compare(
     else:
         for section in sections(finished):
             show_section(section)
-        screen.console.print(f"tables: {out}/table.*; next: perfit report {out}", markup=False)
+        screen.say(f"tables: {out}/table.*; next: {shlex.join(['perfit', 'report', str(out)])}")
     failed = sum(record.status == "failed" for record in records.values())
     if failed:
-        print(f"perfit: {failed} of {len(records)} trials failed; the same command tries them again", file=sys.stderr)
-        raise typer.Exit(1)
+        say_error(f"{failed} of {len(records)} trials failed; the same command tries them again")
+        raise typer.Exit(ERROR)
 
 
 def _reopen(source: Source) -> Bench:
@@ -209,8 +211,7 @@ class _Watch:
         self.advance = None
 
     def _line(self, text: str) -> None:
-        if not self.screen.quiet:
-            self.screen.console.print(text, markup=False)
+        self.screen.say(text)
 
 
 def _duration(seconds: float) -> str:
@@ -244,28 +245,29 @@ def _show_plan(bench: Bench, plan: Plan, folder: ComparisonFolder, json: bool) -
     data = bench.data
     items = sum(len(user.history) for user in data.users)
     asked = sum(len(user.queries) for user in data.users)
-    print(f"{len(data.users)} users with {items} history items and {asked} queries, {len(data.others)} other users")
+    say(f"{len(data.users)} users with {items} history items and {asked} queries, {len(data.others)} other users")
 
 
 def show_section(section: Section) -> None:
     """Print one section: the best bold and the second best underlined on a terminal, else with * and '."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     terminal = sys.stdout.isatty()
     style = {0: "", 1: "bold", 2: "underline"}
     mark = {0: "", 1: "" if terminal else "*", 2: "" if terminal else "'"}
-    shown = Table(title=Text(section.title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = Table(
+        title=Text(one_line(section.title)), title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for index, name in enumerate(section.header):
         words = index == 0 or name == "problem"
-        shown.add_column(Text(name), justify="left" if words else "right", no_wrap=name != "problem", overflow="fold")
+        grid.add_column(
+            Text(one_line(name)), justify="left" if words else "right", no_wrap=name != "problem", overflow="fold"
+        )
     for row in section.rows:
-        shown.add_row(*(Text(cell.text + mark[cell.place], style=style[cell.place]) for cell in row))
-    width = None if terminal else 240
-    console = Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=False)
-    console.print(shown)
+        grid.add_row(*(Text(one_line(cell.text) + mark[cell.place], style=style[cell.place]) for cell in row))
+    print_grid(grid)
     legend = () if terminal or not any(c.place for row in section.rows for c in row) else ("* best, ' second best",)
     for line in (*legend, *section.notes):
-        console.print(line, markup=False, soft_wrap=True)
-    console.print()
+        say(line)
+    say()

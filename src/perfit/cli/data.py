@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from perfit.cli.ending import LEAK
-from perfit.cli.show import Screen, as_json
+from perfit.cli.show import Screen, as_json, say
 from perfit.cli.train import DATA, JSON, TASK, load_data
 from perfit.errors import ConfigError, DataError
 
@@ -35,7 +35,7 @@ def audit(
         as_json({"leaks": len(report.leaks), "findings": [asdict(f) for f in report.findings], "notes": report.notes})
     else:
         for line in (*dataset.notes, *report.lines()):
-            print(line)
+            say(line)
     if report.leaks:
         raise typer.Exit(LEAK)
 
@@ -54,8 +54,8 @@ def convert(
     dataset = convert_lamp(source, n_test=test_users)
     write_oppu(dataset, folder)
     for note in dataset.notes:
-        print(note)
-    print(f"{len(dataset.users)} test users and {len(dataset.others)} others -> {folder}")
+        say(note)
+    say(f"{len(dataset.users)} test users and {len(dataset.others)} others -> {folder}")
 
 
 @app.command(epilog="Example: perfit data download movie_tagging dev data/movies")
@@ -90,7 +90,7 @@ def download(
             task, cast(Literal["train", "dev", "test"], split), folder, time_ordered=time_ordered, progress=progress
         )
     for path in paths:
-        print(path)
+        say(path)
 
 
 @app.command(epilog="Example: perfit data demo demo.jsonl --users 16 --task news_headline")
@@ -110,5 +110,5 @@ def demo(
         raise ConfigError(f"--task: {task!r} has no demo users; choose news_categorize or news_headline")
     dataset = demo_dataset(users=users, others=others, history=history, queries=queries, seed=seed, task=task)  # type: ignore[arg-type]
     write_jsonl(dataset, file)
-    print(f"{users} users and {others} others -> {file}")
-    print(f"next: perfit train {file} --task {task} --run runs/demo")
+    say(f"{users} users and {others} others -> {file}")
+    say(f"next: perfit train {file} --task {task} --run runs/demo")

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from perfit.errors import ConfigError, DamagedError, LeakError, PerfitError
+from perfit.shown import shown
 
 ERROR = 1
 USAGE = 2
@@ -20,6 +21,7 @@ DAMAGED = 4
 STOPPED = 130
 NO_READER = 141
 
+_LONGEST = 4000
 _TRACE = "PERFIT_TRACEBACK"
 _WrongUsage = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings but does not name
 
@@ -54,7 +56,7 @@ def run(command: Callable[..., Any]) -> int:
 
 def say_error(text: str) -> None:
     """One line on stderr."""
-    print(f"perfit: {text}", file=sys.stderr)
+    print(f"perfit: {shown(text, _LONGEST)}", file=sys.stderr)
 
 
 def _prepare_streams() -> None:
@@ -65,7 +67,7 @@ def _prepare_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    warnings.formatwarning = lambda message, *where, **more: f"perfit: {message}\n"
+    warnings.formatwarning = lambda message, *where, **more: f"perfit: {shown(message, _LONGEST)}\n"
 
 
 def _end(error: BaseException) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.cli.train import DEVICE, JSON, REVISION, TASK, at_revision, first_users
 from perfit.errors import ConfigError
 
@@ -47,7 +47,7 @@ def evaluate(
             as_json(scores.as_dict())
         else:
             table(["metric", "value"], [[name, f"{value:.4f}"] for name, value in scores.metrics.items()])
-            print(f"format failures {scores.format_failure_rate:.1%} of {scores.n}")
+            say(f"format failures {scores.format_failure_rate:.1%} of {scores.n}")
         return
     if data is None or run is None:
         raise ConfigError("evaluate: give the users' data and --run, or --lamp PREDICTIONS GOLDS")
@@ -92,7 +92,7 @@ def evaluate(
         as_json(result.as_dict())
         return
     show_evaluation(result)
-    screen.console.print(f"predictions and scores: {run}", markup=False)
+    screen.say(f"predictions and scores: {run}")
 
 
 def _check_task(wanted: str, trained: dict[str, Any], run: Path) -> None:
@@ -114,4 +114,4 @@ def show_evaluation(result: Any) -> None:
     header, rows = result.rows()
     table(header, rows, title=f"{result.task.name}")
     for line in result.summary():
-        print(line)
+        say(line)

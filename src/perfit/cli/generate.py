@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars
+from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, say
 from perfit.cli.train import DEVICE, JSON, REVISION, at_revision
 from perfit.errors import ConfigError
 
@@ -63,6 +63,7 @@ def generate(
     if json:
         as_json([{"user": u, "answer": a.strip()} for (u, _), a in zip(pairs, answers, strict=True)])
         return
-    width = max(len(u) for u, _ in pairs)
-    for (name, _), answer in zip(pairs, answers, strict=True):
-        print(f"{name:<{width}}  {answer.strip()}")
+    names = [one_line(name) for name, _ in pairs]
+    width = max(map(len, names))
+    for name, answer in zip(names, answers, strict=True):
+        say(f"{name:<{width}}  {answer.strip()}")

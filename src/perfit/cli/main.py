@@ -16,6 +16,7 @@ from perfit.cli.info import info
 from perfit.cli.quickstart import quickstart
 from perfit.cli.report import report
 from perfit.cli.search import search
+from perfit.cli.show import say
 from perfit.cli.train import train
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"perfit {version('perfit')}")
+        say(f"perfit {version('perfit')}")
         raise typer.Exit
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfit.cli.evaluate import show_evaluation
-from perfit.cli.show import Screen, as_json, no_loading_bars
+from perfit.cli.show import Screen, as_json, no_loading_bars, say
 from perfit.cli.train import BASE, DEVICE, JSON
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def quickstart(
     """Make a real base model personal for demo users: both stages, scores, and three users' answers to one text."""
     screen = Screen(quiet=json)
     began = time.perf_counter()
-    if not json:
-        screen.console.print("loading libraries ...", markup=False)
+    screen.say("loading libraries ...")
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
     from perfit.config import small_preset
@@ -72,12 +71,14 @@ def quickstart(
         )
         return
     show_evaluation(result)
-    print(f"\none text on which they differ, {len(readers)} users: {text}")
+    say()
+    say(f"one text on which they differ, {len(readers)} users: {text}")
     width = max(map(len, readers))
     for user, answer in readers.items():
-        print(f"  {user:<{width}}  {answer}")
-    print(f"\n{seconds:.0f} s in all; run: {run}")
-    print(f'next: perfit generate "{text}" --user {next(iter(readers))} --run {run}')
+        say(f"  {user:<{width}}  {answer}")
+    say()
+    say(f"{seconds:.0f} s in all; run: {run}")
+    say(f'next: perfit generate "{text}" --user {next(iter(readers))} --run {run}')
 
 
 def _telling_text(perfit: PerFit, dataset: Dataset) -> tuple[str, dict[str, str]]:

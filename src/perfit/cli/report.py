@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfit.cli.show import Screen, as_json
+from perfit.cli.show import Screen, as_json, say
 from perfit.cli.train import JSON
 from perfit.errors import ConfigError, StoreError
 
@@ -45,7 +45,7 @@ def report(
     if json:
         as_json({"page": str(written), "figures": str(run / "figures")})
     else:
-        print(f"page: {written}; figures: {run / 'figures'}")
+        say(f"page: {written}; figures: {run / 'figures'}")
 
 
 def _compared(run: Path, against: str | None, texts: bool, screen: Screen) -> Content:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.cli.train import (
     BASE,
     DEVICE,
@@ -121,10 +122,10 @@ def search(
         return
     _show(result)
     assert result.best is not None
-    screen.console.print(f"best settings: {out / 'best.yaml'}", markup=False)
+    screen.say(f"best settings: {out / 'best.yaml'}")
     same = {"--task": task, "--base": None if base == BASE else base, "--others": others, "--config": out / "best.yaml"}
-    given = " ".join(f"{name} {value}" for name, value in same.items() if value is not None)
-    screen.console.print(f"next: perfit train {data} {given} --run RUN", markup=False)
+    given = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in same.items() if value is not None)
+    screen.say(f"next: perfit train {shlex.quote(str(data))} {given} --run RUN")
 
 
 class _Progress:
@@ -162,10 +163,10 @@ def _show(result: SearchResult) -> None:
     ]
     table(["trial", *names, result.score, "collective", "seconds"], rows, title="held-out history, best first")
     ends = {state: sum(row.state == state for row in result.trials) for state in ("complete", "pruned", "failed")}
-    print(", ".join(f"{count} {state}" for state, count in ends.items()))
+    say(", ".join(f"{count} {state}" for state, count in ends.items()))
     for row in result.trials:
         if row.problem is not None:
-            print(f"trial {row.number} failed: {row.problem}")
+            say(f"trial {row.number} failed: {row.problem}")
 
 
 def _text(value: Any) -> str:

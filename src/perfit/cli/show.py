@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,17 +11,24 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from perfit.shown import shown
 
 _LINE_SECONDS = 20.0
+_LONGEST_LINE = 100_000
+# What JSON leaves as it is and a terminal obeys: C1 controls, line separators, marks of direction.
+_INVISIBLE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class _Bar:
     """One bar on a terminal; a line now and then where stderr is a file."""
 
     def __init__(self, title: str, total: int, unit: str, console: Console):
-        self.title, self.total, self.unit, self.console = title, total, unit, console
+        self.title, self.total, self.unit, self.console = one_line(title), total, unit, console
         self.count, self.prepared = 0, 0
         self.before = 0  # counted, but not done here: no part of the rate
         self.began = self.said = time.monotonic()
@@ -28,17 +36,17 @@ class _Bar:
         self.task: TaskID | None = None
         if console.is_terminal:
             self.progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=console,
                 transient=False,
             )
-            self.task = self.progress.add_task(title, total=total or None, rate="", note="")
+            self.task = self.progress.add_task(self.title, total=total or None, rate="", note="")
             self.progress.start()
 
     def advance(self, count: int, note: str = "") -> None:
@@ -57,7 +65,7 @@ class _Bar:
             known += f", {left:.0f} s left" if rate and self.total else ""
             of = f"/{self.total}" if self.total else ""
             text = f"{self.title}: {self.count}{of} {self.unit}{known}"
-            self.console.print(f"{text}  {note}" if note else text)
+            self.console.print(one_line(f"{text}  {note}" if note else text))
             self.said = time.monotonic()
 
     def skip(self, count: int) -> None:
@@ -83,7 +91,7 @@ class _Bar:
             if self.progress is not None and self.task is not None:
                 self.progress.update(self.task, note=note)
             elif time.monotonic() - self.said > _LINE_SECONDS:
-                self.console.print(f"{self.title}: {note}")
+                self.console.print(one_line(f"{self.title}: {note}"))
                 self.said = time.monotonic()
 
     def close(self) -> None:
@@ -99,7 +107,7 @@ class Screen:
     """
 
     def __init__(self, quiet: bool = False):
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.console = Lines(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.quiet = quiet
         self.bar: _Bar | None = None
         self.finished = 0
@@ -167,8 +175,13 @@ class Screen:
             self.bar.close()
             self.bar = None
 
+    def say(self, text: str) -> None:
+        """One line on stderr, unless the screen is quiet."""
+        if not self.quiet:
+            self._line(text)
+
     def _line(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(one_line(text))
 
     def close(self) -> None:
         """End whatever is shown."""
@@ -183,17 +196,53 @@ def _sentence(event: dict[str, Any]) -> str:
     return str(event["text"])
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a table whose columns line up, numbers to the right."""
-    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+class Lines(Console):
+    """A console whose closed pipe is the caller's to hear of; rich would end the process itself."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def one_line(text: object) -> str:
+    """A whole line to print: what a text from outside holds can neither end it nor move or hide other text."""
+    return shown(text, _LONGEST_LINE)
+
+
+def say(text: object = "") -> None:
+    """Print one line on stdout."""
+    print(one_line(text))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", apart: bool = False) -> None:
+    """Print a table whose columns line up, numbers to the right; ``apart`` begins with an empty line."""
+    if apart:
+        say()
+    grid = Table(
+        title=Text(one_line(title)) if title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for index, name in enumerate(header):
-        shown.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
+        grid.add_column(
+            Text(one_line(name)), justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0
+        )
     for row in rows:
-        shown.add_row(*row)
-    # Cells are data: a user's id in brackets is no markup.
-    width = None if sys.stdout.isatty() else 200
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
-    console.print(shown)
+        grid.add_row(*(Text(one_line(cell)) for cell in row))
+    print_grid(grid)
+
+
+def print_grid(grid: Table) -> None:
+    """Print a table of rich's on stdout: as wide as it is in a file, folded on a console that is narrower."""
+    console = Lines(highlight=False, markup=False, emoji=False)
+    whole = Measurement.get(console, console.options.update(max_width=_LONGEST_LINE), grid).maximum
+    if not sys.stdout.isatty():
+        console.width = max(whole, 1)
+    elif whole > console.width:
+        for column in grid.columns:
+            column.no_wrap = False  # rich would cut what may not wrap
+    console.print(grid)
 
 
 def no_loading_bars() -> None:
@@ -206,6 +255,11 @@ def no_loading_bars() -> None:
 
 
 def as_json(content: Any) -> None:
-    """Print JSON on stdout."""
-    json.dump(content, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """Print JSON on stdout: valid in any encoding of it, and safe to look at on a terminal."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2)
+    sys.stdout.write(_INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")

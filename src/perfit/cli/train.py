@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -192,7 +193,5 @@ def train(
     if json:
         as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})
     else:
-        screen.console.print(
-            f"{len(results) - len(skipped)} users trained, {len(skipped)} skipped; run: {run}", markup=False
-        )
-        screen.console.print(f"next: perfit evaluate {data} --run {run}", markup=False)
+        screen.say(f"{len(results) - len(skipped)} users trained, {len(skipped)} skipped; run: {run}")
+        screen.say(f"next: {shlex.join(['perfit', 'evaluate', str(data), '--run', str(run)])}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, table
+from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.cli.train import DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision
 from perfit.errors import PerfitError, StoreError, UnknownUserError
 
@@ -38,7 +38,7 @@ def list_(run: RUN, json: JSON = False) -> None:
         as_json(names)
     else:
         for name in names:
-            print(name)
+            say(name)
 
 
 @app.command(epilog="Example: perfit users show demo-0 --run runs/quickstart")
@@ -110,7 +110,7 @@ def add(
     if json:
         as_json({"user": user, "steps": trained.steps, "losses": list(trained.losses)})
     else:
-        print(f"{user}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
+        say(f"{user}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
 
 
 @app.command(epilog="Example: perfit users export anna anna.safetensors --run runs/mine")
@@ -118,7 +118,7 @@ def export(user: USER, file: Annotated[Path, typer.Argument(help="File to write.
     """Write one user's shift to a safetensors file."""
     with _store(run) as store:
         store.export_user(user, file)
-    print(f"{user} -> {file}")
+    say(f"{user} -> {file}")
 
 
 @app.command("import", epilog="Example: perfit users import anna.safetensors --run runs/mine")
@@ -135,7 +135,7 @@ def import_(
     with _store(run, readonly=False) as store:
         check_id(user if user is not None else read_export(file)[0])
         name = store.import_user(file, user=user, overwrite=overwrite)
-    print(f"{file} -> {name}")
+    say(f"{file} -> {name}")
 
 
 @app.command(epilog="Example: perfit users delete anna --run runs/mine")
@@ -143,4 +143,4 @@ def delete(user: USER, run: RUN) -> None:
     """Erase one user's shift; its bytes are overwritten."""
     with _store(run, readonly=False) as store:
         store.delete(user)
-    print(f"{user} deleted")
+    say(f"{user} deleted")

@@ -13,6 +13,11 @@ from typing import Any
 from perfit.comparison.sections import Cell, Section, sections
 from perfit.comparison.table import Row, Table
 from perfit.files import write_atomically
+from perfit.markdown import markdown
+from perfit.shown import shown
+
+_LONGEST = 4000
+_FORMULA = ("=", "+", "-", "@")
 
 
 def write_table(table: Table, folder: Path) -> None:
@@ -64,10 +69,20 @@ def _flat(row: Row) -> dict[str, Any]:
                 flat[name] = cost
     flat["not_adapted"] = row.not_adapted
     for metric, difference in row.differences.items():
-        flat |= {f"{metric} {name}": value for name, value in difference.as_dict().items()}
+        # The score has an interval of its own.
+        own = {"low": "gain low", "high": "gain high"}
+        flat |= {f"{metric} {own.get(name, name)}": value for name, value in difference.as_dict().items()}
     if row.wins is not None:
         flat |= {"p_holm": row.p_holm, **{f"users {name}": count for name, count in row.wins.__dict__.items()}}
-    return flat
+    return {cell(name): cell(value) for name, value in flat.items()}
+
+
+def cell(value: Any) -> Any:
+    """A text as a CSV cell that no spreadsheet computes: one that begins like a formula gets a quote before it."""
+    if not isinstance(value, str):
+        return value
+    text = shown(value, _LONGEST)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def as_markdown(table: Table) -> str:
@@ -77,20 +92,22 @@ def as_markdown(table: Table) -> str:
 
 def _markdown(section: Section) -> str:
     def dress(cell: Cell) -> str:
-        text = cell.text.replace("|", "\\|").replace("\n", " ")
+        text = markdown(cell.text)
         return {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.place, text)
 
     width = len(section.header)
+    header = [markdown(name) for name in section.header]
     rows = [[dress(cell) for cell in row] for row in section.rows]
-    widths = [max(len(row[i]) for row in [section.header, *rows]) for i in range(width)]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(width)]
 
     def line(row: Sequence[str]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
         return f"| {' | '.join(cells)} |"
 
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-    body = [line(section.header), rule, *map(line, rows)]
-    return "\n".join([f"**{section.title}**", "", *body, "", *(f"{note}  " for note in section.notes)]) + "\n"
+    body = [line(header), rule, *map(line, rows)]
+    notes = [f"{markdown(note)}  " for note in section.notes]
+    return "\n".join([f"**{markdown(section.title)}**", "", *body, "", *notes]) + "\n"
 
 
 _TEX = {
@@ -140,7 +157,7 @@ def _latex(section: Section) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in text)
+    return "".join(_TEX.get(sign, sign) for sign in shown(text, _LONGEST))
 
 
 RENDERERS: dict[str, Callable[[Table], str]] = {

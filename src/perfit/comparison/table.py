@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from statistics import fmean, stdev
 from typing import Any
 
@@ -133,12 +134,14 @@ class Table:
     def rank(self, metric: str) -> dict[str, int]:
         """Methods with the best value of a metric (1), and where that is one method, those with the next (2).
 
-        Nobody is best where several methods all have one value.
+        Nobody is best alone, or where all methods have one value; a score of nothing, and none at all, has no place.
         """
-        better = -1.0 if _higher(metric, self.primary) else 1.0
-        values = {row.name: better * row.metrics[metric].mean for row in self.rows if row.metrics}
-        if len(values) > 1 and max(values.values()) - min(values.values()) <= _EQUAL:
+        upward = _higher(metric, self.primary)
+        means = {row.name: row.metrics[metric].mean for row in self.rows if row.metrics}
+        known = {name: value for name, value in means.items() if isfinite(value)}
+        if not known or max(known.values()) - min(known.values()) <= _EQUAL:
             return {}
+        values = {name: -value if upward else value for name, value in known.items() if not upward or value > _EQUAL}
         places: dict[str, int] = {}
         for place in (1, 2):
             rest = {name: value for name, value in values.items() if name not in places}

@@ -17,6 +17,7 @@ from perfit.evaluation.label_scores import best_labels
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.score import Scores, score
 from perfit.files import write_atomically
+from perfit.markdown import markdown
 from perfit.personalizer import PerFit
 from perfit.pseudo_users import BASE, COLLECTIVE
 from perfit.run import RunDirectory
@@ -109,15 +110,15 @@ class Evaluation:
 
     def markdown(self) -> str:
         """The table and its notes as Markdown."""
-        header, body = self.rows()
-        table = [header, *body]
+        names, rows = self.rows()
+        header, *body = table = [[markdown(cell) for cell in row] for row in (names, *rows)]
         widths = [max(len(row[i]) for row in table) for i in range(len(header))]
 
         def line(row: Sequence[str]) -> str:
             return "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
 
         rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-        return "\n".join([line(header), rule, *map(line, body), "", *self.summary()]) + "\n"
+        return "\n".join([line(header), rule, *map(line, body), "", *map(markdown, self.summary())]) + "\n"
 
 
 def evaluate(

@@ -11,6 +11,7 @@ import numpy as np
 from perfit.evaluation.score import import_extra
 from perfit.report.content import Content, MethodView
 from perfit.report.drawing import BLUE, GREY, INK, MUTED, ORANGE, Drawn, draw
+from perfit.shown import shown
 
 _PANELS = 12
 _ROW = 0.26  # inches of a method's line
@@ -48,7 +49,7 @@ def _scores(content: Content) -> Drawn:
                 )
             axes.plot(view.score, place, "o", color=_colour(view), markersize=6, markeredgecolor="#ffffff")
         _name_rows(axes, [view.label for view in views])
-        axes.set_xlabel(f"{content.primary} ({_direction(content)})")
+        axes.set_xlabel(f"{shown(content.primary)} ({_direction(content)})")
 
     caption = (
         f"{content.primary} of each method with its 95 % bootstrap interval over users, best on top. Intervals of two methods may "
@@ -77,7 +78,7 @@ def _parameters(content: Content) -> Drawn:
             axes.scatter(view.parameters, view.score, s=area, color=_colour(view), alpha=0.75, edgecolors="#ffffff")
         axes.margins(x=0.08, y=0.1)
         axes.set_xlabel("trained parameters behind one user's answers (both stages)")
-        axes.set_ylabel(f"{content.primary} ({_direction(content)})")
+        axes.set_ylabel(f"{shown(content.primary)} ({_direction(content)})")
         _label_right(figure, axes, [(view.label, view.parameters or 0, view.score) for view in views])
 
     caption = (
@@ -103,7 +104,7 @@ def _label_right(figure: Any, axes: Any, points: Sequence[tuple[str, float, floa
     heights = _spread_out([y for _, _, y in points], step, low, high)
     for (name, x, y), height in zip(points, heights, strict=True):
         axes.annotate(
-            name,
+            shown(name),
             xy=(x, y),
             xytext=(1.02, (height - low) / (high - low)),
             textcoords="axes fraction",
@@ -137,7 +138,7 @@ def _gains(content: Content, compared: Sequence[MethodView]) -> Drawn:
         axes.axhline(0, color=MUTED, linewidth=0.8)
         axes.set_xticks([])
         won, lost = int((gains > 1e-9).sum()), int((gains < -1e-9).sum())
-        axes.set_title(f"{view.label}\n{won} better, {lost} worse", loc="left", color=INK, fontsize=8)
+        axes.set_title(f"{shown(view.label)}\n{won} better, {lost} worse", loc="left", color=INK, fontsize=8)
 
     caption = f"Gain in {content.primary} over {content.reference}, one bar per user, sorted: blue where the method is better, orange where worse."
     return _panels("gains", "Gain per user", caption, compared, panel)
@@ -153,7 +154,7 @@ def _history(content: Content, compared: Sequence[MethodView]) -> Drawn:
         axes.scatter(lengths, gains, s=14, color=_colour(view), alpha=0.75, edgecolors="none")
         known = len(gains) > 2 and len(set(gains)) > 1 and len(set(lengths)) > 1
         rho = f"\nρ = {stats.spearmanr(lengths, gains).statistic:+.2f}" if known else "\n"
-        axes.set_title(f"{view.label}{rho}", loc="left", color=INK, fontsize=8)
+        axes.set_title(f"{shown(view.label)}{rho}", loc="left", color=INK, fontsize=8)
 
     caption = (
         f"Gain in {content.primary} over {content.reference} against the items of a user's history; one point per user; "
@@ -205,7 +206,7 @@ def _failures(content: Content) -> Drawn:
 
 
 def _name_rows(axes: Any, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names, color=INK)
+    axes.set_yticks(range(len(names)), [shown(name) for name in names], color=INK)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(visible=False, axis="y")
 

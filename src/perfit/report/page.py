@@ -11,6 +11,7 @@ from perfit.files import write_atomically
 from perfit.report.content import Content
 from perfit.report.drawing import Drawn
 from perfit.report.figures import figures
+from perfit.shown import shown
 
 _LONG = 320
 _LONGEST = 4000
@@ -39,12 +40,16 @@ def write_report(content: Content, folder: Path, *, page: Path | None = None) ->
 
 
 def render(content: Content, drawn: Sequence[Drawn]) -> str:
-    """The page. All texts are escaped by the template engine; the figures' SVG is ours."""
+    """The page. All texts are escaped by the template engine; the figures' SVG is ours.
+
+    Names, ids and cells are one line each (the filter ``line``); users' texts keep their lines inside a ``<bdi>``.
+    """
     jinja2 = import_extra("jinja2", "jinja2", "report")
     here = resources.files("perfit.report")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["line"] = lambda value: shown(value, _LONGEST)
     template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
     page: str = template.render(
         content=content,
