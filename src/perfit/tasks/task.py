@@ -252,7 +252,9 @@ class Task:
         except KeyError:
             if (kind := dict(item.unread).get(name)) is not None:
                 raise DataError(
-                    f"the field {name!r} is {kind}, not text", record=f"history item {item.id}", remedy="write it as text"
+                    f"the field {name!r} is {kind}, not text",
+                    record=f"history item {item.id}",
+                    remedy="write it as text",
                 ) from None
             raise DataError(
                 f"the field {name!r} is missing (fields: {', '.join(sorted(item.fields)) or 'none'})",
