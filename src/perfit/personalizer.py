@@ -280,7 +280,7 @@ class PerFit:
 
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""
-        return answer_limit(self.task, self.backbone.tokenizer)
+        return answer_limit(self.task, self.backbone.tokenizer, self.config.chat_template)
 
     def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
         """Banks that hold the shifts of these users, and each row's slots in them."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, MissingExtraError
+from perfit.tasks.encode import text_ids
 from perfit.tasks.task import Example, Task
+from perfit.words import count_words, terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 class HistoryIndex:
     """BM25 over one user's past items, in the task's retrieval templates.
 
-    Documents are the items as a prompt shows them, answer included; words are what blanks separate, case kept; the
-    question holds its instruction words (k1 1.5, b 0.75). Words of more than half of the documents weigh a quarter of
+    Documents are the items as a prompt shows them, answer included; words are what blanks separate, case kept, and in
+    scripts without blanks overlapping pairs of characters (``perfit.words.terms``); the question holds its instruction words (k1 1.5, b 0.75). Words of more than half of the documents weigh a quarter of
     the mean idf, which is negative where nearly all words are such: in a history of one or two items, say.
 
     Args:
@@ -36,7 +38,7 @@ class HistoryIndex:
         if not task.retrieval_item or not task.retrieval_query:
             raise ConfigError(f"task {task.name!r} has no retrieval_item and retrieval_query; give it both templates")
         self.task, self.user = task, user
-        self._words = [task.retrieval_document(item).split(" ") for item in user.history]
+        self._words = [terms(task.retrieval_document(item)) for item in user.history]
         self._index: tuple[int, Any] | None = None
 
     def top(self, query: Query | HistoryItem, k: int, *, before: int | None = None) -> list[HistoryItem]:
@@ -58,7 +60,7 @@ class HistoryIndex:
         visible = len(self._words) if before is None else min(before, len(self._words))
         if not visible or not k:
             return []
-        scores = self._built(visible).get_scores(_question(self.task, query).split(" "))
+        scores = self._built(visible).get_scores(terms(_question(self.task, query)))
         # rank_bm25's own get_top_n leaves equals in whatever order its sort has.
         order = sorted(range(visible), key=lambda i: (-float(scores[i]), -i))
         return [self.user.history[i] for i in order[:k]]
@@ -108,6 +110,7 @@ def prompt_with_history(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int,
+    chat_template: bool = False,
     answer_room: int = 0,
     training: bool = False,
 ) -> HistoryPrompt:
@@ -122,6 +125,7 @@ def prompt_with_history(
         items: Past items, best first, as ``HistoryIndex.top`` gives them.
         tokenizer: Counts the tokens.
         max_length: Most tokens of prompt and answer room together.
+        chat_template: Whether the prompt will be a turn of the tokenizer's chat template.
         answer_room: Tokens kept free for the answer.
         training: Cut a query's article to ``task.query_words``, as stage 1 does.
 
@@ -136,7 +140,7 @@ def prompt_with_history(
         return "".join(documents) + "\n" if documents else ""
 
     def fits(documents: Sequence[str]) -> bool:
-        return len(tokenizer.encode(joined(documents) + bare.prompt)) <= max_length - answer_room
+        return len(text_ids(joined(documents) + bare.prompt, tokenizer, chat_template)) <= max_length - answer_room
 
     kept = fitting(task, items, fits)
     example = replace(bare, head=joined(kept.documents) + bare.head)
@@ -163,7 +167,7 @@ def fitting(task: Task, items: Sequence[HistoryItem], fits: Callable[[Sequence[s
     def short(words: int) -> str:
         return replace(task, retrieval_words=words).retrieval_document(items[0])
 
-    fit, too_many = 0, max(len(text.split()) for text in items[0].fields.values())
+    fit, too_many = 0, max(count_words(text) for text in items[0].fields.values())
     if task.retrieval_words is not None:
         too_many = min(too_many, task.retrieval_words)
     while too_many - fit > 1:

@@ -13,7 +13,9 @@ from perfit.data.schema import Query, User
 from perfit.errors import DataError
 from perfit.retrieval import HistoryIndex, fitting
 from perfit.tasks.encode import encode
+from perfit.tasks.plain_text import plain_ids
 from perfit.tasks.task import Task
+from perfit.words import shuffled
 
 LOSSES = ("queries shortened", "histories shortened", "other users' histories too short")
 """What ``PromptMaker.counts`` counts; of histories, also those of ``half``."""
@@ -89,8 +91,7 @@ class PromptMaker:
             elif name == "other":
                 made[name] = self._as_long(lender, query, len(before))
             elif name == "shuffled":
-                words = text.split()
-                made[name] = self._tokens(" ".join(chance.sample(words, len(words))) + "\n\n")
+                made[name] = self._tokens(shuffled(text, chance) + "\n\n")
             else:
                 made[name] = self._tokens(self._found(split, query))
         front = self._front if question[: len(self._front)] == self._front else []
@@ -129,5 +130,4 @@ class PromptMaker:
         return tokens
 
     def _tokens(self, text: str) -> list[int]:
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        return tokens
+        return plain_ids(text, self.tokenizer)

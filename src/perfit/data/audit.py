@@ -6,7 +6,8 @@ that user's own history. So a match in the user's own history or among the stage
 
 Severity, per finding ("leak" stops a run, "note" is printed):
 
-* Texts shorter than ``MIN_WORDS`` words are notes: "Read more" or the title "Introduction" repeat by nature.
+* Texts shorter than ``MIN_WORDS`` words are notes: "Read more" or the title "Introduction" repeat by nature. In scripts
+  without blanks two characters count as a word (``perfit.words``).
 * A query's text in the training data is a leak unless its answer there is known to be another one: a columnist's
   standing line under new headlines tells nothing.
 * Among the stage-1 users it is a note, too, when answers belong to the person and not to the text (``shared_texts``):
@@ -16,13 +17,14 @@ Severity, per finding ("leak" stops a run, "note" is printed):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from perfit.data.audit_report import KINDS, AuditReport, Finding, Severity
 from perfit.data.dates import is_after, parse_date
-from perfit.data.schema import Dataset, Query, User
+from perfit.data.schema import Dataset, HistoryItem, Query, User
+from perfit.words import count_words, matching_key
 
 MIN_WORDS = 4
 """Texts and answers with fewer words may repeat by chance: a match is only a note."""
@@ -57,6 +59,27 @@ class _Source:
     answer: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Where records hold their texts and answers, and how these are compared."""
+
+    answer_field: str | None
+    text_fields: Sequence[str]
+    marker: str | None
+    spelled: Callable[[str], str | None]
+
+    def answer(self, text: str | None) -> str:
+        return matching_key(self.spelled(text) or text) if text else ""
+
+    def asked(self, query: Query) -> str:
+        _, found, article = query.input.partition(self.marker) if self.marker else ("", "", "")
+        return matching_key(article if found else query.input)
+
+    def item(self, item: HistoryItem) -> tuple[tuple[str, ...], str]:
+        texts = {matching_key(item.fields[name]) for name in self.text_fields if name in item.fields}
+        return tuple(texts), self.answer(item.fields.get(self.answer_field or ""))
+
+
 def audit(
     dataset: Dataset,
     *,
@@ -65,6 +88,7 @@ def audit(
     free_text: bool,
     marker: str | None = None,
     shared_texts: bool | None = None,
+    spelled: Callable[[str], str | None] = lambda answer: answer,
 ) -> AuditReport:
     """Searches the training data for the test queries and their answers. Linear in the size of the data.
 
@@ -76,12 +100,14 @@ def audit(
         marker: In LaMP question strings the article begins after this text.
         shared_texts: Whether several users naturally answer on the same text, each in an own way (films, products).
             None lets the data decide: for labels, when users with a text in common often differ in the answer.
+        spelled: An answer as the task spells it ("4.0" as "4"), or None where it is none (``Task.spelled``).
 
     Returns:
         The report. Nothing is raised for a leak; see ``AuditReport.raise_if_leaky``.
     """
+    reader = _Reader(answer_field, text_fields, marker, spelled)
     targets = [
-        _Target(owner, user.id, query.id, _query_text(query, marker), _normal(query.gold))
+        _Target(owner, user.id, query.id, reader.asked(query), reader.answer(query.gold))
         for owner, user in enumerate(dataset.users)
         for query in user.queries
     ]
@@ -91,12 +117,12 @@ def audit(
     if shared_texts is None:
         shared_texts = False
         if not free_text:
-            shared_texts, note = _texts_are_shared(dataset, answer_field, text_fields, marker)
+            shared_texts, note = _texts_are_shared(dataset, reader)
             notes.append(note)
     # Without other users stage 1 trains on the histories of the test users themselves.
     hits = _Hits(pool=not dataset.others)
     checked = 0
-    for source in _sources(dataset, answer_field, text_fields, marker):
+    for source in _sources(dataset, reader):
         checked += 1
         for text in source.texts:
             for target in by_text.get(text, ()):
@@ -146,41 +172,34 @@ def _text_severity(target: _Target, source: _Source, shared_texts: bool) -> Seve
     return "leak" if _is_long(target.text) and not differs and not persons else "note"
 
 
-def _sources(
-    dataset: Dataset, answer_field: str | None, text_fields: Sequence[str], marker: str | None
-) -> Iterator[_Source]:
+def _sources(dataset: Dataset, reader: _Reader) -> Iterator[_Source]:
     for owner, user in enumerate(dataset.users):
-        for where, texts, answer in _history(user, answer_field, text_fields):
+        for where, texts, answer in _history(user, reader):
             yield _Source("test", "history", owner, f"users[{owner}].{where}", texts, answer)
     for owner, user in enumerate(dataset.others):
-        for where, texts, answer in _history(user, answer_field, text_fields):
+        for where, texts, answer in _history(user, reader):
             yield _Source("stage1", "history", owner, f"others[{owner}].{where}", texts, answer)
         for index, query in enumerate(user.queries):
-            where, text = f"others[{owner}].queries[{index}]", _query_text(query, marker)
-            yield _Source("stage1", "queries", owner, where, (text,), _normal(query.gold))
+            where = f"others[{owner}].queries[{index}]"
+            yield _Source("stage1", "queries", owner, where, (reader.asked(query),), reader.answer(query.gold))
 
 
-def _history(
-    user: User, answer_field: str | None, text_fields: Sequence[str]
-) -> Iterator[tuple[str, tuple[str, ...], str]]:
+def _history(user: User, reader: _Reader) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for index, item in enumerate(user.history):
-        texts = {_normal(item.fields[name]) for name in text_fields if name in item.fields}
-        yield f"history[{index}]", tuple(texts), _normal(item.fields.get(answer_field or ""))
+        yield f"history[{index}]", *reader.item(item)
 
 
-def _texts_are_shared(
-    dataset: Dataset, answer_field: str | None, text_fields: Sequence[str], marker: str | None
-) -> tuple[bool, str]:
+def _texts_are_shared(dataset: Dataset, reader: _Reader) -> tuple[bool, str]:
     owner_of: dict[str, tuple[str, str]] = {}
     differing: dict[str, bool] = {}
     asked = (
-        (f"users[{owner}]", _query_text(query, marker), _normal(query.gold))
+        (f"users[{owner}]", reader.asked(query), reader.answer(query.gold))
         for owner, user in enumerate(dataset.users)
         for query in user.queries
     )
     trained = (
         (source.where.split(".")[0], text, source.answer)
-        for source in _sources(dataset, answer_field, text_fields, marker)
+        for source in _sources(dataset, reader)
         for text in source.texts
     )
     for pairs in (asked, trained):
@@ -223,18 +242,8 @@ def _late_items(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def _query_text(query: Query, marker: str | None) -> str:
-    if marker and marker in query.input:
-        return _normal(query.input.split(marker, 1)[1])
-    return _normal(query.input)
-
-
-def _normal(text: str | None) -> str:
-    return " ".join((text or "").casefold().split())
-
-
 def _is_long(text: str) -> bool:
-    return text.count(" ") + 1 >= MIN_WORDS
+    return count_words(text) >= MIN_WORDS
 
 
 def _index(pairs: Iterable[tuple[str, _Target]]) -> dict[str, list[_Target]]:

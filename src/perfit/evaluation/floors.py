@@ -11,6 +11,7 @@ from perfit.data.schema import User
 from perfit.errors import DataError
 from perfit.evaluation.score import import_extra
 from perfit.tasks.task import Task
+from perfit.words import tokens
 
 Predictions = Mapping[str, str]
 
@@ -39,10 +40,6 @@ def floors(task: Task, users: Sequence[User]) -> dict[str, Predictions]:
     _check(users, answers)
     if task.kind == "text":
         return {"nearest": _nearest(task, users, answers)}
-    if task.kind == "rating":
-        # "4.0" and "4" are one rating.
-        spelling = {float(label): label for label in task.labels}
-        answers = {user: [spelling[float(answer)] for answer in given] for user, given in answers.items()}
     everything = [answer for given in answers.values() for answer in given]
     overall = max(task.labels, key=Counter(everything).__getitem__)
     result = {
@@ -98,6 +95,10 @@ def _nearest(task: Task, users: Sequence[User], answers: Mapping[str, list[str]]
     return result
 
 
+def _terms(text: str) -> list[str]:
+    return tokens(text, pairs=True)
+
+
 def nearest(documents: Sequence[str], questions: Sequence[str]) -> list[int | None]:
     """For each question the index of the most similar document (TF-IDF cosine); the last one of equals.
 
@@ -110,9 +111,9 @@ def nearest(documents: Sequence[str], questions: Sequence[str]) -> list[int | No
     if last < 0:
         return [None] * len(questions)
     text = import_extra("sklearn.feature_extraction.text", "scikit-learn")
-    vectorizer = text.TfidfVectorizer(token_pattern=r"\w+")
-    if not any(map(vectorizer.build_analyzer(), documents)):
+    if not any(map(_terms, documents)):
         return [last] * len(questions)
+    vectorizer = text.TfidfVectorizer(analyzer=_terms)
     # Rows have length 1, so the product is the cosine. Sparse products may differ in the last bit between equals.
     weights = vectorizer.fit_transform(documents)
     similarity = (vectorizer.transform(questions) @ weights.T).toarray().round(12)

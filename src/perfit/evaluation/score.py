@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from statistics import fmean
@@ -12,6 +14,7 @@ from typing import Any
 
 from perfit.errors import ConfigError, DataError, MissingExtraError
 from perfit.tasks.task import Task, as_number
+from perfit.words import composed, mostly_latin, other_letters, tokens, visible
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "accuracy": True,
@@ -26,6 +29,9 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "format_failure_rate": False,
 }
 """The direction of every metric."""
+
+
+_PROTOCOL_WORD = re.compile("[a-z0-9]")
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,9 @@ class Scores:
 
 
 def score(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) -> Scores:
-    """Score predictions by query id against golds by query id. Both are stripped, and nothing else is repaired.
+    """Score predictions by query id against golds by query id.
+
+    Both are stripped, composed (NFC: one spelling of "é") and, of the same number, one rating; nothing else is repaired.
 
     * label: exact match with a label; accuracy, and macro F1 over the *full* label list, so that a label absent from
       the data counts as 0 (as the LaMP evaluator does).
@@ -68,7 +76,10 @@ def score(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) 
     * text: ROUGE-1 and ROUGE-L F-measure without stemming, and exact match. The mean over queries is the plain one;
       the reference prints the middle value of a bootstrap, which is close to it but random.
       ``*_recall`` are the formulas of the paper's Table 7, which its reference code does not compute.
-      rouge_score sees only Latin letters and digits: a title in another script scores 0.
+      rouge_score's own words are Latin letters without accents and digits. Where most letters of the gold are of
+      another script, words are what Unicode says (``perfit.words.tokens``: characters in scripts without blanks), and
+      where it has neither letters nor digits, its characters. Letters of other scripts in a Latin gold stay unseen, as
+      in the protocol; a warning counts such golds.
 
     Raises:
         DataError: The ids disagree, there is none, or a gold is no answer of the task.
@@ -82,9 +93,11 @@ def metrics_by_query(
 ) -> dict[str, dict[str, float]]:
     """Every metric that has a value per query, by query id and metric; ``score`` says what they mean and raises."""
     _check_ids(predictions, golds)
+    if task.kind == "text":
+        _warn_of_unseen(golds.values())
     return {
-        query: _metrics_of_one(task, predictions[query].strip(), task.check_gold(gold, f"query {query}"))
-        for query, gold in golds.items()
+        query: _metrics_of_one(task, composed(predictions[query]).strip(), gold)
+        for query, gold in _spelled(task, golds).items()
     }
 
 
@@ -95,7 +108,7 @@ def pool(
     golds: Mapping[str, str],
 ) -> Scores:
     """The scores of the rows that ``metrics_by_query`` made of these predictions and golds."""
-    golds = {query: gold.strip() for query, gold in golds.items()}
+    golds = _spelled(task, golds)
     predictions = {query: predictions[query].strip() for query in golds}
     metrics = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
     if task.kind == "label":
@@ -120,14 +133,14 @@ def per_query(task: Task, prediction: str, gold: str) -> float:
         MissingExtraError: rouge_score is not installed (extra "eval"; text only).
     """
     gold = task.check_gold(gold, "the gold answer")
-    return _metrics_of_one(task, prediction.strip(), gold)[task.primary_metric]
+    return _metrics_of_one(task, composed(prediction).strip(), gold)[task.primary_metric]
 
 
 def is_format_failure(task: Task, prediction: str) -> bool:
     """Whether a prediction is no answer at all, whatever the gold (see ``Scores.format_failure_rate``)."""
     prediction = prediction.strip()
     if task.kind == "label":
-        return prediction not in task.labels
+        return task.spelled(prediction) is None
     if task.kind == "rating":
         value = as_number(prediction)
         low, high = _scale(task)
@@ -172,16 +185,29 @@ def _check_ids(predictions: Mapping[str, str], golds: Mapping[str, str]) -> None
         raise DataError("there is nothing to score", remedy="give at least one gold answer")
 
 
+def _spelled(task: Task, golds: Mapping[str, str]) -> dict[str, str]:
+    return {query: task.check_gold(gold, f"query {query}") for query, gold in golds.items()}
+
+
+def _warn_of_unseen(golds: Iterable[str]) -> None:
+    unseen = sum(1 for gold in golds if mostly_latin(gold) and other_letters(gold))
+    if unseen:
+        warnings.warn(
+            f"{unseen} gold answers have letters of other scripts beside Latin ones; the protocol's ROUGE does not see them",
+            stacklevel=4,
+        )
+
+
 def _metrics_of_one(task: Task, prediction: str, gold: str) -> dict[str, float]:
     if task.kind == "label":
-        return {"accuracy": float(prediction == gold)}
+        return {"accuracy": float(task.spelled(prediction) == gold)}
     if task.kind == "rating":
         wanted = float(gold)
         value = as_number(prediction)
         if value is None:
             value = _farther_end(task, wanted)
         return {"mae": abs(value - wanted)}
-    rouge = _rouge_scorer().score(gold, prediction)
+    rouge = _rouge_scorer(_words_of(gold)).score(gold, prediction)
     return {
         "rouge1": float(rouge["rouge1"].fmeasure),
         "rougeL": float(rouge["rougeL"].fmeasure),
@@ -205,10 +231,25 @@ def _macro_f1(task: Task, predictions: Mapping[str, str], golds: Mapping[str, st
     metrics = import_extra("sklearn.metrics", "scikit-learn")
     index = {label: position for position, label in enumerate(task.labels)}
     wanted = [index[gold] for gold in golds.values()]
-    found = [index.get(predictions[query], -1) for query in golds]
+    found = [index.get(task.spelled(predictions[query]) or "", -1) for query in golds]
     return float(metrics.f1_score(wanted, found, labels=range(len(index)), average="macro", zero_division=0))
 
 
+def _words_of(gold: str) -> Callable[[str], list[str]] | None:
+    """How a gold answer and its predictions are split into words; None for the protocol's own way."""
+    if mostly_latin(gold) and _PROTOCOL_WORD.search(gold.lower()):
+        return None
+    return tokens if tokens(gold) else visible
+
+
 @cache
-def _rouge_scorer() -> Any:
-    return import_extra("rouge_score.rouge_scorer", "rouge_score").RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+def _rouge_scorer(words: Callable[[str], list[str]] | None = None) -> Any:
+    scorer = import_extra("rouge_score.rouge_scorer", "rouge_score").RougeScorer
+    return scorer(["rouge1", "rougeL"], use_stemmer=False, tokenizer=None if words is None else _Words(words))
+
+
+class _Words:
+    """A tokenizer as rouge_score takes them."""
+
+    def __init__(self, words: Callable[[str], list[str]]):
+        self.tokenize = words

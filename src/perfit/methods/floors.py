@@ -54,7 +54,7 @@ class Floor:
         given += [task.check_gold(q.gold, f"query {q.id}") for user in others for q in user.queries if q.gold]
         if not given and self.name == "floor-majority":
             raise DataError("no other user has an answer to count", remedy="give other users with histories")
-        overall = _most_frequent(self._spelled(given)) if given else ""
+        overall = _most_frequent(given) if given else ""
         self.work.fit_once(others, lambda pool: {}, {"answer": overall})
 
     def adapt(self, users: Sequence[User]) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Floor:
 
     def _own(self, user: User, asks: Sequence[Ask]) -> list[str]:
         task = self.setting.task
-        answers = self._spelled([task.answer_of(item) for item in user.history])
+        answers = [task.answer_of(item) for item in user.history]
         if self.name == "floor-user-majority":
             return [_most_frequent(answers)] * len(asks)
         if self.name == "floor-user-mean":
@@ -88,13 +88,6 @@ class Floor:
         texts = [task.field_of(item, task.body_field or task.history_answer) for item in user.history]
         found = nearest(texts, [task.article(ask.query) for ask in asks])
         return [answers[index] for index in found if index is not None]
-
-    def _spelled(self, answers: Sequence[str]) -> list[str]:
-        """Ratings as the task spells them: "4.0" and "4" are one."""
-        if self.setting.task.kind != "rating":
-            return list(answers)
-        spelling = {float(label): label for label in self.setting.task.labels}
-        return [spelling[float(answer)] for answer in answers]
 
     def cost(self) -> Cost:
         """The texts that are searched, or one answer."""

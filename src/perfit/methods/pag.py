@@ -25,6 +25,7 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.unedited import UNEDITED_AT, unedited
 from perfit.methods.work import AdaptationError, Work
 from perfit.plan import IDENTITY
+from perfit.tasks.encode import text_ids
 from perfit.training.schedule import stable_random
 
 
@@ -137,12 +138,8 @@ class Pag:
 
 
 def _instruction(tokenizer: Any, text: str) -> list[int]:
-    """An instruction's tokens, in the tokenizer's chat template where it has one."""
-    if not getattr(tokenizer, "chat_template", None):
-        return list(tokenizer.encode(text))
-    turn = [{"role": "user", "content": text}]
-    templated = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer.encode(templated, add_special_tokens=False))
+    """An instruction's tokens, in the tokenizer's chat template where it has one; past items in it stay text."""
+    return text_ids(text, tokenizer, bool(getattr(tokenizer, "chat_template", None)))
 
 
 make = Pag

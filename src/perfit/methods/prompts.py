@@ -11,13 +11,11 @@ from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import DataError
 from perfit.methods.method import Ask, Setting
 from perfit.retrieval import HistoryIndex, prompt_with_history
-from perfit.tasks.encode import Encoded, encode, label_ids
+from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
 from perfit.tasks.task import Example
-from perfit.tasks.template import first_words
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.rows import TokenRow
-
-_NO_LIMIT = 2**30
+from perfit.words import count_words, first_words
 
 
 class Prompts:
@@ -35,7 +33,7 @@ class Prompts:
     @property
     def limit(self) -> int:
         """Tokens an answer may take."""
-        return answer_limit(self.setting.task, self.setting.backbone.tokenizer)
+        return answer_limit(self.setting.task, self.setting.backbone.tokenizer, self.setting.config.chat_template)
 
     @cached_property
     def within(self) -> Within | None:
@@ -77,13 +75,13 @@ class Prompts:
         """A query's prompt after a text and a line break; what does not fit goes from the end of that text."""
         example = self.setting.task.query_example(_without_gold(ask.query))
         room = self.setting.config.max_length - self.maker.answer_room
-        words = len(text.split())
+        words = every = count_words(text)
+        tokenizer, chat = self.setting.backbone.tokenizer, self.setting.config.chat_template
         while words:
-            head = f"{first_words(text, words)}\n{example.head}"
-            longer = replace(example, head=head)
-            if len(self._encode(longer, with_answer=False, max_length=_NO_LIMIT).prompt_ids) <= room:
+            longer = replace(example, head=f"{first_words(text, words)}\n{example.head}")
+            if len(text_ids(longer.prompt, tokenizer, chat)) <= room:
                 return self.tokens(longer)
-            self.maker.counts["prompts with a shortened text before them"] += words == len(text.split())
+            self.maker.counts["prompts with a shortened text before them"] += words == every
             words = words * 3 // 4
         return self.tokens(example)
 
@@ -127,17 +125,18 @@ class Prompts:
             self._index.top(query, k, before=before),
             self.setting.backbone.tokenizer,
             max_length=config.max_length,
+            chat_template=config.chat_template,
             answer_room=self.maker.answer_room,
         )
         self.maker.counts["prompts with less history than asked for"] += found.shortened
         return found.example
 
-    def _encode(self, example: Example, *, with_answer: bool, max_length: int | None = None) -> Encoded:
+    def _encode(self, example: Example, *, with_answer: bool) -> Encoded:
         config = self.setting.config
         encoded = encode(
             example,
             self.setting.backbone.tokenizer,
-            max_length=config.max_length if max_length is None else max_length,
+            max_length=config.max_length,
             chat_template=config.chat_template,
             with_answer=with_answer,
             answer_room=self.maker.answer_room,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from perfit.errors import ConfigError, DataError
+from perfit.tasks.plain_text import chat_ids, plain_ids
 from perfit.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def encode(
     """Tokenise an example as ``prompt + " " + answer + eos``.
 
     Prompt and answer are tokenised apart, so the prompt's tokens do not depend on the answer, and the loss begins
-    exactly at the answer. Names of special tokens inside users' text ("</s>") stay text, except under a chat template.
+    exactly at the answer. Names of special tokens inside users' text ("</s>") stay text, under a chat template too.
 
     A tokenizer of the SentencePiece kind puts a blank of its own before every text, which would give two between
     prompt and answer; of ``" " + answer`` and ``answer`` the one is taken that decodes, after the prompt's last
@@ -63,11 +64,9 @@ def encode(
             names the example and the lengths.
         ConfigError: The tokenizer has no end-of-sequence token or no chat template.
     """
-    if chat_template and not tokenizer.chat_template:
-        raise ConfigError("chat_template is True, but this tokenizer has none; set it to False")
     answer_ids: tuple[int, ...] = ()
     body = example.body
-    prompt_ids = _prompt_ids(example, body, tokenizer, chat_template)
+    prompt_ids = text_ids(example.prompt, tokenizer, chat_template)
     if not prompt_ids:
         raise DataError("the prompt has no tokens", record=f"example {example.id}")
     if with_answer:
@@ -82,7 +81,7 @@ def encode(
                 remedy="raise max_length or leave the example out",
             )
         body = _shorter(body, len(prompt_ids) - room, tokenizer)
-        prompt_ids = _prompt_ids(example, body, tokenizer, chat_template)
+        prompt_ids = text_ids(example.head + body + example.tail, tokenizer, chat_template)
     return Encoded(tuple(prompt_ids), answer_ids, truncated=len(body) < len(example.body))
 
 
@@ -98,29 +97,41 @@ def label_ids(
     return tuple(_answer_ids(example, tokenizer, last_prompt_id, chat_template) for example in examples)
 
 
-def _prompt_ids(example: Example, body: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool) -> list[int]:
-    text = example.head + body + example.tail
-    if chat_template:
-        turn = [{"role": "user", "content": text}]
-        text = cast(str, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-        return _ids(tokenizer, text, add_special_tokens=False)
-    ids = _ids(tokenizer, text, add_special_tokens=True, split_special_tokens=True)
-    # An appended EOS would tell the model that the text is over before the answer. A lone one may be a BOS.
-    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    return ids
+def text_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool = False) -> list[int]:
+    """Tokens of a whole prompt, exactly those that ``encode`` feeds: what counts lengths counts these.
+
+    Raises:
+        ConfigError: There is no chat template, or the tokenizer makes control tokens of users' text.
+    """
+    return chat_ids(prompt, tokenizer) if chat_template else plain_ids(prompt, tokenizer, front=True)
+
+
+def longest_label(labels: Sequence[str], prompt: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool) -> int:
+    """Tokens of the longest label, without its eos, as they follow this prompt.
+
+    Raises:
+        DataError, ConfigError: As ``encode``.
+    """
+    last = text_ids(prompt, tokenizer, chat_template)[-1]
+    return max(len(_said_ids(Example(label, "", "", "", label), tokenizer, last, chat_template)) for label in labels)
 
 
 def _answer_ids(
     example: Example, tokenizer: PreTrainedTokenizerBase, last_prompt_id: int, chat_template: bool
 ) -> tuple[int, ...]:
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("the tokenizer has no eos_token; set one, it ends every answer")
+    return (*_said_ids(example, tokenizer, last_prompt_id, chat_template), cast(int, tokenizer.eos_token_id))
+
+
+def _said_ids(
+    example: Example, tokenizer: PreTrainedTokenizerBase, last_prompt_id: int, chat_template: bool
+) -> list[int]:
     record = f"example {example.id}"
     if example.answer is None or not example.answer.strip():
         raise DataError("the answer is missing or empty", record=record, remedy="leave the example out of training")
-    if tokenizer.eos_token_id is None:
-        raise ConfigError("the tokenizer has no eos_token; set one, it ends every answer")
     texts = [example.answer] if chat_template else [" " + example.answer, example.answer]
-    variants = [_ids(tokenizer, text, **_PLAIN) for text in texts]
+    variants = [plain_ids(text, tokenizer) for text in texts]
     blanks = _leading_blanks(texts[0])
     before = _decode(tokenizer, [last_prompt_id])
     fitting = (
@@ -129,11 +140,7 @@ def _answer_ids(
     ids = next(fitting, variants[0])
     if not ids:
         raise DataError("the answer has no tokens", record=record, remedy="leave the example out of training")
-    return (*ids, cast(int, tokenizer.eos_token_id))
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, **options: bool) -> list[int]:
-    return cast("list[int]", tokenizer.encode(text, **options))
+    return ids
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -152,7 +159,7 @@ def _shorter(body: str, excess: int, tokenizer: PreTrainedTokenizerBase) -> str:
         keep = len(offsets) - excess
         cut = offsets[keep][0] if keep > 0 else 0
     else:
-        length = len(_ids(tokenizer, body, **_PLAIN))
+        length = len(plain_ids(body, tokenizer))
         keep = length - excess
         cut = len(body) * keep // length if keep > 0 else 0
     return body[: min(cut, len(body) - 1)]

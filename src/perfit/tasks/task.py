@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from perfit.data.schema import HistoryItem, Query
 from perfit.errors import ConfigError, DataError
-from perfit.tasks.template import fill, first_words, slots
+from perfit.tasks.template import fill, slots
+from perfit.words import composed, first_words
 
 Kind = Literal["label", "rating", "text"]
 
@@ -148,10 +150,10 @@ class Task:
         for label in self.labels:
             if not label or label != label.strip():
                 raise ConfigError(f"labels holds {label!r}; labels are not empty and have no space around them")
-        if len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"labels is {list(self.labels)!r}; name each label once")
         if self.kind == "rating" and any(as_number(label) is None for label in self.labels):
             raise ConfigError(f"labels is {list(self.labels)!r}; labels of kind 'rating' are numbers")
+        if len(self._spellings) != len(self.labels):
+            raise ConfigError(f"labels is {list(self.labels)!r}; name each label once, in one spelling")
 
     @property
     def primary_metric(self) -> str:
@@ -163,14 +165,32 @@ class Task:
         """The history field that becomes the body of a stage-2 example; None when its prompt has no field."""
         return self.history_input or next(iter(slots(self.history_prompt)), None)
 
+    @cached_property
+    def _spellings(self) -> dict[str | float | None, str]:
+        """The task's own spelling by what is equal: a rating's number, a label's composed form."""
+        return {self._same(label): label for label in self.labels}
+
+    def _same(self, answer: str) -> str | float | None:
+        return as_number(answer) if self.kind == "rating" else composed(answer)
+
+    def spelled(self, answer: str) -> str | None:
+        """An answer as this task spells it, blanks around it aside; None when it is none of its answers.
+
+        A rating is the label of the same number ("4.0" and "4" are one), a label the one of the same composed form
+        (an accent may be a sign of its own), free text its composed form (NFC). Whatever learns, scores, counts or
+        audits takes answers from here, so that one value has one spelling.
+        """
+        text = composed(answer).strip()
+        return (text or None) if self.kind == "text" else self._spellings.get(self._same(text))
+
     def article(self, query: Query) -> str:
-        """The user's text inside a query: what follows the marker's first occurrence.
+        """The user's text inside a query, in its composed form: what follows the marker's first occurrence.
 
         Raises:
             DataError: The marker is missing (the message names the query, never its text).
         """
         if self.marker is None:
-            return query.input
+            return composed(query.input)
         _, found, article = query.input.partition(self.marker)
         if not found:
             raise DataError(
@@ -178,7 +198,7 @@ class Task:
                 record=f"query {query.id}",
                 remedy="use the LaMP question string, or choose the task this question belongs to",
             )
-        return article
+        return composed(article)
 
     def query_example(self, query: Query, *, training: bool = False) -> Example:
         """The prompt of a query: stage 1 (``training=True``, cut to ``query_words``) and evaluation (not cut).
@@ -211,7 +231,7 @@ class Task:
         return Example(item.id, fill(head, value), value(body_field), fill(tail, value), answer)
 
     def answer_of(self, item: HistoryItem) -> str:
-        """The answer a past item holds, stripped.
+        """The answer a past item holds, as the task spells it.
 
         Raises:
             DataError: The field is missing, or its value is no answer of this task.
@@ -219,36 +239,36 @@ class Task:
         return self.check_gold(self.field_of(item, self.history_answer), f"history item {item.id}")
 
     def check_gold(self, gold: str, record: str) -> str:
-        """Return the stripped gold answer of ``record`` (e.g. "query 17") if it is one this task can have.
+        """The gold answer of ``record`` (e.g. "query 17") as the task spells it, if it is one this task can have.
 
         Raises:
             DataError: It is empty, or outside the label set; the message names the record only.
         """
-        answer = gold.strip()
-        if not answer:
+        if not gold.strip():
             raise DataError("the answer is empty", record=record, remedy="give an answer or leave the record out")
-        if self.kind == "label" and answer not in self.labels:
-            raise DataError(
-                f"the answer is not one of the {len(self.labels)} labels of task {self.name!r}",
-                record=record,
-                remedy="correct the record, or use a task with its own label list",
-            )
-        if self.kind == "rating" and as_number(answer) not in {float(label) for label in self.labels}:
+        answer = self.spelled(gold)
+        if answer is None and self.kind == "rating":
             raise DataError(
                 f"the answer is not one of the ratings {', '.join(self.labels)}",
                 record=record,
                 remedy="correct the record, or use a task with its own ratings",
             )
+        if answer is None:
+            raise DataError(
+                f"the answer is not one of the {len(self.labels)} labels of task {self.name!r}",
+                record=record,
+                remedy="correct the record, or use a task with its own label list",
+            )
         return answer
 
     def field_of(self, item: HistoryItem, name: str) -> str:
-        """One field of a history item.
+        """One field of a history item, in its composed form.
 
         Raises:
             DataError: The item has no such field.
         """
         try:
-            return item.fields[name]
+            return composed(item.fields[name])
         except KeyError:
             if (kind := dict(item.unread).get(name)) is not None:
                 raise DataError(
@@ -268,7 +288,14 @@ class Task:
         Raises:
             DataError: A field is missing.
         """
-        return fill(self.retrieval_item, lambda name: first_words(self.field_of(item, name), self.retrieval_words))
+
+        def value(name: str) -> str:
+            text = self.field_of(item, name)
+            if self.labels and name == self.history_answer:
+                text = self.spelled(text) or text
+            return first_words(text, self.retrieval_words)
+
+        return fill(self.retrieval_item, value)
 
     def retrieval_question(self, query: Query) -> str:
         """The text with which retrieval searches the history for a query (instruction words included).

@@ -8,8 +8,8 @@ from typing import Any, overload
 
 from perfit.config import PerFitConfig
 from perfit.data.schema import Query, User
-from perfit.errors import DataError
-from perfit.tasks.encode import Encoded, encode
+from perfit.errors import ConfigError, DataError
+from perfit.tasks.encode import Encoded, encode, longest_label
 from perfit.tasks.task import Example, Task
 from perfit.training.rows import TokenRow
 
@@ -20,7 +20,7 @@ class RowMaker:
     def __init__(self, task: Task, tokenizer: Any, config: PerFitConfig):
         self.task, self.tokenizer, self.config = task, tokenizer, config
         self.counts: Counter[str] = Counter()
-        self.answer_room = min(answer_limit(task, tokenizer), config.max_length // 2)
+        self.answer_room = min(answer_limit(task, tokenizer, config.chat_template), config.max_length // 2)
 
     def _rows(self, records: Iterable[Any], make: Callable[[Any], Example], user: User) -> list[TokenRow]:
         try:
@@ -111,12 +111,20 @@ class HistoryRows(Sequence[TokenRow]):
         return self._rows()[index]
 
 
-def answer_limit(task: Task, tokenizer: Any) -> int:
+def answer_limit(task: Task, tokenizer: Any, chat_template: bool = False) -> int:
     """Tokens an answer may take: the task's limit, or for labels the longest one with room to see it end.
 
     A label task scores exact matches, so that whatever runs past its longest label is wrong already.
+
+    Raises:
+        ConfigError: The task's limit is below its longest label, which could never be an answer.
     """
     if not task.labels:
         return task.max_new_tokens
-    longest = max(len(tokenizer.encode(" " + label, add_special_tokens=False)) for label in task.labels)
+    longest = longest_label(task.labels, task.prompt.replace("{input}", ""), tokenizer, chat_template)
+    if longest > task.max_new_tokens:
+        raise ConfigError(
+            f"max_new_tokens is {task.max_new_tokens}, but the longest label of task {task.name!r} has {longest} tokens "
+            f"for this base and could never be answered; set max_new_tokens to at least {longest}"
+        )
     return min(longest + 3, task.max_new_tokens)
