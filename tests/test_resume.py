@@ -110,8 +110,9 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bytes(
 
 def test_what_a_kill_leaves_of_finished_stages_is_tidied_up(base: Path, whole: Path, tmp_path: Path) -> None:
     fit(base, tmp_path)
-    for name in ("stage1.safetensors", "stage1.safetensors.part", "stage2.safetensors", "stage2.safetensors.part"):
-        (tmp_path / "checkpoints" / name).write_bytes(b"left")
+    for stage in ("stage1.safetensors", "stage2.safetensors"):
+        (tmp_path / "checkpoints" / f".{stage}.0123456789abcdef.part").write_bytes(b"left")
+        (tmp_path / "checkpoints" / stage).write_bytes(b"left")
     fit(base, tmp_path)
     assert result(tmp_path) == result(whole)
 
@@ -119,8 +120,7 @@ def test_what_a_kill_leaves_of_finished_stages_is_tidied_up(base: Path, whole: P
 def test_what_a_kill_leaves_of_a_store_in_the_making_is_tidied_up(base: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         fit(base, tmp_path, stop_at(3, "step"))
-    for name in (".personal.sqlite.abc.tmp", ".personal.sqlite.abc.tmp-journal"):
-        (tmp_path / name).write_bytes(b"left")
+    (tmp_path / ".personal.sqlite.0123456789abcdef.part").write_bytes(b"left")
     fit(base, tmp_path)
     assert result(tmp_path) == result(whole)
 

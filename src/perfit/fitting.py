@@ -99,7 +99,6 @@ def fit(
         personal = PersonalShifts()
         if run is not None:
             new = not TrainingRecord(run).exists()
-            run.drop_unfinished_store()
             spec = belonging.store_spec(collective.file)
             personal = PersonalShifts.open(run.store_path, belonging.identity.as_dict(), spec, new=new)
         emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
+from perfit.files import sweep, write_atomically
 from perfit.shift import Shift, from_stored, to_stored
 
 FORMAT = 1
@@ -104,14 +104,8 @@ class RunDirectory:
 
     def drop_checkpoint(self, stage: int) -> None:
         """Remove the state of a stage that is done, and what a kill in the middle of writing it left."""
-        path = self.checkpoint_path(stage)
-        for leftover in (path, path.with_name(path.name + ".part")):
-            leftover.unlink(missing_ok=True)
-
-    def drop_unfinished_store(self) -> None:
-        """Remove what a kill in the middle of making the users' store left beside its place."""
-        for leftover in self.path.glob(f".{self.store_path.name}.*.tmp*"):
-            leftover.unlink(missing_ok=True)
+        self.checkpoint_path(stage).unlink(missing_ok=True)
+        sweep(self.path / "checkpoints")
 
     def exists(self) -> bool:
         """Whether the folder holds a run."""
@@ -144,6 +138,8 @@ class RunDirectory:
                 f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"
             ) from error
         try:
+            for folder in (self.path, self.path / "checkpoints", self.path / "predictions"):
+                sweep(folder)
             yield
         finally:
             lock.release()

@@ -257,7 +257,7 @@ def test_methods_are_told_what_answers_may_be(tmp_path: Path) -> None:
 
 
 def test_a_kill_before_the_plan_is_written_is_no_other_comparison(tmp_path: Path) -> None:
-    for name in ("README.md", "queries.jsonl", "plan.json.part"):
+    for name in ("README.md", "queries.jsonl", ".plan.json.0123456789abcdef.part"):
         (tmp_path / name).write_text("half")
     compare(tmp_path, Plan(("base",), against="base"))
     assert len(ComparisonFolder(tmp_path).queries()) == 6

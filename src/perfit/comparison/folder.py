@@ -13,7 +13,7 @@ from perfit.comparison.bench import Bench
 from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import Query, User
 from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
+from perfit.files import finished_name, sweep, write_atomically
 
 FORMAT = 1
 _BEGUN = (".lock", "README.md", "queries.jsonl", "plan.json")
@@ -92,6 +92,7 @@ class ComparisonFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / ".lock", timeout=0):
+                sweep(self.path)
                 yield
         except Timeout:
             raise StoreError(
@@ -118,7 +119,7 @@ class ComparisonFolder:
         """
         what = describe(bench, plan, reference_cost)
         if not self.exists():
-            if any(path.name.removesuffix(".part") not in _BEGUN for path in self.path.iterdir()):
+            if any(finished_name(path.name) not in _BEGUN for path in self.path.iterdir()):
                 raise StoreError(f"{self.path}: is not empty and holds no comparison; choose another --out")
             write_atomically(self.path / "README.md", _README.encode())
             lines = [json.dumps(record, ensure_ascii=False) for record in _queries(bench)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from perfit.belonging import task_record
 from perfit.data.schema import Dataset, User
 from perfit.errors import DamagedError, DataError, PerfitError, StoreError
-from perfit.files import write_atomically
+from perfit.files import sweep, write_atomically
 from perfit.methods.method import Setting
 
 FORMAT = 1
@@ -80,6 +80,8 @@ class Work:
             for folder in (self.path, self.path / "users", self.path / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / ".lock", timeout=0):
+                for folder in (self.path, self.path / "users", self.path / "checkpoints"):
+                    sweep(folder)
                 if not self._owned():
                     manifest = {"format": FORMAT, "what": self.what, "context": self.context}
                     write_atomically(self.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())

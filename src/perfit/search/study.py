@@ -16,7 +16,7 @@ from typing import Any
 
 from perfit.config import PerFitConfig
 from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
-from perfit.files import write_atomically
+from perfit.files import sweep, write_atomically
 from perfit.search.space import Space, check_space, settings_of
 from perfit.search.trial import SCORES, Material, run_trial
 from perfit.training.loop import Emit
@@ -159,6 +159,7 @@ def search(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            sweep(folder)
             _claim(folder, plan.record(material.score))
             study = _open(optuna, folder, plan, material.higher_is_better)
             result = _go_on(optuna, study, material, plan, folder, done, emit)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from perfit.errors import DamagedError, StoreError
+from perfit.files import write_atomically
 
 APPLICATION_ID = 0x50465354
 FORMAT = 1
@@ -33,25 +33,17 @@ def create(path: Path, meta: dict[str, str]) -> None:
     Raises:
         StoreError: Something lies there already, or the folder cannot be written.
     """
-    if path.exists():
-        raise StoreError(f"{path} exists already; open it, or choose another name")
     with faults(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {FORMAT}")
+            database.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
+            content = database.serialize()
         try:
-            database = sqlite3.connect(name, isolation_level=None)
-            try:
-                database.executescript(_SCHEMA)
-                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                database.execute(f"PRAGMA user_version = {FORMAT}")
-                database.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
-            finally:
-                database.close()
-            if path.exists():
-                raise StoreError(f"{path} was made by another process just now; open it")
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+            write_atomically(path, content, new=True)
+        except FileExistsError:
+            raise StoreError(f"{path} exists already; open it, or choose another name") from None
 
 
 def connect(path: Path, readonly: bool) -> sqlite3.Connection:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfit.errors import DamagedError, StoreError
+from perfit.files import write_atomically
 from perfit.store.database import faults
 from perfit.store.payload import decode, to_json
 
@@ -38,15 +37,7 @@ def write_export(
 
     metadata = {"format": _FORMAT, "user": user} | {part: to_json(parts[part], part) for part in _PARTS}
     with faults(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(save(dict(tensors), metadata))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_atomically(path, save(dict(tensors), metadata))
 
 
 def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
