@@ -130,3 +130,51 @@ def test_another_base_is_refused_by_name(identity: BaseIdentity, model: Any, tok
 def test_a_damaged_identity_is_refused(identity: BaseIdentity, change: dict[str, Any]) -> None:
     with pytest.raises(BaseModelError, match=next(iter(change))):
         BaseIdentity.from_dict(identity.as_dict() | change)
+
+
+SETTINGS = [
+    {"rms_norm_eps": 2e-6},
+    {"hidden_act": "gelu"},
+    {"rope_parameters": {"rope_theta": 10001.0, "rope_type": "default"}},
+    {"num_key_value_heads": 4, "head_dim": 8, "mlp_bias": True},
+    {"max_position_embeddings": 4096},
+]
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+def test_settings_that_decide_what_layers_compute_count(identity: BaseIdentity, change: dict[str, Any]) -> None:
+    other = base_identity(tiny_model(**change), tiny_tokenizer())
+    with pytest.raises(BaseModelError, match="configuration is"):
+        identity.check(other)
+
+
+def test_settings_of_generating_and_bookkeeping_do_not_count(identity: BaseIdentity) -> None:
+    model = tiny_model()
+    model.config.use_cache, model.config._name_or_path, model.config.eos_token_id = False, "elsewhere", 5
+    assert base_identity(model, tiny_tokenizer()).config == identity.config
+
+
+def test_the_chat_template_counts(identity: BaseIdentity) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ messages }}"
+    with pytest.raises(BaseModelError, match="another base model: chat template is"):
+        identity.check(base_identity(tiny_model(), tokenizer))
+
+
+def test_a_weight_between_the_samples_counts_in_the_contents_alone() -> None:
+    model = tiny_model(vocab_size=3000)
+    before = base_identity(model, tiny_tokenizer())
+    with torch.no_grad():
+        model.model.embed_tokens.weight.view(-1)[1] += 2.0**-20
+    after = base_identity(model, tiny_tokenizer())
+    assert after.weights == before.weights
+    with pytest.raises(BaseModelError, match="another base model: content of the files is"):
+        before.check(after)
+
+
+def test_contents_of_files_and_of_tensors_are_not_compared(identity: BaseIdentity) -> None:
+    identity.check(base_identity(tiny_model(), tiny_tokenizer(), "0" * 64))
+    with pytest.raises(BaseModelError, match="content of the files is 111"):
+        base_identity(tiny_model(), tiny_tokenizer(), "0" * 64).check(
+            base_identity(tiny_model(), tiny_tokenizer(), "1" * 64)
+        )

