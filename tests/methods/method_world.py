@@ -58,7 +58,17 @@ def base(family: str) -> Backbone:
 
 
 def identity(family: str) -> BaseIdentity:
-    return BaseIdentity(family, families.WIDTH, families.DEPTH, families.VOCABULARY, "weights", "tokenizer")
+    return BaseIdentity(
+        family,
+        families.WIDTH,
+        families.DEPTH,
+        families.VOCABULARY,
+        "weights",
+        "tokenizer",
+        "config",
+        "none",
+        "tensors:x",
+    )
 
 
 def setting(
