@@ -105,7 +105,7 @@ FAULTS = {
     "positions: 1.5": TRAIN + " --set positions=1.5",
     "max_length: 4096": TRAIN + " --set max_length=4096",
     "write name=value": TRAIN + " --set seed",
-    "not YAML; lists": TRAIN + " --set seed=[",
+    "is not YAML; lists": TRAIN + " --set seed=[",
     "--preset: 'huge'": TRAIN + " --preset huge",
     "the paper has no setting": TRAIN + " --preset paper",
     "missing.yaml: No such file": TRAIN + " --config {bad}/missing.yaml",

@@ -57,14 +57,11 @@ def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: The file is no mapping, or a pair has no "=".
     """
-    import yaml
+    from perfit.yaml_text import parse_yaml, read_yaml
 
     settings: dict[str, Any] = {}
     if config is not None:
-        try:
-            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{config}: is not YAML in UTF-8; write lines such as 'layers: [9, 10]'") from error
+        loaded = read_yaml(config, hint="write lines such as 'layers: [9, 10]'")
         if not isinstance(loaded, dict):
             raise ConfigError(f"{config}: must be a mapping of settings, such as 'layers: [9, 10]'")
         for name, value in loaded.items():
@@ -76,10 +73,7 @@ def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
         name, found, text = pair.partition("=")
         if not found:
             raise ConfigError(f"--set {pair}: write name=value, such as --set stage2.epochs=2")
-        try:
-            settings[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {pair}: the value is not YAML; lists are written [9, 10]") from error
+        settings[name.strip()] = parse_yaml(text, f"--set {pair}", hint="lists are written [9, 10]")
     return {name: _value(name, value) for name, value in settings.items()}
 
 

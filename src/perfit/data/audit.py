@@ -24,6 +24,7 @@ from typing import Literal
 from perfit.data.audit_report import KINDS, AuditReport, Finding, Severity
 from perfit.data.dates import is_after, parse_date
 from perfit.data.schema import Dataset, HistoryItem, Query, User
+from perfit.data.timeline import count_unread
 from perfit.words import count_words, matching_key
 
 MIN_WORDS = 4
@@ -132,6 +133,7 @@ def audit(
     findings = hits.findings() + _double_users(dataset) + _late_items(dataset)
     order = list(KINDS)
     findings.sort(key=lambda finding: (finding.severity != "leak", order.index(finding.kind)))
+    notes += _unread_dates(dataset)
     return AuditReport(tuple(findings), len(targets), checked, tuple(notes))
 
 
@@ -240,6 +242,16 @@ def _late_items(dataset: Dataset) -> list[Finding]:
                 where = f"users[{owner}].history[{late[0]}]"
                 findings.append(Finding("history_after_query", "leak", user.id, query.id, where, len(late)))
     return findings
+
+
+def _unread_dates(dataset: Dataset) -> list[str]:
+    asked = count_unread(query for user in dataset.users for query in user.queries)
+    items = count_unread(item for user in dataset.users for item in user.history)
+    if not asked and not items:
+        return []
+    return [
+        f"the dates of {asked} queries and {items} items cannot be read: whether such items come after such queries was not checked"
+    ]
 
 
 def _is_long(text: str) -> bool:

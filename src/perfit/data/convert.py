@@ -9,12 +9,13 @@ from pathlib import Path
 from perfit.data.dates import parse_date
 from perfit.data.lamp import LampQuestion, read_lamp
 from perfit.data.schema import Dataset, HistoryItem, Query, User
+from perfit.data.timeline import Dates, in_order_of_time, sorted_history, with_iso_date
 from perfit.errors import ConfigError
 
 DEFAULT_TEST_USERS = 100
 
 
-def convert_lamp(path: Path, *, n_test: int | None = None) -> Dataset:
+def convert_lamp(path: Path, *, n_test: int | None = None, dates: Dates = "iso") -> Dataset:
     """Reads LaMP's own files and regroups them by user.
 
     OPPU's own script is not public; the rule here is ours and every number it used stands in ``Dataset.notes``:
@@ -29,6 +30,7 @@ def convert_lamp(path: Path, *, n_test: int | None = None) -> Dataset:
     Args:
         path: Folder or questions file.
         n_test: Number of test users; None takes 100, or half of the users if that is less.
+        dates: As for ``read_dataset``.
 
     Raises:
         DataError: For faulty files.
@@ -47,7 +49,7 @@ def convert_lamp(path: Path, *, n_test: int | None = None) -> Dataset:
     dropped = 0
     users = []
     for user_id, group in groups.items():
-        history = _common_history(group)
+        history = _common_history(group, dates)
         dropped += len({item.id for question in group for item in question.profile}) - len(history)
         queries = tuple(Query(question.id, question.input, question.gold) for question in group)
         users.append(User(user_id, history, queries))
@@ -65,7 +67,7 @@ def convert_lamp(path: Path, *, n_test: int | None = None) -> Dataset:
         f"a history holds what all questions of the user may know; {dropped} items known to some of them only were left out",
         f"{sum(map(_all_dated, users))} of {len(users)} histories were sorted by date, the others keep the file's order",
     )
-    return Dataset(test, others, task=task, source=str(path), notes=notes)
+    return in_order_of_time(Dataset(test, others, task=task, source=str(path), notes=notes), dates)
 
 
 def _profile_hash(question: LampQuestion) -> str:
@@ -73,14 +75,13 @@ def _profile_hash(question: LampQuestion) -> str:
     return "profile-" + hashlib.sha256(ids.encode()).hexdigest()[:16]
 
 
-def _common_history(questions: Sequence[LampQuestion]) -> tuple[HistoryItem, ...]:
+def _common_history(questions: Sequence[LampQuestion], dates: Dates) -> tuple[HistoryItem, ...]:
     common = set.intersection(*({item.id for item in question.profile} for question in questions))
     items = tuple(item for item in questions[0].profile if item.id in common)
-    dates = [parse_date(item.date) for item in items]
-    if any(date is None for date in dates):
-        return items
-    order = sorted(range(len(items)), key=lambda index: dates[index] or ())
-    return tuple(items[index] for index in order)
+    if dates == "us":
+        items = tuple(map(with_iso_date, items))
+    moments = [moment for item in items if (moment := parse_date(item.date)) is not None]
+    return sorted_history(items, moments) if len(moments) == len(items) else items
 
 
 def _all_dated(user: User) -> bool:

@@ -13,6 +13,7 @@ from perfit.data.lamp import question_files
 from perfit.data.oppu import OTHERS, TEST_STEMS, find_json, read_oppu, read_oppu_users
 from perfit.data.parquet import read_parquet
 from perfit.data.schema import Dataset, User
+from perfit.data.timeline import Dates, in_order_of_time
 from perfit.errors import ConfigError, DataError
 
 Format = Literal["oppu", "lamp", "jsonl", "parquet"]
@@ -24,6 +25,7 @@ def read_dataset(
     others: str | os.PathLike[str] | None = None,
     format: Format | None = None,
     task: str | None = None,
+    dates: Dates = "iso",
 ) -> Dataset:
     """Reads users from a folder or a file.
 
@@ -36,9 +38,10 @@ def read_dataset(
             place of those that ``path`` brings.
         format: Format of ``path``; None finds out from the names of the files.
         task: Name of the task; None takes what the source says.
+        dates: "us" reads 06/15/2019 as month/day/year; "iso" takes such a date for none, because nobody can tell.
 
     Returns:
-        The dataset; ``notes`` tells what was decided while reading.
+        The dataset, histories oldest first where their dates tell; ``notes`` says what was decided while reading.
 
     Raises:
         DataError: When the format is not recognised or a record is unusable.
@@ -46,6 +49,8 @@ def read_dataset(
         MissingExtraError: For Parquet without pyarrow.
     """
     source = Path(path)
+    if dates not in get_args(Dates):
+        raise ConfigError(f"dates={dates!r} is unknown; take one of {', '.join(get_args(Dates))}")
     if format is not None and format not in get_args(Format):
         raise ConfigError(f"format={format!r} is unknown; take one of {', '.join(get_args(Format))}")
     if not source.exists():
@@ -58,13 +63,15 @@ def read_dataset(
             raise ConfigError(
                 "others= does not go with LaMP's own files: the conversion makes the stage-1 users itself"
             )
-        dataset = convert_lamp(source)
+        dataset = convert_lamp(source, dates=dates)
     elif found == "oppu":
         dataset = read_oppu(source)
     else:
         dataset = read_jsonl(source) if found == "jsonl" else read_parquet(source)
     if others is not None:
         dataset = _with_others(dataset, Path(others))
+    if found != "lamp":  # whose conversion has done it
+        dataset = in_order_of_time(dataset, dates)
     return replace(dataset, task=task) if task is not None else dataset
 
 

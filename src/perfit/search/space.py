@@ -81,12 +81,9 @@ def read_space(path: Path) -> Space:
     Raises:
         ConfigError: The file is no such mapping.
     """
-    import yaml
+    from perfit.yaml_text import read_yaml
 
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML in UTF-8; {_HOW}") from error
+    loaded = read_yaml(path, hint=_HOW)
     if not isinstance(loaded, dict) or not loaded:
         raise ConfigError(f"{path}: must be a mapping of settings, such as 'personal_rank: [4, 8]'")
     return {str(name): _entry(str(name), entry) for name, entry in loaded.items()}

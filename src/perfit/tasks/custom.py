@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.errors import ConfigError
+from perfit.shown import shown
 from perfit.tasks.task import Task
 from perfit.tasks.template import slots
 
@@ -41,17 +42,14 @@ def load_task(path: str | Path) -> Task:
     Raises:
         ConfigError: The file cannot be read, is not YAML, or describes no task.
     """
-    import yaml
+    from perfit.yaml_text import read_yaml
 
     try:
-        record = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"task file {path}: cannot be read ({reason}); give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"task file {path}: not YAML{where}; quote values that hold ': ', '{{' or '#'") from error
+        record = read_yaml(path, f"task file {path}")
+    except OSError as error:
+        raise ConfigError(
+            f"task file {path}: cannot be read ({error.strerror}); give the path of a YAML file"
+        ) from error
     if not isinstance(record, dict):
         raise ConfigError(f"task file {path}: not a list of 'key: value' lines; begin with 'name: my_task'")
     try:
@@ -68,7 +66,7 @@ def task_from_mapping(record: Mapping[Any, Any]) -> Task:
     """
     for key in record:
         if key not in _REQUIRED + _OPTIONAL:
-            raise ConfigError(f"{key!r} is not a key of a task; use {', '.join(_REQUIRED + _OPTIONAL)}")
+            raise ConfigError(f"{shown(repr(key))} is not a key of a task; use {', '.join(_REQUIRED + _OPTIONAL)}")
     for key in _REQUIRED:
         if key not in record:
             raise ConfigError(f"{key} is missing; a task needs {', '.join(_REQUIRED)}")
@@ -100,7 +98,7 @@ def task_from_mapping(record: Mapping[Any, Any]) -> Task:
 def _text(record: Mapping[Any, Any], key: str) -> str:
     value = record[key]
     if not isinstance(value, str):
-        raise ConfigError(f"{key} is {value!r} ({type(value).__name__}); use text, in quotes")
+        raise ConfigError(f"{key} is {shown(repr(value))} ({type(value).__name__}); use text, in quotes")
     if not value.strip():
         raise ConfigError(f"{key} is empty; give it a value or leave the line out")
     return value
@@ -119,13 +117,13 @@ def _history_input(history_prompt: str, input_field: str) -> str | None:
 
 def _labels(value: object, kind: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ConfigError(f"labels is {value!r} ({type(value).__name__}); use a list, as in [billing, bugs]")
+        raise ConfigError(f"labels is {shown(repr(value))} ({type(value).__name__}); use a list, as in [billing, bugs]")
     labels = []
     for position, label in enumerate(value):
         number = isinstance(label, int | float) and not isinstance(label, bool)
         if not isinstance(label, str) and not (kind == "rating" and number):
             raise ConfigError(
-                f"labels[{position}] is {label!r} ({type(label).__name__}); put it in quotes "
+                f"labels[{position}] is {shown(repr(label))} ({type(label).__name__}); put it in quotes "
                 "(unquoted yes, no, on, off and numbers are not text in YAML)"
             )
         labels.append(str(label))
