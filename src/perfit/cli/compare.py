@@ -13,7 +13,7 @@ import typer
 
 from perfit.cli.ending import ERROR, say_error
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, print_grid, say, table
-from perfit.cli.train import BASE, DATA, DEVICE, JSON, REVISION, TASK, parse_settings
+from perfit.cli.train import BASE, DATA, DATES, DEVICE, JSON, REVISION, TASK, form_of_dates, parse_settings
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def compare(
     methods: Annotated[str, typer.Option(help="Separated by commas, or all; see docs/compare.md.")],
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     task: TASK = None,
+    dates: DATES = "iso",
     seeds: Annotated[
         str, typer.Option(help="Separated by commas; each method in which there is chance runs with each.")
     ] = "0",
@@ -84,6 +85,7 @@ def compare(
         settings=parse_settings(config, set_),
         selection=Selection(users, queries, history, pool),
         answers=answers,
+        dates=form_of_dates(dates),
     )
     screen = Screen(quiet=json)
     no_loading_bars()

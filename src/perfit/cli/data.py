@@ -9,7 +9,7 @@ import typer
 
 from perfit.cli.ending import LEAK
 from perfit.cli.show import Screen, as_json, say
-from perfit.cli.train import DATA, JSON, TASK, load_data
+from perfit.cli.train import DATA, DATES, JSON, TASK, form_of_dates, load_data
 from perfit.errors import ConfigError, DataError
 
 app = typer.Typer(help="Audit, convert and download users' data, or make demo users.", no_args_is_help=True)
@@ -20,10 +20,11 @@ def audit(
     data: DATA,
     task: TASK = None,
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1).")] = None,
+    dates: DATES = "iso",
     json: JSON = False,
 ) -> None:
     """Look for answers in the training data; exit code 3 when there are leaks."""
-    dataset = load_data(data, others, task, None)
+    dataset = load_data(data, others, task, None, dates)
     from dataclasses import asdict
 
     from perfit.data import audit as run_audit
@@ -45,13 +46,14 @@ def convert(
     source: Annotated[Path, typer.Argument(help="LaMP questions file, or the folder that holds it.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write OPPU files to; new or empty.")],
     test_users: Annotated[int | None, typer.Option(help="Most active users that become test users (100).")] = None,
+    dates: DATES = "iso",
 ) -> None:
     """Turn raw LaMP files into the OPPU setting; the rule and its numbers are printed."""
     from perfit.data import convert_lamp, write_oppu
 
     if not source.exists():
         raise DataError("no such file or folder", file=str(source), remedy="check the path")
-    dataset = convert_lamp(source, n_test=test_users)
+    dataset = convert_lamp(source, n_test=test_users, dates=form_of_dates(dates))
     write_oppu(dataset, folder)
     for note in dataset.notes:
         say(note)

@@ -8,16 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
-from perfit.cli.train import DEVICE, JSON, REVISION, TASK, at_revision, first_users
+from perfit.cli.train import DATES, DEVICE, JSON, REVISION, TASK, at_revision, first_users, form_of_dates
 from perfit.errors import ConfigError
 
 
 def evaluate(
     data: Annotated[
-        Path | None, typer.Argument(help="Users with queries: OPPU folder, LaMP files, .jsonl, .parquet.")
+        Path | None, typer.Argument(help="Users with queries: OPPU folder, LaMP files, .jsonl, .csv, .parquet.")
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Run directory of perfit train.")] = None,
     task: TASK = None,
+    dates: DATES = "iso",
     methods: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = "base,collective,personal",
     sample: Annotated[
         bool, typer.Option(help="The paper's sampling (T 0.1, top-k 10, top-p 0.9) instead of greedy.")
@@ -62,7 +63,7 @@ def evaluate(
     manifest = directory.manifest()
     if task is not None:
         _check_task(task, manifest["task"], run)
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, dates=form_of_dates(dates))
     people = first_users(dataset.users, users)
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods(chosen)

