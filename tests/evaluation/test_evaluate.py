@@ -18,6 +18,7 @@ from perfit.evaluation.evaluate import METHODS, Evaluation, evaluate
 from perfit.evaluation.lamp_format import read_lamp
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
+from perfit.tasks import get_task
 
 
 def past(*folders: str) -> tuple[HistoryItem, ...]:
@@ -99,6 +100,39 @@ def test_helped_and_harmed_users_are_counted() -> None:
     assert helped.gain.value == pytest.approx(0)
     assert run_it(methods=["personal"]).helped is None
     assert run_it(methods=["base", "personal"]).helped is None
+
+
+def test_the_gain_is_personal_over_collective_and_not_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    # anna gains a2 and loses nothing, cleo stays: helped 1, harmed 0, and 4 of 5 right against 3 of 5.
+    monkeypatch.setitem(TOLD, "cleo", {"c1": "family"})
+    result = run_it()
+    helped = result.helped
+    assert helped is not None
+    assert (helped.helped, helped.harmed, helped.equal) == (1, 0, 2)
+    assert helped.gain.value == pytest.approx(1 / 5)
+    assert helped.gain.low is not None
+    assert 0 <= helped.gain.low <= 1 / 5
+    (line,) = [line for line in result.summary() if line.startswith("personal against collective")]
+    assert "helps 1 users, harms 0, leaves 2; gain in accuracy +0.200" in line
+
+
+def test_where_lower_is_better_a_smaller_error_is_a_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    golds = {"anna": ("5", "4"), "ben": ("1",)}
+    told = {"collective": {"anna0": "3", "anna1": "3", "ben0": "1"}, "anna": {"anna0": "5", "anna1": "3"}}
+    told["ben"] = {"ben0": "2"}
+    monkeypatch.setattr(Told, "task", get_task("product_rating"))
+    for owner, answers in told.items():
+        monkeypatch.setitem(TOLD, owner, answers)
+    users = [
+        User(name, (), tuple(Query(f"{name}{n}", "score: ? review: x", gold) for n, gold in enumerate(answers)))
+        for name, answers in golds.items()
+    ]
+    result = evaluate(Told(), users, methods=["collective", "personal"])  # type: ignore[arg-type]
+    helped = result.helped
+    assert helped is not None
+    assert (helped.helped, helped.harmed, helped.equal) == (1, 1, 0)
+    # Absolute errors: collective 2 + 1 + 0, personal 0 + 1 + 1; over three queries.
+    assert helped.gain.value == pytest.approx(1 / 3)
 
 
 def test_users_and_queries_that_cannot_be_evaluated_are_left_out_of_every_method_and_counted() -> None:
