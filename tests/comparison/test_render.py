@@ -80,8 +80,8 @@ def test_latex_has_no_control_characters() -> None:
 def test_nothing_is_best_where_nothing_is_better() -> None:
     def places(*values: float) -> dict[str, int]:
         rows = tuple(
-            replace(REFERENCE, name=name, metrics={"accuracy": Spread(v, None)}) for name, v in zip("abc", values)
-        )  # noqa: B905
+            replace(REFERENCE, name=name, metrics={"accuracy": Spread(v, None)}) for name, v in zip("abc", values, strict=False)
+        )
         return replace(TABLE, rows=rows).rank("accuracy")
 
     assert places(0.0, 0.0, 0.0) == {}
