@@ -252,5 +252,5 @@ def test_paths_that_cannot_be_read(tmp_path: Path, oppu_folder: Write) -> None:
     assert "a folder cannot be read as jsonl" in fault(tmp_path, format="jsonl")
     good = oppu_folder([user()])
     assert "no such file of stage-1 users" in fault(good, others=tmp_path / "nothing.json")
-    with pytest.raises(ConfigError, match="format='csv' is unknown"):
-        read_dataset(good, format="csv")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="format='xml' is unknown"):
+        read_dataset(good, format="xml")  # type: ignore[arg-type]

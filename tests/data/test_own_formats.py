@@ -59,6 +59,14 @@ def test_fields_that_are_no_text_do_not_matter(tmp_path: Path) -> None:
     assert item.unread == (("helpful", "a list"), ("verified", "true/false"))
 
 
+@pytest.mark.parametrize("name", ["u.json", "U.JSONL", "u.NDJSON", "U.Jsonl.GZ"])
+def test_json_lines_under_other_endings(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    content = "\ufeff" + "".join("\n" + json.dumps(own(user)) for user in "ab")
+    path.write_bytes(gzip.compress(content.encode()) if name.endswith("GZ") else content.encode())
+    assert [user.id for user in read_dataset(path).users] == ["a", "b"]
+
+
 def test_packed_lines(tmp_path: Path) -> None:
     path = tmp_path / "u.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(own()).encode()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -66,13 +67,23 @@ def test_files_of_two_tasks_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<html>", "is not JSON.*web page"),
-        ("[]", 'no "task"'),
-        ('{"task": "LaMP_2N"}', 'no list "golds"'),
-        ('{"task": "LaMP_2N", "golds": [7]}', r"golds\[0\]: is no object"),
-        ('{"task": "LaMP_2N", "golds": [{"id": 1, "output": "private"}]}', r'golds\[0\]: "id" is missing or no text'),
-        ('{"task": "LaMP_2N", "golds": [{"id": "1"}]}', r'golds\[0\]: "output"'),
-        ('{"task": "t", "golds": [{"id": "1", "output": ""}, {"id": "1", "output": ""}]}', "1 comes twice"),
+        ("<html>", "this is a web page"),
+        ("[]", "expected an object, found a list"),
+        ('{"golds": []}', "the field 'task' is missing"),
+        ('{"task": ["LaMP_2N"], "golds": []}', "the field 'task' is a list, not text"),
+        ('{"task": "LaMP_2N"}', "the list 'golds' is missing"),
+        ('{"task": "LaMP_2N", "golds": [7]}', r"golds\[0\]: expected an object, found a number"),
+        (
+            '{"task": "LaMP_2N", "golds": [{"id": [1], "output": "private"}]}',
+            r"golds\[0\]: the field 'id' is a list, not",
+        ),
+        ('{"task": "LaMP_2N", "golds": [{"id": "1"}]}', r"golds\[0\]: the field 'output' is missing"),
+        ('{"task": "LaMP_2N", "golds": [{"id": "1", "output": "\\ud83d private"}]}', "half a surrogate pair"),
+        ('{"task": "t", "golds": [{"id": "1", "id": "2", "output": "private"}]}', "the field 'id' is named twice"),
+        (
+            '{"task": "t", "golds": [{"id": "1", "output": ""}, {"id": 1, "output": ""}]}',
+            "the query id was used before",
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -86,10 +97,16 @@ def test_damaged_files_are_named(tmp_path: Path, text: str, message: str) -> Non
 
 def test_damaged_gzip_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "x.json.gz").write_bytes(b"plain")
-    with pytest.raises(DataError, match="not gzip"):
+    with pytest.raises(DataError, match="the gzip file is cut short or damaged"):
         read_lamp(tmp_path / "x.json.gz")
     (tmp_path / "y.json.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03broken data")
     with pytest.raises(DataError, match=r"y\.json\.gz"):
         read_lamp(tmp_path / "y.json.gz")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         read_lamp(tmp_path / "none.json")
+
+
+def test_answers_are_read_as_users_files_are(tmp_path: Path) -> None:
+    path = tmp_path / "GOLD.JSON.GZ"
+    path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"task": "LaMP_3", "golds": [{"id": 7, "output": 4.0}]}'))
+    assert read_lamp(path).outputs == {"7": "4"}

@@ -59,7 +59,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, object]]:
                         record=f"line {number}",
                         remedy="write one user per line, or split this user",
                     )
-                if line.strip():
+                if line.removeprefix(_BOM).strip():
                     yield number, parse_json(line, file=str(path), line=number, offset=offset)
                 offset += len(line)
     except (OSError, EOFError, zlib.error) as error:

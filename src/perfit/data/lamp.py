@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from perfit.data.golds import read_golds
 from perfit.data.jsonio import read_json
 from perfit.data.lamp_names import task_from_lamp_id
-from perfit.data.oppu import find_json, read_golds
+from perfit.data.oppu import find_json
 from perfit.data.records import Place, as_object, needed_text, optional_text, parse_item
 from perfit.data.schema import HistoryItem
 from perfit.errors import DataError

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from perfit.data.golds import read_golds
 from perfit.data.jsonio import read_json, write_text_atomically
 from perfit.data.lamp_names import TASK_LAMP_IDS, task_from_lamp_id
-from perfit.data.records import OPPU, Place, UserList, as_object, needed_text, parse_user
+from perfit.data.records import OPPU, Place, UserList, parse_user
 from perfit.data.schema import Dataset, User
 from perfit.errors import DataError
 
@@ -73,34 +74,13 @@ def read_oppu_users(file: Path) -> tuple[User, ...]:
         raise DataError(
             "these are questions in LaMP's own format, not users",
             file=str(file),
-            remedy="name the file *_questions.json beside its *_outputs.json, or pass the format 'lamp'",
+            remedy="name the file *_questions.json beside its *_outputs.json",
         )
     found = UserList()
     for index, record in enumerate(raw):
         place = Place(str(file), f"[{index}]")
         found.add(parse_user(record, OPPU, place), place)
     return tuple(found.users)
-
-
-def read_golds(file: Path) -> tuple[str | None, dict[str, str]]:
-    """Reads a gold file ``{"task": ..., "golds": [{"id", "output"}]}`` as (task, answers by query id).
-
-    Raises:
-        DataError: When a part is missing or an id comes twice.
-    """
-    raw = as_object(read_json(file), Place(str(file), "top level"))
-    entries, task = raw.get("golds"), raw.get("task")
-    if not isinstance(entries, list):
-        raise DataError("the list 'golds' is missing", file=str(file), remedy="is this a gold file?")
-    golds: dict[str, str] = {}
-    for index, entry in enumerate(entries):
-        place = Place(str(file), f"golds[{index}]")
-        record = as_object(entry, place)
-        query_id = needed_text(record, "id", place)
-        if query_id in golds:
-            raise place.error("the query id was used before", "keep one answer for each query")
-        golds[query_id] = needed_text(record, "output", place, may_be_empty=True)
-    return task if isinstance(task, str) else None, golds
 
 
 def write_oppu(dataset: Dataset, folder: str | os.PathLike[str]) -> None:

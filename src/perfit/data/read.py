@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from perfit.data.convert import convert_lamp
+from perfit.data.csv_table import read_csv
+from perfit.data.jsonio import read_json_lines
 from perfit.data.jsonl import read_jsonl
 from perfit.data.lamp import question_files
+from perfit.data.opening import open_unpacked
 from perfit.data.oppu import OTHERS, TEST_STEMS, find_json, read_oppu, read_oppu_users
 from perfit.data.parquet import read_parquet
+from perfit.data.records import OWN
 from perfit.data.schema import Dataset, User
 from perfit.data.timeline import Dates, in_order_of_time
-from perfit.errors import ConfigError, DataError
+from perfit.errors import ConfigError, DataError, PerfitError
 
-Format = Literal["oppu", "lamp", "jsonl", "parquet"]
+Format = Literal["oppu", "lamp", "jsonl", "csv", "parquet"]
+
+_ONE_FILE: Mapping[Format, Callable[[Path], Dataset]] = {
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "parquet": read_parquet,
+}
+"""Readers of formats that are one file with test users and others."""
 
 
 def read_dataset(
@@ -30,11 +43,11 @@ def read_dataset(
     """Reads users from a folder or a file.
 
     Formats: an OPPU folder or file ("oppu"), LaMP's own files ("lamp", converted; see ``convert_lamp``), JSON Lines
-    ("jsonl") and Parquet ("parquet"), all but Parquet also gzip'd.
+    ("jsonl"), a table ("csv") and Parquet ("parquet"), all but Parquet also gzip'd.
 
     Args:
         path: Folder or file.
-        others: File of stage-1 users (OPPU, JSON Lines or Parquet; every user in it counts as stage 1); takes the
+        others: File of stage-1 users (any format but LaMP's own; every user in it counts as stage 1); takes the
             place of those that ``path`` brings.
         format: Format of ``path``; None finds out from the names of the files.
         task: Name of the task; None takes what the source says.
@@ -56,7 +69,7 @@ def read_dataset(
     if not source.exists():
         raise DataError("no such file or folder", file=str(source), remedy="check the path")
     found = format or detect_format(source)
-    if source.is_dir() and found in ("jsonl", "parquet"):
+    if source.is_dir() and found in _ONE_FILE:
         raise DataError(f"a folder cannot be read as {found}", file=str(source), remedy="pass the file inside it")
     if found == "lamp":
         if others is not None:
@@ -67,7 +80,7 @@ def read_dataset(
     elif found == "oppu":
         dataset = read_oppu(source)
     else:
-        dataset = read_jsonl(source) if found == "jsonl" else read_parquet(source)
+        dataset = _ONE_FILE[found](source)
     if others is not None:
         dataset = _with_others(dataset, Path(others))
     if found != "lamp":  # whose conversion has done it
@@ -87,24 +100,40 @@ def detect_format(path: Path) -> Format:
         if oppu == lamp:
             content = "both OPPU and LaMP files" if oppu else "neither OPPU nor LaMP files"
             remedy = (
-                "pass the format" if oppu else "pass a folder with user_*_history.json or *_questions.json, or a file"
+                "pass one of the files"
+                if oppu
+                else "pass a folder with user_*_history.json or *_questions.json, or a file"
             )
             raise DataError(f"found {content} in the folder", file=str(path), remedy=remedy)
         return "oppu" if oppu else "lamp"
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith((".jsonl", ".ndjson")):
         return "jsonl"
-    if path.suffix == ".parquet":
+    if name.endswith((".csv", ".tsv")):
+        return "csv"
+    if name.endswith(".parquet"):
         return "parquet"
     if name.endswith("_questions.json"):
         return "lamp"
     if name.endswith(".json"):
-        return "oppu"
+        return "jsonl" if _holds_own_lines(path) else "oppu"
     raise DataError(
         "the format is not clear from the name",
         file=str(path),
-        remedy="use .json, .jsonl or .parquet, or pass the format",
+        remedy="name it .json, .jsonl, .csv or .parquet, as its content is",
     )
+
+
+def _holds_own_lines(path: Path) -> bool:
+    """Whether a ``.json`` file is JSON Lines of one's own: its first line is an object with a user."""
+    try:
+        with open_unpacked(path) as stream:
+            if stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"{":
+                return False
+        first = next((record for _, record in read_json_lines(path)), None)
+    except (PerfitError, OSError, EOFError, zlib.error):
+        return False  # the reader of the whole file says what is wrong
+    return isinstance(first, dict) and OWN.user in first
 
 
 def _with_others(dataset: Dataset, path: Path) -> Dataset:
@@ -122,7 +151,7 @@ def _read_others(path: Path) -> tuple[User, ...]:
         raise DataError("LaMP questions cannot serve as stage-1 users", file=str(path), remedy="convert them first")
     if found == "oppu":
         return read_oppu_users(path)
-    dataset = read_jsonl(path) if found == "jsonl" else read_parquet(path)
+    dataset = _ONE_FILE[found](path)
     seen = {user.id for user in dataset.users}
     if any(user.id in seen for user in dataset.others):
         raise DataError("a user id comes twice, as test and as other", file=str(path), remedy="keep one of the two")

@@ -130,7 +130,7 @@ def parse_user(raw: object, layout: Layout, place: Place) -> User:
     queries = []
     for index, raw_query in enumerate(raw_queries):
         here = place.inside(f"{layout.queries}[{index}]")
-        queries.append(_parse_query(raw_query, here, layout, default_id=f"{user_id}/q{index}"))
+        queries.append(parse_query(raw_query, here, layout, default_id=f"{user_id}/q{index}"))
     return User(user_id, tuple(history), tuple(queries))
 
 
@@ -164,7 +164,12 @@ def parse_item(raw: object, place: Place, *, default_id: str | None) -> HistoryI
     return HistoryItem(item_id, fields, date, tuple(unread))
 
 
-def _parse_query(raw: object, place: Place, layout: Layout, *, default_id: str) -> Query:
+def parse_query(raw: object, place: Place, layout: Layout, *, default_id: str) -> Query:
+    """Checks one query.
+
+    Raises:
+        DataError: When the input is missing, the layout knows no such field, or a value is not text.
+    """
     record = as_object(raw, place)
     if layout.closed:
         _refuse_unknown(record, {"id", "input", "gold", "date"}, place)

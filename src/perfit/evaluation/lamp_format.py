@@ -1,18 +1,20 @@
-"""The LaMP evaluator's files: ``{"task": "LaMP_2N", "golds": [{"id": ..., "output": ...}]}``."""
+"""Scoring and writing the LaMP evaluator's files: ``{"task": "LaMP_2N", "golds": [{"id": ..., "output": ...}]}``."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfit.data.golds import read_golds
+from perfit.data.opening import is_gzip
 from perfit.errors import DataError
 from perfit.evaluation.score import Scores, score
 from perfit.files import write_atomically
+from perfit.shown import shown
 from perfit.tasks import LAMP_TASKS, Task
 
 _AMBIGUOUS = ("LaMP_2", "LaMP_8")
@@ -33,26 +35,10 @@ def read_lamp(path: str | Path) -> LampFile:
     Raises:
         DataError: It cannot be read or has another form; the message names the file and the record.
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-        record = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or 'not gzip'})", file=str(path)) from error
-    except (EOFError, ValueError, zlib.error) as error:
-        raise DataError("is not JSON", file=str(path), remedy="a failed download is often a web page") from error
-    if not isinstance(record, dict) or not isinstance(record.get("task"), str):
-        raise DataError('has no "task"', file=str(path), remedy='use {"task": ..., "golds": [...]}')
-    golds = record.get("golds")
-    if not isinstance(golds, list):
-        raise DataError('has no list "golds"', file=str(path), remedy='use {"task": ..., "golds": [...]}')
-    outputs: dict[str, str] = {}
-    for index, gold in enumerate(golds):
-        query, output = _entry(gold, str(path), f"golds[{index}]")
-        if query in outputs:
-            raise DataError(f"the id {query} comes twice", file=str(path), record=f"golds[{index}]")
-        outputs[query] = output
-    return LampFile(record["task"], outputs)
+    task, outputs = read_golds(Path(path))
+    if task is None:
+        raise DataError("the field 'task' is missing", file=str(path), remedy='write "task": "LaMP_2N" or the like')
+    return LampFile(task, outputs)
 
 
 def write_lamp(path: str | Path, task: Task, outputs: Mapping[str, str], *, model: str | None = None) -> None:
@@ -72,7 +58,7 @@ def write_lamp(path: str | Path, task: Task, outputs: Mapping[str, str], *, mode
     if model is not None:
         record["model"] = model
     raw = json.dumps(record, ensure_ascii=False, indent=1).encode()
-    write_atomically(path, gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
+    write_atomically(path, gzip.compress(raw, mtime=0) if is_gzip(path) else raw)
 
 
 def score_lamp_files(predictions: str | Path, golds: str | Path, *, task: Task | None = None) -> Scores:
@@ -95,7 +81,7 @@ def score_lamp_files(predictions: str | Path, golds: str | Path, *, task: Task |
         names.update(_AMBIGUOUS)
     if found.task not in names:
         raise DataError(
-            f"the task is {found.task!r}, but the golds are of {wanted.task!r}",
+            f"the task is {shown(repr(found.task))}, but the golds are of {shown(repr(wanted.task))}",
             file=str(predictions),
             remedy="take the two files of one task",
         )
@@ -108,7 +94,9 @@ def _task_of(golds: LampFile, file: str) -> Task:
             return task
     if golds.task not in _AMBIGUOUS:
         known = ", ".join(str(task.lamp_id) for task in LAMP_TASKS)
-        raise DataError(f"the task {golds.task!r} is none of {known}", file=file, remedy="name the task yourself")
+        raise DataError(
+            f"the task {shown(repr(golds.task))} is none of {known}", file=file, remedy="name the task yourself"
+        )
     given = {output.strip() for output in golds.outputs.values()}
     for task in LAMP_TASKS:
         if task.kind == "label" and given <= set(task.labels):
@@ -116,12 +104,3 @@ def _task_of(golds: LampFile, file: str) -> Task:
     raise DataError(
         f"{golds.task!r} can be LaMP_2N or LaMP_2M, but the labels are of neither", file=file, remedy="name the task"
     )
-
-
-def _entry(gold: object, file: str, record: str) -> tuple[str, str]:
-    if not isinstance(gold, dict):
-        raise DataError("is no object", file=file, record=record, remedy='use {"id": ..., "output": ...}')
-    for key in ("id", "output"):
-        if not isinstance(gold.get(key), str):
-            raise DataError(f'"{key}" is missing or no text', file=file, record=record, remedy="put it in quotes")
-    return gold["id"], gold["output"]
