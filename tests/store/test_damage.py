@@ -15,22 +15,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from numbered import IDENTITY, SPEC, bytes_beside, numbered
 
 from perfit.errors import StoreError
 from perfit.store import ShiftStore
 
-IDENTITY = {"hidden_size": 32}
-SPEC = {"rank": 4, "layers": 2}
 KILLS = 20
 
 WRITER = """
-import sys, torch
+import sys
+from numbered import numbered as one
 from perfit.store import ShiftStore
 store = ShiftStore.open(sys.argv[1])
 number = int(sys.argv[2])
-base = torch.arange(2 * 4 * 32, dtype=torch.float32).reshape(2, 4, 32) / 256
 while True:
-    one = lambda n: {"R": base + n % 97, "D": -base - n % 89, "b": base[:, :, 0] + n % 83}
     if number % 5 == 4:
         store.put_many([(f"user{number}-{k}", one(number + k), {"n": number + k}) for k in range(30)])
         print(*(f"user{number}-{k}" for k in range(30)), flush=True)
@@ -41,14 +39,9 @@ while True:
 """
 
 
-def _shift(n: int) -> dict[str, torch.Tensor]:
-    base = torch.arange(2 * 4 * 32, dtype=torch.float32).reshape(2, 4, 32) / 256
-    return {"R": base + n % 97, "D": -base - n % 89, "b": base[:, :, 0] + n % 83}
-
-
 def _is_right(store: ShiftStore, user: str) -> bool:
     stored = store.get(user)
-    wanted = _shift(stored.meta["n"])
+    wanted = numbered(stored.meta["n"])
     return all(torch.equal(stored.tensors[name], wanted[name].bfloat16()) for name in wanted)
 
 
@@ -57,7 +50,10 @@ def test_a_killed_writer_loses_nothing_that_was_committed(tmp_path: Path) -> Non
     path = tmp_path / "users.db"
     ShiftStore.create(path, IDENTITY, SPEC).close()
     source = Path(sys.modules["perfit.errors"].__file__ or "").parents[1]
-    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join((str(source), str(Path(__file__).parent))),
+        "OMP_NUM_THREADS": "1",
+    }
     chance = random.Random(7)
     committed: set[str] = set()
     number = hot = 0
@@ -98,11 +94,11 @@ def test_a_write_torn_in_the_middle_is_undone(tmp_path: Path, readonly: bool) ->
                 for suffix in ("", "-journal"):
                     if (source := path.with_name(path.name + suffix)).exists():
                         shutil.copy(source, copy.with_name(copy.name + suffix))
-            yield f"user{n}", _shift(n + 1), {"n": n + 1}
+            yield f"user{n}", numbered(n + 1), {"n": n + 1}
 
     with ShiftStore.create(path, IDENTITY, SPEC) as store:
-        store.put_many((f"user{n}", _shift(n), {"n": n}) for n in range(100))
-        before = path.read_bytes()
+        store.put_many((f"user{n}", numbered(n), {"n": n}) for n in range(100))
+        before = bytes_beside(path)
         store._database.execute("PRAGMA cache_size = 1")
         store.put_many(entries())
         assert (store.verify(), len(store)) == ([], 300)
@@ -117,7 +113,7 @@ def test_a_write_torn_in_the_middle_is_undone(tmp_path: Path, readonly: bool) ->
 def full(tmp_path: Path) -> Path:
     path = tmp_path / "users.db"
     with ShiftStore.create(path, IDENTITY, SPEC) as store:
-        store.put_many((f"user{n}", _shift(n), {"n": n}) for n in range(40))
+        store.put_many((f"user{n}", numbered(n), {"n": n}) for n in range(40))
     return path
 
 
@@ -161,7 +157,7 @@ def test_cut_files_are_refused(full: Path) -> None:
 
 def test_one_damaged_user_does_not_hurt_the_others(full: Path) -> None:
     data = bytearray(full.read_bytes())
-    place = data.index(_shift(7)["R"].bfloat16().view(torch.int16).numpy().tobytes())
+    place = data.index(numbered(7)["R"].bfloat16().view(torch.int16).numpy().tobytes())
     data[place + 5] ^= 4
     full.write_bytes(data)
     with ShiftStore.open(full, IDENTITY) as store:
@@ -171,7 +167,7 @@ def test_one_damaged_user_does_not_hurt_the_others(full: Path) -> None:
         with pytest.raises(StoreError, match="damaged"):
             store.export_user("user7", full.with_name("x"))
         assert _is_right(store, "user8")
-        store.put("user7", _shift(7), {"n": 7})
+        store.put("user7", numbered(7), {"n": 7})
         assert store.verify() == []
 
 

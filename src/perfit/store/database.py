@@ -1,20 +1,31 @@
-"""The SQLite side of a store: one file, safe at any moment, every fault a StoreError."""
+"""The SQLite side of a store: one file, safe at any moment, every fault a StoreError.
+
+Nothing of ours ever opens the database file itself: closing it would drop every lock this process holds on it, another
+connection's in the middle of writing included. Its size comes from ``stat``, all else through SQLite.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
+from perfit.shown import shown
 
 APPLICATION_ID = 0x50465354
 FORMAT = 1
 _BUSY_SECONDS = 30.0
-_MAGIC = b"SQLite format 3\x00"
+# Description and schema; a store sets the limit of its own rows once it knows their size.
+_SMALL_BYTES = 16 << 20
+# Ends a journal that names a file SQLite would delete after playing it back; stores have only one database file.
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE users (
@@ -25,6 +36,7 @@ CREATE TABLE users (
     payload BLOB NOT NULL
 );
 """
+_READ_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name, type"
 
 
 def create(path: Path, meta: dict[str, str]) -> None:
@@ -50,7 +62,8 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
     """Open a store file after cheap checks that it is one and was not cut short.
 
     A rollback journal left by a killed writer is played back by SQLite at the first read; that needs write access, so a
-    read-only store is opened writable where the file allows it and held to reading by ``query_only``.
+    read-only store is opened writable where the file allows it and held to reading by ``query_only``. A symbolic link
+    (a hub's snapshot) is read, never written through.
 
     Raises:
         StoreError: Missing, foreign, of another format, or truncated.
@@ -58,26 +71,30 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreError(f"{path}: there is no store here; check the path, or make one with ShiftStore.create")
     with faults(path):
-        mode = "ro" if readonly and not os.access(path, os.W_OK) else "rw"
+        linked = path.is_symlink()
+        mode = "ro" if linked or (readonly and not os.access(path, os.W_OK)) else "rw"
+        real = path.resolve()
+        _check_beside(path, real)
         database = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={mode}",
+            f"{real.as_uri()}?mode={mode}",
             uri=True,
             isolation_level=None,
             timeout=_BUSY_SECONDS,
             check_same_thread=False,
         )
         try:
-            # DELETE: one file at rest. EXTRA: a commit is on the disk when it returns, journal removal included.
-            for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON"):
-                if mode == "rw":
-                    database.execute(f"PRAGMA {pragma}").fetchall()
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SMALL_BYTES)
+            # What a received file may define does not run.
+            database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA cell_size_check = ON")
-            if readonly:
+            if mode == "rw":
+                _set_modes(database, left=journal_of(path).exists())
+            if readonly or linked:
                 database.execute("PRAGMA query_only = ON")
             # Playing back a journal comes first: only then do header and file size agree.
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             _check_header(path, database)
-            if not readonly:
+            if mode == "rw":
                 _tidy(path, database)
         except BaseException:
             database.close()
@@ -85,45 +102,115 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
     return database
 
 
+def journal_of(path: Path) -> Path:
+    """The rollback journal of a store: there while one writes, or was killed writing."""
+    return path.with_name(path.name + "-journal")
+
+
+def _check_beside(path: Path, real: Path) -> None:
+    """What SQLite opens by name beside a store must be a journal of ours or nothing.
+
+    Links would be written through, and a journal can name a file that SQLite then deletes. No locks lie on these files:
+    looking into them drops none.
+    """
+    for ending in ("-wal", "-shm"):
+        if os.path.lexists(real.with_name(real.name + ending)):
+            raise StoreError(
+                f"{path} is in WAL mode of another program; switch it back with PRAGMA journal_mode=DELETE"
+            )
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with contextlib.suppress(FileNotFoundError):
+        journal = journal_of(real)
+        ours = stat.S_ISREG(os.lstat(journal).st_mode)
+        if ours:
+            with open(os.open(journal, flags), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - len(_NAMES_ANOTHER)))
+                ours = file.read() != _NAMES_ANOTHER
+        if not ours:
+            raise StoreError(
+                f"{journal} is no journal of perfit and may alter other files; remove it, or do not trust {path}"
+            )
+
+
+def _set_modes(database: sqlite3.Connection, left: bool) -> None:
+    # PERSIST keeps a journal that is played back now, so that it can be overwritten before it is removed.
+    database.execute(f"PRAGMA journal_mode = {'PERSIST' if left else 'DELETE'}").fetchall()
+    # A commit is on the disk when it returns, journal removal included.
+    database.execute("PRAGMA synchronous = EXTRA")
+    database.execute("PRAGMA secure_delete = ON").fetchall()
+
+
 def _check_header(path: Path, database: sqlite3.Connection) -> None:
-    if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+    if _one(database, "PRAGMA application_id") != APPLICATION_ID:
         raise StoreError(f"{path} is not a perfit store but another SQLite file; check the path")
-    if (version := database.execute("PRAGMA user_version").fetchone()[0]) != FORMAT:
+    if (version := _one(database, "PRAGMA user_version")) != FORMAT:
         raise StoreError(
             f"{path} has store format {version}, this perfit reads format {FORMAT}; use the version that wrote it"
         )
-    if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+    if _one(database, "PRAGMA journal_mode") == "wal":
         raise StoreError(
             f"{path} was switched to WAL by another program; switch it back with PRAGMA journal_mode=DELETE"
         )
     # In one read transaction, so that no writer can grow the file between the two looks.
     database.execute("BEGIN")
     try:
-        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        with path.open("rb") as file:
-            header = file.read(100)
-            size = file.seek(0, os.SEEK_END)
+        schema = database.execute(_READ_SCHEMA).fetchall()
+        expected = _one(database, "PRAGMA page_count") * _one(database, "PRAGMA page_size")
+        size = path.stat().st_size
     finally:
         database.execute("ROLLBACK")
-    page = int.from_bytes(header[16:18], "big")
-    expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-    if header[:16] != _MAGIC or size < expected:
+    if size < expected:
         raise DamagedError(f"{path} is cut short ({size:,} bytes of {expected:,}); restore it from a copy")
+    if schema != _schema():
+        raise StoreError(
+            f"{path} has tables, views or triggers that perfit did not make; do not use it, ask for exports of its users"
+        )
+
+
+@functools.cache
+def _schema() -> list[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(_SCHEMA)
+        return database.execute(_READ_SCHEMA).fetchall()
+
+
+def _one(database: sqlite3.Connection, query: str) -> Any:
+    return database.execute(query).fetchone()[0]
 
 
 def _tidy(path: Path, database: sqlite3.Connection) -> None:
-    """Remove the journal of a writer that was killed before it changed anything; SQLite does so at its next write."""
-    if not path.with_name(path.name + "-journal").exists():
+    """Remove the journal that a killed writer left, overwritten; a live writer's is its own business."""
+    if not journal_of(path).exists():
         return
     database.execute("PRAGMA busy_timeout = 0")
-    with (
-        contextlib.suppress(sqlite3.OperationalError),
-        transaction(database),
-    ):  # a live writer's journal is its own business
-        # A change that SQLite cannot skip as empty.
-        database.execute("INSERT INTO meta VALUES ('tidy', '')")
-        database.execute("DELETE FROM meta WHERE key = 'tidy'")
+    with contextlib.suppress(sqlite3.OperationalError):
+        drop_journal(path, database)
     database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+
+
+def drop_journal(path: Path, database: sqlite3.Connection) -> None:
+    """Overwrite a journal that is no longer needed, then remove it: unlinking alone leaves its bytes on the disk.
+
+    Raises:
+        sqlite3.OperationalError: Another process writes; the journal is that one's.
+    """
+    try:
+        with transaction(database):  # whoever may write owns the journal, and nobody else has one
+            _overwrite(journal_of(path))
+    finally:
+        # SQLite removes it itself, and only while no one writes.
+        database.execute("PRAGMA journal_mode = DELETE").fetchall()
+
+
+def _overwrite(journal: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(journal, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "wb") as file:
+            left = os.fstat(file.fileno()).st_size
+            while left > 0:
+                left -= file.write(bytes(min(left, 1 << 20)))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -151,7 +238,11 @@ def faults(path: Path) -> Iterator[None]:
         elif "locked" in text or "busy" in text:
             remedy = f"another process has been writing for over {_BUSY_SECONDS:.0f} s; try again when it is done"
         elif "readonly" in text:
-            remedy = "it is open for reading only; open it with readonly=False, and check that the file may be written"
+            remedy = (
+                "it is a symbolic link, which is never written through; copy the folder with its files and use the copy"
+                if path.is_symlink()
+                else "it is open for reading only; open it with readonly=False, and check that the file may be written"
+            )
         elif "not a database" in text:
             remedy = "this is not a perfit store, or its beginning is damaged; check the path or restore a copy"
         elif isinstance(error, OSError) or "full" in text or "unable to open" in text:
@@ -159,4 +250,4 @@ def faults(path: Path) -> Iterator[None]:
         else:
             remedy = "the file is damaged; see which users are readable with verify(), or restore a copy"
         kind = DamagedError if "damaged" in remedy else StoreError
-        raise kind(f"{path}: {text}; {remedy}") from error
+        raise kind(f"{shown(path, 400)}: {shown(text, 200)}; {remedy}") from error

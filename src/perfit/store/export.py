@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfit.durable import records
+from perfit.durable.records import read_bounded
 from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
+from perfit.shown import shown
 from perfit.store.database import faults
-from perfit.store.payload import decode, to_json
+from perfit.store.payload import decode, from_json, most_bytes, to_json
 
 if TYPE_CHECKING:
     import torch
 
-_FORMAT = "perfit-user-shift/1"
+_FORMAT = "perfit-user-shift/2"
 _PARTS = ("identity", "spec", "meta")
+# The checksum is over the whole file with zeros in its own place.
+_MARK, _BLANK = b'"sha256":"', b"0" * 64
+_MAX_HEADER = 8 << 20
 
 
 def write_export(
@@ -35,30 +42,68 @@ def write_export(
     """
     from safetensors.torch import save
 
-    metadata = {"format": _FORMAT, "user": user} | {part: to_json(parts[part], part) for part in _PARTS}
+    metadata = {"format": _FORMAT, "user": user, "sha256": _BLANK.decode()}
+    content = save(dict(tensors), metadata | {part: to_json(parts[part], part) for part in _PARTS})
+    place = _place(content)
+    assert place is not None
+    digest = hashlib.sha256(content).hexdigest().encode()
     with faults(path):
-        write_atomically(path, save(dict(tensors), metadata))
+        write_atomically(path, content[:place] + digest + content[place + len(digest) :])
 
 
 def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
     """Read what :func:`write_export` wrote: user, tensors, and ``identity``, ``spec``, ``meta``.
 
     Raises:
-        StoreError: Missing, damaged, or another kind of file.
+        StoreError: Missing, changed in any byte, another kind of file, or a shift that cannot be used.
     """
     with faults(path):
-        data = path.read_bytes()
+        try:
+            content = read_bounded(path, most_bytes({}))
+        except records.DamagedError as error:
+            raise StoreError(f"{shown(path, 400)} {error}; give a file that perfit users export wrote") from None
+    metadata = _metadata(path, content)
+    place = _place(content)
+    if place is None:
+        raise _damaged(path, "has no checksum")
+    blank = content[:place] + _BLANK + content[place + len(_BLANK) :]
+    if content[place : place + len(_BLANK)] != hashlib.sha256(blank).hexdigest().encode():
+        raise _damaged(path, "is not as it was written (its checksum differs)")
     try:
-        tensors = decode(data)
+        parts = {part: from_json(metadata.get(part), f"its {part}") for part in _PARTS}
+        user = metadata["user"]
+        return user, decode(content, {}), parts
+    except KeyError:
+        raise _damaged(path, "names no user") from None
     except StoreError as error:
-        raise DamagedError(f"{path}: {error}; export the user again") from error
-    # The header's length and JSON are valid: decode has read them.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = header.get("__metadata__") or {}
-    if metadata.get("format") != _FORMAT:
-        raise StoreError(f"{path} is not a user's shift exported by perfit (format {metadata.get('format')!r})")
+        raise type(error)(f"{shown(path, 400)}: {error}; export the user again") from error
+
+
+def _metadata(path: Path, content: bytes) -> dict[str, str]:
+    size = int.from_bytes(content[:8], "little")
     try:
-        parts = {part: dict(json.loads(metadata[part])) for part in _PARTS}
-        return str(metadata["user"]), tensors, parts
-    except (KeyError, ValueError, TypeError) as error:
-        raise DamagedError(f"{path}: its description is damaged; export the user again") from error
+        if not 0 < size <= min(_MAX_HEADER, len(content) - 8):
+            raise ValueError
+        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
+        plain = {str(key): value for key, value in metadata.items() if isinstance(value, str)}
+    except (ValueError, RecursionError, AttributeError):
+        raise _damaged(path, "is not readable as safetensors") from None
+    found = plain.get("format", "none")
+    if found == "perfit-user-shift/1":
+        raise StoreError(
+            f"{shown(path, 400)} has the old export format 1, which had no checksum; export the user again"
+        )
+    if found != _FORMAT:
+        raise StoreError(f"{shown(path, 400)} is not a user's shift exported by perfit (format {shown(found)})")
+    return plain
+
+
+def _place(content: bytes) -> int | None:
+    """Where in the header the checksum lies. A quote inside a JSON text is escaped: the mark is not part of any value."""
+    size = int.from_bytes(content[:8], "little")
+    place = content.find(_MARK, 8, 8 + size)
+    return place + len(_MARK) if place >= 0 else None
+
+
+def _damaged(path: Path, what: str) -> DamagedError:
+    return DamagedError(f"{shown(path, 400)} {what}; export the user again")

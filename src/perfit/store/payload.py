@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfit.errors import DamagedError, StoreError
+from perfit.shown import shown
 
 if TYPE_CHECKING:
     import torch
 
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+_MAX_HEADER = 1 << 16
+_MAX_META = 1 << 20
+_MAX_ID = 10_000
+# Rounding R to bf16 leaves R Rᵀ within 2 · 2⁻⁹ of I; what is further off was never a retracted R.
+_ORTHONORMAL = 1e-2
+# Far beyond what training gives: a guard against nonsense, not against a bad fit.
+_MAX_NORM = 1e4
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,20 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, 
     Raises:
         StoreError: A tensor is missing, foreign, of the wrong shape, or not finite (also after rounding to ``dtype``).
     """
-    import torch
     from safetensors.torch import save
+
+    stored = rounded(tensors, dtype, sizes)
+    payload: bytes = save(stored)
+    return payload
+
+
+def rounded(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """A checked copy of a shift in ``dtype``, on the CPU, each tensor with a storage of its own.
+
+    Raises:
+        StoreError: As :func:`encode`.
+    """
+    import torch
 
     check_shapes(tensors, sizes)
     stored: dict[str, torch.Tensor] = {}
@@ -50,19 +70,42 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, 
         tensor = tensors[name].detach()
         if not tensor.is_floating_point():
             raise StoreError(f"tensor {name} is {tensor.dtype}, not floating point")
-        rounded = tensor.to("cpu", getattr(torch, DTYPES[dtype])).contiguous()
-        if not bool(torch.isfinite(rounded).all()):
-            raise StoreError(f"tensor {name} has values that are not finite in {dtype}; the training diverged")
         # Views of one storage (slots of a bank) are refused by safetensors.
-        stored[name] = rounded.clone()
-    payload: bytes = save(stored)
-    return payload
+        stored[name] = tensor.to("cpu", getattr(torch, DTYPES[dtype])).contiguous().clone()
+    check_values(stored, dtype)
+    return stored
+
+
+def check_values(tensors: Mapping[str, torch.Tensor], dtype: str) -> None:
+    """Raise StoreError unless all values are finite, R is orthonormal to bf16's rounding, and D and b are of a size
+    that training gives.
+    """
+    import torch
+
+    full = {name: tensor.float() for name, tensor in tensors.items()}
+    for name, tensor in full.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise StoreError(f"tensor {name} has values that are not finite in {dtype}; the training diverged")
+    R = full["R"]
+    off = float((R @ R.mT - torch.eye(R.shape[1])).abs().max())
+    if not off <= _ORTHONORMAL:
+        raise StoreError(
+            f"the rows of R are not orthonormal (R Rᵀ is {off:.2g} off I, at most {_ORTHONORMAL:g} is rounding)"
+        )
+    for name in ("D", "b"):
+        norm = float(torch.linalg.vector_norm(full[name].flatten(1), dim=1).max())
+        if not norm <= _MAX_NORM:
+            raise StoreError(
+                f"tensor {name} has norm {norm:.3g} in a layer, more than {_MAX_NORM:g}; the training diverged"
+            )
 
 
 def check_shapes(tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
     """Raise StoreError unless ``tensors`` are R [L, r, d], D [L, r, d] and b [L, r] of the demanded sizes."""
     if set(tensors) != {"R", "D", "b"}:
-        raise StoreError(f"a shift has the tensors R, D and b, not {', '.join(sorted(map(str, tensors))) or 'none'}")
+        raise StoreError(
+            f"a shift has the tensors R, D and b, not {shown(', '.join(sorted(map(str, tensors))) or 'none')}"
+        )
     shape = tuple(tensors["R"].shape)
     if len(shape) != 3 or 0 in shape:
         raise StoreError(f"R has shape {list(shape)}; it must be [layers, rank, hidden size]")
@@ -78,21 +121,42 @@ def check_shapes(tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) 
             raise StoreError(f"this shift has {size.replace('_', ' ')} {found}, but the store holds {wanted_size}")
 
 
-def decode(payload: bytes) -> dict[str, torch.Tensor]:
-    """Read safetensors bytes back.
+def decode(payload: bytes, sizes: Mapping[str, int], dtype: str | None = None) -> dict[str, torch.Tensor]:
+    """Read safetensors bytes back, checked as they were when they were written.
+
+    Args:
+        payload: What :func:`encode` gave.
+        sizes: Demanded sizes, any of ``layers``, ``rank``, ``hidden_size``.
+        dtype: ``bf16`` or ``fp32``, demanded of every tensor; None takes either.
 
     Raises:
-        StoreError: They are not a shift in safetensors.
+        DamagedError: They are not a shift in safetensors.
+        StoreError: They are one that cannot be used.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    if int.from_bytes(payload[:8], "little") > _MAX_HEADER + _MAX_META:
+        raise DamagedError("not readable as safetensors: its header is too long")
     try:
         tensors: dict[str, torch.Tensor] = load(payload)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise DamagedError(f"not readable as safetensors: {error}") from error
-    check_shapes(tensors, {})
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise DamagedError(f"not readable as safetensors: {shown(error)}") from error
+    check_shapes(tensors, sizes)
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+    names = [name for name, kind in DTYPES.items() if kinds == {kind} and dtype in (None, name)]
+    if not names:
+        raise StoreError(f"its tensors are {', '.join(sorted(kinds))}, not all {dtype or ' or all '.join(DTYPES)}")
+    check_values(tensors, names[0])
     return tensors
+
+
+def most_bytes(sizes: Mapping[str, int]) -> int:
+    """Bytes that a user's row or export of these sizes cannot exceed."""
+    layers, rank, width = (
+        sizes.get(key, default) for key, default in (("layers", 256), ("rank", 256), ("hidden_size", 1024))
+    )
+    return min(4 * layers * rank * (2 * width + 1) + _MAX_HEADER + 2 * _MAX_META, 1_000_000_000)
 
 
 def checksum(user: str, payload: bytes, meta: str, created: str) -> str:
@@ -121,21 +185,41 @@ def is_text(user: object) -> bool:
 
 def require_id(user: object) -> None:
     """Raise StoreError unless ``user`` can be a user id."""
-    if not user or not is_text(user):
-        raise StoreError(f"user id {user!r} must be text that is not empty and can be written as UTF-8")
+    if not user or not is_text(user) or len(str(user)) > _MAX_ID:
+        raise StoreError(
+            f"user id '{shown(user)}' must be text that is not empty, can be written as UTF-8 and has at most {_MAX_ID:,} "
+            "characters"
+        )
 
 
 def to_json(value: Mapping[str, Any], what: str) -> str:
     """JSON text of ``value``, keys sorted.
 
     Raises:
-        StoreError: It holds something JSON cannot.
+        StoreError: It holds something JSON cannot, or is larger than 1 MiB.
     """
     try:
         text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"{what} must be plain JSON values: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{what} must be plain JSON values: {shown(error)}") from error
+    if len(text) > _MAX_META:
+        raise StoreError(f"{what} has {len(text):,} bytes as JSON, more than {_MAX_META:,}; keep less with a shift")
     return text
+
+
+def from_json(text: object, what: str) -> dict[str, Any]:
+    """The inverse of :func:`to_json`, of text that anybody may have written.
+
+    Raises:
+        DamagedError: It is not a JSON object of bounded size and depth.
+    """
+    try:
+        value = json.loads(text) if isinstance(text, str) and len(text) <= _MAX_META else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise DamagedError(f"{what} is damaged")
+    return value
 
 
 def sizes_of(identity: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, int]:
@@ -158,9 +242,9 @@ def sizes_of(identity: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, 
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """The keys in which two mappings differ, with both values, or an empty string."""
     keys = [key for key in sorted({*stored, *given}) if stored.get(key) != given.get(key)]
-    return "; ".join(f"{key} is {_brief(stored.get(key))} there, {_brief(given.get(key))} here" for key in keys)
+    return "; ".join(f"{shown(key)} is {_brief(stored.get(key))} there, {_brief(given.get(key))} here" for key in keys)
 
 
 def _brief(value: object) -> str:
     text = "missing" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
+    return shown(text if len(text) <= 40 else f"{text[:12]}…")

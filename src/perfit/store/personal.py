@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from perfit.errors import StoreError, UnknownUserError
 from perfit.shift import Shift, from_stored, to_stored
-from perfit.store.payload import StoredShift
+from perfit.shown import shown
+from perfit.store.payload import StoredShift, rounded
 from perfit.store.shifts import ShiftStore
 
 
 class PersonalShifts:
-    """Personal shifts by user id.
+    """Personal shifts by user id; one object may be used from several threads.
 
     Args:
         store: Where they lie; without one, in memory, so that a run directory changes no answer.
@@ -24,6 +24,7 @@ class PersonalShifts:
     def __init__(self, store: ShiftStore | None = None):
         self._store = store
         self._memory: dict[str, StoredShift] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def open(
@@ -57,7 +58,10 @@ class PersonalShifts:
 
     def users(self) -> list[str]:
         """Ids of all users, sorted."""
-        return sorted(self._store.users() if self._store is not None else self._memory)
+        if self._store is not None:
+            return self._store.users()
+        with self._lock:
+            return sorted(self._memory)
 
     def stored(self, user: str) -> StoredShift:
         """A user's shift as it lies in the store.
@@ -65,13 +69,14 @@ class PersonalShifts:
         Raises:
             UnknownUserError: There is none.
         """
-        there = user in self._store if self._store is not None else user in self._memory
-        if not there:
+        # In one look: another thread may delete the user between two.
+        found = self._store.find(user) if self._store is not None else self._memory.get(user)
+        if found is None:
             raise UnknownUserError(
-                f"user {user!r} has no personal shift; train one (personalize, or perfit users add), or ask for 'base' or "
-                "'collective'"
+                f"user '{shown(user)}' has no personal shift; train one (personalize, or perfit users add), or ask for 'base' "
+                "or 'collective'"
             )
-        return self._store.get(user) if self._store is not None else self._memory[user]
+        return found
 
     def shift(self, user: str) -> Shift:
         """A user's shift, [layers, r, d], fp32.
@@ -90,9 +95,10 @@ class PersonalShifts:
         if self._store is not None:
             self._store.put_many((user, stored.tensors, stored.meta) for user, stored in entries)
             return
-        for user, stored in entries:
-            tensors = {name: tensor.to(torch.bfloat16) for name, tensor in stored.tensors.items()}
-            self._memory[user] = StoredShift(tensors, stored.meta)
+        # As the store would keep them, refused for the same reasons.
+        kept = {user: StoredShift(rounded(stored.tensors, "bf16", {}), stored.meta) for user, stored in entries}
+        with self._lock:
+            self._memory.update(kept)
 
     def close(self) -> None:
         """Let go of the store's file."""

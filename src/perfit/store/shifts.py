@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
+import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -13,14 +15,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from perfit.errors import DamagedError, StoreError, UnknownUserError
-from perfit.store import database
+from perfit.shown import shown
+from perfit.store import database, erasure
 from perfit.store import payload as codec
 from perfit.store.export import read_export, write_export
 from perfit.store.payload import StoredShift
 
 if TYPE_CHECKING:
-    import sqlite3
-
     import torch
 
 _UPSERT = (
@@ -51,10 +52,12 @@ class ShiftStore:
         self._database = connection
         self._lock = threading.RLock()
         house = self._read_house()
-        self.identity: dict[str, Any] = json.loads(house["identity"])
-        self.spec: dict[str, Any] = json.loads(house["spec"])
+        self.identity: dict[str, Any] = codec.from_json(house["identity"], f"{path}: the description of the base")
+        self.spec: dict[str, Any] = codec.from_json(house["spec"], f"{path}: the description of the shifts")
         self.dtype = house["dtype"]
         self._sizes = codec.sizes_of(self.identity, self.spec)
+        # What a row of a received file may make us read.
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.most_bytes(self._sizes))
 
     @classmethod
     def create(
@@ -99,6 +102,8 @@ class ShiftStore:
             store = cls(path, connection)
             if identity is not None:
                 store._require_identity(identity, str(path))
+            if not readonly and not path.is_symlink():
+                store._finish_erasing()
         except BaseException:
             connection.close()
             raise
@@ -135,7 +140,7 @@ class ShiftStore:
                 try:
                     payload, text = codec.encode(tensors, self.dtype, self._sizes), codec.to_json(meta, "meta")
                 except StoreError as error:
-                    raise StoreError(f"user {user!r}: {error}") from error
+                    raise StoreError(f"user '{shown(user)}': {error}") from error
                 created = datetime.now(UTC).isoformat(timespec="seconds")
                 row = (user, codec.checksum(user, payload, text, created), text, created, payload)
                 self._database.execute(_UPSERT, row)
@@ -149,15 +154,38 @@ class ShiftStore:
             UnknownUserError: Nothing is stored for this id; the message names similar ids.
             StoreError: What is stored for this user is damaged. Other users are not affected.
         """
+        stored = self.find(user)
+        if stored is None:
+            raise self._unknown(user)
+        return stored
+
+    def find(self, user: object) -> StoredShift | None:
+        """One user's shift, or None where nothing is stored for this id.
+
+        Raises:
+            StoreError: What is stored for this user is damaged, or is no shift of this store.
+        """
         row = self._row(user)
-        if not codec.is_intact(user, *row):
+        if row is None:
+            return None
+        return self._stored(str(user), *row)
+
+    def _stored(self, user: str, claimed: Any, meta: Any, created: Any, payload: Any) -> StoredShift:
+        """A row as a shift, everything about it checked: whoever made the file may have written its checksum, too."""
+        if not codec.is_intact(user, claimed, meta, created, payload):
             raise self._damaged(user)
-        return StoredShift(codec.decode(row[3]), json.loads(row[1]))
+        try:
+            return StoredShift(codec.decode(payload, self._sizes, self.dtype), codec.from_json(meta, "its record"))
+        except StoreError as error:
+            raise DamagedError(f"{self.path}: the shift of user '{shown(user)}' cannot be used: {error}") from error
 
     def users(self) -> list[str]:
         """All user ids, sorted."""
         with self._lock, database.faults(self.path):
-            return [row[0] for row in self._database.execute("SELECT user_id FROM users ORDER BY user_id")]
+            names = [row[0] for row in self._database.execute("SELECT user_id FROM users ORDER BY user_id")]
+        if not all(isinstance(name, str) for name in names):
+            raise DamagedError(f"{self.path}: an id is no text; restore a copy")
+        return names
 
     def __contains__(self, user: object) -> bool:
         """Whether a shift is stored for this id."""
@@ -173,21 +201,25 @@ class ShiftStore:
             return int(self._database.execute("SELECT count(*) FROM users").fetchone()[0])
 
     def delete(self, user: str) -> None:
-        """Erase one user: the bytes are overwritten in the file, not only unlinked.
+        """Erase one user: no byte of id or shift stays in any file of the store, its journals and free pages included.
 
-        Copies outside the file (backups, snapshots of the file system, exports) are not reached.
+        The whole file is written anew, which takes seconds where it has gigabytes, and other writers wait. Copies outside
+        (backups, snapshots and unused blocks of the file system, exports) are not reached.
 
         Raises:
             UnknownUserError: Nothing is stored for this id.
+            StoreError: The file is damaged, or could not be written anew: the user is gone, and the next opening for
+                writing finishes the overwriting.
         """
         with self._lock, database.faults(self.path):
-            with database.transaction(self._database):
-                gone = (
-                    codec.is_text(user)
-                    and self._database.execute("DELETE FROM users WHERE user_id = ?", (user,)).rowcount
-                )
-            if not gone:
+            erasure.finish(self.path, self._database)
+            if not codec.is_text(user) or not erasure.erase(self.path, self._database, user):
                 raise self._unknown(user)
+
+    def _finish_erasing(self) -> None:
+        # A store that is in use or on a full disk can be used all the same; the next opening tries again.
+        with self._lock, database.faults(self.path), contextlib.suppress(sqlite3.OperationalError):
+            erasure.finish(self.path, self._database)
 
     def export_user(self, user: str, path: str | Path) -> None:
         """Write one user's shift as a safetensors file that names its user, base model and spec.
@@ -221,7 +253,7 @@ class ShiftStore:
             raise StoreError(f"{path} holds another kind of shift: {found}")
         with self._lock:
             if not overwrite and name in self:
-                raise StoreError(f"user {name!r} is stored already; pass overwrite=True to replace it")
+                raise StoreError(f"user '{shown(name)}' is stored already; pass overwrite=True to replace it")
             self.put(name, tensors, parts["meta"])
         return name
 
@@ -239,7 +271,9 @@ class ShiftStore:
             for raw, *rest in rows:
                 user = bytes(raw).decode(errors="replace")
                 seen.add(user)
-                if not codec.is_intact(user, *rest):
+                try:
+                    self._stored(user, *rest)
+                except StoreError:
                     bad.add(user)
             bad |= seen ^ set(self.users())
             report = self._database.execute("PRAGMA integrity_check(3)").fetchall()
@@ -249,7 +283,8 @@ class ShiftStore:
 
     def close(self) -> None:
         """Close the file; using the store afterwards is a StoreError."""
-        self._database.close()
+        with self._lock:  # another thread may be in the middle of reading
+            self._database.close()
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed at the end."""
@@ -265,7 +300,12 @@ class ShiftStore:
         with database.faults(self.path):
             house = dict(self._database.execute("SELECT key, value FROM meta").fetchall())
         claimed = house.pop("sha256", None)
-        if set(house) != {"dtype", "identity", "spec"} or claimed != _house_checksum(house):
+        house.pop(erasure.PENDING, None)
+        if (
+            set(house) != {"dtype", "identity", "spec"}
+            or claimed != _house_checksum(house)
+            or house["dtype"] not in codec.DTYPES
+        ):
             raise DamagedError(f"{self.path}: the description of the store is damaged; restore a copy")
         return house
 
@@ -273,7 +313,7 @@ class ShiftStore:
         if found := codec.differences(self.identity, json.loads(codec.to_json(identity, "the identity"))):
             raise StoreError(f"{where} belongs to another base model: {found}; use the base it was made with")
 
-    def _row(self, user: str) -> tuple[Any, ...]:
+    def _row(self, user: object) -> tuple[Any, ...] | None:
         query = "SELECT sha256, meta, created, payload FROM users {} WHERE user_id = ?"
         with self._lock, database.faults(self.path):
             row = None
@@ -281,18 +321,19 @@ class ShiftStore:
                 row = self._database.execute(query.format(""), (user,)).fetchone()
                 if row is None and self._database.execute(query.format("NOT INDEXED"), (user,)).fetchone():
                     # The row is there but the index has lost it: not an unknown user.
-                    raise self._damaged(user)
-        if row is None:
-            raise self._unknown(user)
-        return tuple(row)
+                    raise self._damaged(str(user))
+        return None if row is None else tuple(row)
 
     def _damaged(self, user: str) -> StoreError:
-        return DamagedError(f"{self.path}: the shift of user {user!r} is damaged; personalise again, or restore a copy")
+        return DamagedError(
+            f"{self.path}: the shift of user '{shown(user)}' is damaged; personalise again, or restore a copy"
+        )
 
     def _unknown(self, user: object) -> UnknownUserError:
         near = difflib.get_close_matches(str(user), self.users()[:_NEAR_LIMIT], n=3)
-        hint = f"; similar ids: {', '.join(map(repr, near))}" if near else ""
-        return UnknownUserError(f"no shift is stored for user {user!r} in {self.path}{hint}")
+        names = ", ".join(f"'{shown(name)}'" for name in near)
+        hint = f"; similar ids: {names}" if near else ""
+        return UnknownUserError(f"no shift is stored for user '{shown(user)}' in {self.path}{hint}")
 
 
 def _house_checksum(house: Mapping[str, str]) -> str:
