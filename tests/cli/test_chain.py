@@ -88,16 +88,16 @@ def test_json_is_all_that_is_on_stdout(own: House, tmp_path: Path, perfit: Perfi
         return json.loads(good(perfit(*arguments)).out)
 
     assert told("data", "audit", own.data, "--task", own.task, "--json")["leaks"] == 0
-    assert told(*own.train, *options) == {"run": str(run), "trained": 2, "skipped": {}}
+    assert told(*own.train, *options) == {"run": str(run), "trained": 2, "skipped": []}
     scores = told("evaluate", own.data, *options, "--methods", "personal,base")
-    assert list(scores["methods"]) == ["floor: majority", "floor: user_majority", "personal", "base"]
+    assert list(scores["methods"]) == ["floor_majority", "floor_user_majority", "personal", "base"]
     assert scores == json.loads((run / "metrics.json").read_text())
     answers = told("generate", "a lamp", "--user", "anna", "--user", "base", *options)
     assert [answer["user"] for answer in answers] == ["anna", "base"]
     assert told("users", "list", *options) == ["anna", "ben"]
     assert told("users", "show", "anna", *options)["layers"] == 2
     assert told("users", "add", "dora", "--data", tmp_path / "dora.jsonl", *options)["user"] == "dora"
-    assert told("info", run, "--json")["users with a shift"] == 3
+    assert told("info", run, "--json")["users_with_a_shift"] == 3
     assert told("info", "--json")["perfit"]
 
 

@@ -188,7 +188,7 @@ USAGE = (
     "positions: 1.5",
     "max_length: 4096",
     "write name=value",
-    "not YAML; lists",
+    "is not YAML; lists",
     "--preset: 'huge'",
     "the paper has no setting",
     "must be a mapping",

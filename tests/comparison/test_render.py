@@ -78,11 +78,12 @@ def test_latex_has_no_control_characters() -> None:
 
 
 def test_nothing_is_best_where_nothing_is_better() -> None:
-    def places(*values: float) -> dict[str, int]:
+    def places(*values: float, metric: str = "accuracy") -> dict[str, int]:
         rows = tuple(
-            replace(REFERENCE, name=name, metrics={"accuracy": Spread(v, None)}) for name, v in zip("abc", values, strict=False)
+            replace(REFERENCE, name=name, metrics={metric: Spread(v, None)})
+            for name, v in zip("abc", values, strict=False)
         )
-        return replace(TABLE, rows=rows).rank("accuracy")
+        return replace(TABLE, rows=rows).rank(metric)
 
     assert places(0.0, 0.0, 0.0) == {}
     assert places(0.5, 0.5) == {}
@@ -90,3 +91,5 @@ def test_nothing_is_best_where_nothing_is_better() -> None:
     assert places(0.5, 0.0, 0.0) == {"a": 1}
     assert places(0.5, float("nan"), 0.25) == {"a": 1, "c": 2}
     assert places(float("nan"), float("nan")) == {}
+    assert places(float("nan"), 0.5, 0.25, metric="mae") == {"b": 2, "c": 1}
+    assert places(0.0, 0.5, metric="mae") == {"a": 1, "b": 2}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import as_json, table
+from perfit.cli.show import as_json, show_facts
 from perfit.cli.train import JSON
 from perfit.errors import DamagedError
 
@@ -24,7 +24,7 @@ def info(
     if json:
         as_json(facts)
     else:
-        table(["what", "value"], [[name, str(value)] for name, value in facts.items()])
+        show_facts(facts)
 
 
 def _installation() -> dict[str, Any]:
@@ -39,8 +39,8 @@ def _installation() -> dict[str, Any]:
         **versions(),
         "device": device,
         "threads": torch.get_num_threads(),
-        "base dtype (auto)": str(resolve_dtype("auto", device)).removeprefix("torch."),
-        "cache of packaged bases": str(cache_dir()),
+        "base_dtype": str(resolve_dtype("auto", device)).removeprefix("torch."),
+        "base_cache": str(cache_dir()),
     }
 
 
@@ -75,12 +75,12 @@ def _facts(directory: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
         "task": manifest["task"]["name"],
         "layers": config["layers"],
         "positions": config["positions"],
-        "collective parameters": parameter_count(layers, config["collective_rank"], width)
+        "collective_parameters": parameter_count(layers, config["collective_rank"], width)
         + parameter_count(layers, config["personal_rank"], width),
-        "personal parameters per user": parameter_count(layers, config["personal_rank"], width),
-        "users with a shift": users,
-        "collective shift": "trained" if directory.has_collective() else "not finished",
+        "personal_parameters_per_user": parameter_count(layers, config["personal_rank"], width),
+        "users_with_a_shift": users,
+        "collective_shift": "trained" if directory.has_collective() else "not finished",
         "data": f"{data.get('source')} ({data.get('users')} users, {data.get('others')} others)",
         "seed": manifest["seed"],
-        **{f"version of {name}": version for name, version in manifest["versions"].items()},
+        "versions": manifest["versions"],
     }

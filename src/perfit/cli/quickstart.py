@@ -66,7 +66,10 @@ def quickstart(
                 "run": str(run),
                 "seconds": round(seconds, 1),
                 **result.as_dict(),
-                "sample": {"text": text, "answers": readers},
+                "sample": {
+                    "text": text,
+                    "answers": [{"user": user, "answer": answer} for user, answer in readers.items()],
+                },
             }
         )
         return

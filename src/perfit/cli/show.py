@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -231,6 +231,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "",
     for row in rows:
         grid.add_row(*(Text(one_line(cell)) for cell in row))
     print_grid(grid)
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Print named values, one a line; JSON has the same names."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        inner = isinstance(value, dict)
+        flat |= {f"{name}: {part}": one for part, one in value.items()} if inner else {name: value}
+    table(["what", "value"], [[name.replace("_", " "), str(value)] for name, value in flat.items()])
 
 
 def print_grid(grid: Table) -> None:

@@ -199,7 +199,7 @@ def train(
         screen.close()
         if board is not None:
             board.close()
-    skipped = {r.name: r.problem for r in results if r.problem is not None}
+    skipped = [{"user": r.name, "problem": r.problem} for r in results if r.problem is not None]
     if json:
         as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})
     else:

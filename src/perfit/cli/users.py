@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
+from perfit.cli.show import Screen, as_json, no_loading_bars, say, show_facts
 from perfit.cli.train import DATES, DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision, form_of_dates
 from perfit.errors import PerfitError, StoreError, UnknownUserError
 
@@ -58,17 +58,17 @@ def show(user: USER, run: RUN, json: JSON = False) -> None:
         "user": user,
         "layers": layers,
         "rank": rank,
-        "hidden size": width,
+        "hidden_size": width,
         "parameters": own.numel(),
         "bytes": sum(t.numel() * t.element_size() for t in stored.tensors.values()),
-        "change of W − R against the shared shift": round(float(torch.linalg.vector_norm(own.D - shared.D)), 4),
-        "change of b": round(float(torch.linalg.vector_norm(own.b - shared.b)), 4),
+        "change_of_weights": round(float(torch.linalg.vector_norm(own.D - shared.D)), 4),
+        "change_of_bias": round(float(torch.linalg.vector_norm(own.b - shared.b)), 4),
         **stored.meta,
     }
     if json:
         as_json(facts)
     else:
-        table(["what", "value"], [[name, str(value)] for name, value in facts.items()])
+        show_facts(facts)
 
 
 @app.command(epilog="Example: perfit users add anna --run runs/mine --data new_users.jsonl")

@@ -22,6 +22,7 @@ from perfit.evaluation.significance import (
     summed,
     wilcoxon_p,
 )
+from perfit.json_keys import json_key
 from perfit.methods.registry import seeded
 
 MEAN_OF_USERS = "mean of users"
@@ -152,7 +153,11 @@ class Table:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        return asdict(self)
+        values = asdict(self)
+        for row in values["rows"]:
+            for part in ("metrics", "intervals", "differences"):
+                row[part] = {json_key(metric): inner for metric, inner in row[part].items()}
+        return values
 
 
 def _higher(metric: str, primary: str) -> bool:

@@ -17,6 +17,7 @@ from perfit.evaluation.label_scores import best_labels
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.score import Scores, score
 from perfit.files import write_atomically
+from perfit.json_keys import json_key
 from perfit.markdown import markdown
 from perfit.personalizer import PerFit
 from perfit.pseudo_users import BASE, COLLECTIVE
@@ -64,7 +65,7 @@ class Evaluation:
             "task": self.task.name,
             "answers": self.answers,
             "methods": {
-                name: {
+                json_key(name): {
                     **result.scores.as_dict(),
                     "seconds": round(result.seconds, 3),
                     "per_user": result.users.as_dict(),
@@ -72,7 +73,7 @@ class Evaluation:
                 for name, result in self.methods.items()
             },
             "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
-            "left_out": dict(self.left_out),
+            "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
 
     def rows(self) -> tuple[list[str], list[list[str]]]:

@@ -37,7 +37,7 @@ def from_run(run: RunDirectory, data: Dataset | None = None, *, texts: bool = Tr
         raise StoreError(f"{run.path}: has no scores yet; run perfit evaluate --run {run.path} first")
     manifest, metrics = run.manifest(), run.read_json("metrics.json")
     task = task_from_record(manifest["task"])
-    methods: Mapping[str, Any] = metrics["methods"]
+    methods: Mapping[str, Any] = {_label(name): found for name, found in metrics["methods"].items()}
     first = next(iter(methods.values()))
     upward = higher_is_better(first["primary"])
     shown = texts and data is not None
@@ -63,6 +63,11 @@ def from_run(run: RunDirectory, data: Dataset | None = None, *, texts: bool = Tr
         ),
         notes=_notes(data, texts),
     )
+
+
+def _label(name: str) -> str:
+    """A floor as it is printed; its key has no blank."""
+    return name.replace("floor_", "floor: ", 1) if name.startswith("floor_") else name
 
 
 def _notes(data: Dataset | None, texts: bool) -> list[str]:

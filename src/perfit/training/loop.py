@@ -113,17 +113,16 @@ class Loop:
 
     def rows_done(self, learners: Sequence[Learner]) -> int:
         """Rows that all steps so far have run, of learners under way and of those that are through."""
-        size = self.config.batch_size
         under_way = {p.learner.name: p for p in self.active}
         done = 0
         for learner in learners[: self.taken]:
-            count = len(learner.rows)
             progress = under_way.get(learner.name)
             if progress is None:
-                done += count * self.config.epochs
-            elif count:
-                epoch, step = divmod(progress.step, steps_per_epoch(count, size))
-                done += epoch * count + min(step * size, count)
+                done += len(learner.rows) * self.config.epochs
+            elif progress.rows:
+                epoch, step = divmod(progress.step, steps_per_epoch(len(progress.rows), self.config.batch_size))
+                # Batches are shuffled: the one that is not full may be among the first.
+                done += epoch * len(progress.rows) + sum(map(len, self._batches(progress, epoch)[:step]))
         return done
 
     def run(self, learners: Sequence[Learner], after_step: Callable[[], None] = lambda: None) -> Iterator[Trained]:
@@ -197,13 +196,14 @@ class Loop:
         rows = progress.rows
         epoch, step = divmod(progress.step, steps_per_epoch(len(rows), self.config.batch_size))
         if step == 0 or not progress.batches:
-            lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in rows]
-            progress.batches = epoch_batches(
-                lengths, self.config, seed=self.seed, learner=progress.learner.name, epoch=epoch
-            )
+            progress.batches = self._batches(progress, epoch)
             while len(progress.losses) <= epoch:
                 progress.losses.append([0.0, 0.0])
         return progress.batches[step]
+
+    def _batches(self, progress: Progress, epoch: int) -> list[list[int]]:
+        lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in progress.rows]
+        return epoch_batches(lengths, self.config, seed=self.seed, learner=progress.learner.name, epoch=epoch)
 
     def _step(self) -> Iterator[Trained]:
         began = time.perf_counter()
