@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections import Counter
@@ -158,3 +159,53 @@ def test_real_authors_find_their_own_words() -> None:
     # A past item asked for as it stands is found first among all items.
     hits = sum(index.top(item, 1)[0].fields["text"] == item.fields["text"] for item in user.history[:30])
     assert hits >= 28
+
+
+NOTES = {
+    "chinese": ["河边老茶馆里的陶艺展览", "冬天的山路上下了大雪", "公司预算会议推迟到周五", "孩子们在花园里种番茄"],
+    "japanese": [
+        "川辺の古い茶屋で陶芸展",
+        "冬の山道に大雪が降った",
+        "会社の予算会議は金曜日に延期",
+        "子どもたちが庭でトマトを植える",
+    ],
+    "thai": ["นิทรรศการเครื่องปั้นดินเผาริมแม่น้ำ", "หิมะตกหนักบนถนนภูเขา", "ประชุมงบประมาณเลื่อนไปวันศุกร์", "เด็กๆปลูกมะเขือเทศในสวน"],
+}
+ASKED = {"chinese": "陶艺展览什么时候开", "japanese": "陶芸展はいつですか", "thai": "เครื่องปั้นดินเผาแสดงเมื่อไร"}
+
+
+@pytest.mark.parametrize("script", list(NOTES))
+def test_scripts_without_blanks_are_searched_by_what_they_say(script: str) -> None:
+    found = HistoryIndex(small_base.TASK, user_of(NOTES[script])).top(Query("q", ASKED[script]), 2)
+    assert found[0].id == "0"
+
+
+@pytest.mark.parametrize("script", list(NOTES))
+def test_an_item_without_blanks_loses_its_end_and_not_everything(tokenizer: Any, script: str) -> None:
+    task, text = small_base.TASK, "".join(NOTES[script]) * 3
+    items, query = user_of([text]).history, Query("q", "market bridge")
+    limit = len(tokenizer.encode(task.query_example(query).prompt)) + len(tokenizer.encode(text)) // 2
+    prompt = prompt_with_history(task, query, items, tokenizer, max_length=limit)
+    assert prompt.shortened
+    kept = prompt.example.prompt.split(" answer:")[0]
+    assert text.startswith(kept)
+    assert len(kept) > len(text) // 3
+
+
+LOG = "export </s></s><s> of a chat </s> " * 12
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("spare", [0, 10, 60, 150, 400])
+def test_what_is_counted_is_what_is_fed(tokenizer: Any, chat: bool, spare: int) -> None:
+    chatty = copy.deepcopy(tokenizer)
+    chatty.chat_template = "you are a helper that files notes </s> {{ messages[0]['content'] }}</s>\nbot:"
+    items, query = user_of([LOG, LOG, "pack the tent"]).history, Query("q", "sort this chat export " * 3)
+    bare = small_base.TASK.query_example(query)
+    limit = len(encode(bare, chatty, max_length=10_000, chat_template=chat, with_answer=False).prompt_ids) + spare + 5
+    prompt = prompt_with_history(
+        small_base.TASK, query, items, chatty, max_length=limit, chat_template=chat, answer_room=5
+    )
+    encoded = encode(prompt.example, chatty, max_length=limit, chat_template=chat, with_answer=False, answer_room=5)
+    assert not encoded.truncated
+    assert prompt.items or spare < 60

@@ -121,3 +121,14 @@ def test_faults_name_the_user_and_never_the_text(backbone: Backbone) -> None:
 def test_impossible_recipes_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         replace(RECIPE, **change)
+
+
+def test_shuffled_is_another_text_in_scripts_without_blanks(backbone: Backbone) -> None:
+    notes = ["河边老茶馆里的陶艺展览", "冬天的山路上下了大雪"]
+    items = tuple(HistoryItem(str(n), {"text": note, "folder": "work"}) for n, note in enumerate(notes))
+    users = [User(name, items, (Query(name, "陶艺展览"),)) for name in ("anna", "ben")]
+    maker = PromptMaker(small_base.TASK, backbone.tokenizer, users, RECIPE)
+    kinds = {RECIPE.kinds[prompt.kind]: text(backbone, prompt.tokens) for prompt in maker.of(0)}
+    assert notes[0] in kinds["history"]
+    assert notes[0] not in kinds["shuffled"]
+    assert Counter("".join(kinds["shuffled"].split())) == Counter("".join(kinds["history"].split()))

@@ -11,6 +11,8 @@ from perfit.data import AuditReport, Dataset, HistoryItem, Query, User, audit, d
 from perfit.data.dates import is_after, parse_date
 from perfit.data.demo import CATEGORIZE_QUESTION, HEADLINE_QUESTION
 from perfit.errors import LeakError
+from perfit.tasks import get_task
+from perfit.tasks.leaks import audit_arguments
 
 TEXT = "The quick brown fox jumps"
 GOLD = "A fox that jumps high"
@@ -235,3 +237,46 @@ def test_it_is_linear() -> None:
     start = time.perf_counter()
     audit(data, answer_field="category", text_fields=("text",), free_text=False, marker=MARKER)
     assert time.perf_counter() - start < 5
+
+
+PLANTED = [
+    "河边老茶馆里的陶艺展览今天开幕",
+    "公司预算会议推迟到下周五",
+    "川辺の古い茶屋で陶芸展が開かれる",
+    "子どもたちが庭でトマトを植えました",
+    "นิทรรศการเครื่องปั้นดินเผาริมแม่น้ำ",
+    "ປະຊຸມງົບປະມານເລື່ອນໄປວັນສຸກ",
+    "ကလေးများသည်ပန်းခြံတွင်စိုက်ပျိုးကြသည်",
+]
+
+
+@pytest.mark.parametrize("text", PLANTED)
+@pytest.mark.parametrize("free_text", [True, False])
+def test_leaks_are_found_in_scripts_without_blanks(text: str, free_text: bool) -> None:
+    halves = text[:5] + "\n" + text[5:]  # a line break inside tells nothing where words have no border
+    report = check((item("other"), item(halves, GOLD, n=1)), query=Query("q", text, GOLD), free_text=free_text)
+    assert ("query_in_own_history", "leak", "users[0].history[1]") in kinds(report)
+    report = check((item("else", text),), query=Query("q", "asked otherwise", text))
+    assert kinds(report) == [("answer_in_own_history", "leak", "users[0].history[0]")]
+
+
+@pytest.mark.parametrize("text", ["简介", "まとめ", "บทนำ", "结论与展"])
+def test_short_texts_without_blanks_are_notes_like_short_ones_with(text: str) -> None:
+    report = check((item(text, GOLD),), query=Query("q", text, GOLD), free_text=False)
+    assert [finding.severity for finding in report.findings] == ["note"]
+
+
+@pytest.mark.parametrize(("there", "asked"), [("4", "4.0"), ("4.00", "4")])
+def test_an_answer_in_another_spelling_is_the_same_answer(there: str, asked: str) -> None:
+    task = get_task("product_rating")
+    query = Query("q", f"{task.marker}{TEXT}", asked)
+    items = (HistoryItem("0", {"text": TEXT, "score": there}),)
+    report = audit(Dataset((User("a", items, (query,)),)), **audit_arguments(task))
+    assert [(f.kind, f.severity) for f in report.findings] == [("query_in_own_history", "leak")]
+
+
+def test_forms_of_an_accent_and_of_a_letter_are_the_same_text() -> None:
+    report = check(
+        (item("Cafe\u0301 au lait ＡＢＣ every day", GOLD),), query=Query("q", "café au lait abc every day", GOLD)
+    )
+    assert ("query_in_own_history", "leak", "users[0].history[0]") in kinds(report)

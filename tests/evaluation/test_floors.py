@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 from needed_data import data_folder, without
@@ -118,3 +119,23 @@ def test_a_user_s_own_mean_beats_the_overall_mean_on_ratings() -> None:
     users, golds = load(RATING)
     result = {name: score(RATING, predictions, golds).metrics for name, predictions in floors(RATING, users).items()}
     assert result["user_mean"]["rmse"] < result["mean"]["rmse"]
+
+
+def test_ratings_in_several_spellings_are_counted_as_one() -> None:
+    task = replace(RATING, labels=("0.5", "1.0", "2.0"))
+    result = floors(task, [user("a", "score", ["2", "1", ".50", "1.0"])])
+    assert result["user_majority"] == {"a0": "1.0"}
+    assert float(result["user_mean"]["a0"]) == 1.125
+
+
+@pytest.mark.parametrize(
+    ("documents", "question"),
+    [
+        (["陶艺展览在河边", "预算会议推迟", "大雪封山"], "河边的陶艺展览"),
+        (["川辺の陶芸展", "予算会議の延期", "大雪の山道"], "陶芸展はいつ"),
+        (["เครื่องปั้นดินเผาริมแม่น้ำ", "ประชุมงบประมาณ", "หิมะบนภูเขา"], "แสดงเครื่องปั้นดินเผา"),
+        (["मिट्टी के बर्तन", "बजट की बैठक", "पहाड़ पर बर्फ"], "मिट्टी के बर्तनों की मिट्टी"),
+    ],
+)
+def test_the_nearest_item_is_found_in_any_script(documents: list[str], question: str) -> None:
+    assert nearest(documents, [question]) == [0]

@@ -148,3 +148,62 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError, match="scikit-learn"):
         score(NEWS, {"a": "crime"}, {"a": "crime"})
     assert per_query(NEWS, "crime", "crime") == 1.0
+
+
+SCRIPTS = {
+    "Весенняя выставка керамики": "Весенняя выставка кошек",
+    "معرض الربيع للفخار": "معرض الربيع للكتب",
+    "봄 도자기 전시회": "봄 고양이 전시회",
+    "Εαρινή έκθεση κεραμικής": "Εαρινή έκθεση βιβλίων",
+    "वसंत मिट्टी प्रदर्शनी": "वसंत किताब प्रदर्शनी",
+}
+
+
+@pytest.mark.parametrize(("gold", "near"), list(SCRIPTS.items()))
+def test_words_of_every_script_are_seen(gold: str, near: str) -> None:
+    scores = score(TITLE, {"a": gold, "b": near, "c": "nothing of it"}, dict.fromkeys("abc", gold))
+    assert scores.per_query["a"] == 1.0
+    assert scores.per_query["b"] == pytest.approx(2 / 3)
+    assert scores.per_query["c"] == 0.0
+
+
+@pytest.mark.parametrize("gold", ["河边老茶馆", "陶芸展です", "นิทรรศการ"])
+def test_scripts_without_blanks_are_compared_character_by_character(gold: str) -> None:
+    assert score(TITLE, {"a": gold}, {"a": gold}).metrics["rouge1"] == 1.0
+    assert 0.3 < score(TITLE, {"a": gold[:3]}, {"a": gold}).metrics["rougeL"] < 1.0
+
+
+@pytest.mark.parametrize("gold", ["🙂🙂👍", "?!", "É à"])
+def test_a_gold_without_the_protocol_s_words_is_compared_by_what_it_has(gold: str) -> None:
+    scores = score(TITLE, {"a": gold, "b": "x"}, {"a": gold, "b": gold})
+    assert scores.per_query == {"a": 1.0, "b": 0.0}
+
+
+def test_latin_text_keeps_the_protocol_s_own_words() -> None:
+    # "naïve" is "na" and "ve" to rouge_score: of 2 + 1 words of the gold, the answer has one, and one of its own.
+    assert score(TITLE, {"a": "ve x"}, {"a": "naïve cat"}).metrics["rouge1"] == pytest.approx(0.4)
+
+
+def test_letters_the_protocol_does_not_see_in_a_latin_gold_are_counted_in_a_warning() -> None:
+    with pytest.warns(UserWarning, match="^1 gold answers have letters of other scripts"):
+        score(TITLE, {"a": "x", "b": "y"}, {"a": "HowNet 动词 study", "b": "plain"})
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_where_all_is_seen() -> None:
+    score(TITLE, {"a": "x", "b": "y", "c": "z"}, {"a": "naïve", "b": "Весна", "c": "🙂"})
+
+
+@pytest.mark.parametrize(("gold", "found"), [("cafe\u0301", "caf\u00e9"), ("caf\u00e9", "cafe\u0301")])
+def test_accents_of_either_form_are_equal(gold: str, found: str) -> None:
+    assert score(TITLE, {"a": found}, {"a": gold}).metrics["exact_match"] == 1.0
+    task = replace(NEWS, labels=("crime", gold))
+    scores = score(task, {"a": found}, {"a": found})
+    assert scores.metrics == {"accuracy": 1.0, "macro_f1": 0.5}
+    assert scores.format_failure_rate == 0.0
+    assert per_query(task, found, gold) == 1.0
+
+
+def test_a_rating_gold_may_be_spelled_as_any_number() -> None:
+    task = replace(RATING, labels=("1.0", "2.0"))
+    assert score(task, {"a": "1", "b": "2.00"}, {"a": "1.00", "b": "2"}).metrics["mae"] == 0.0

@@ -288,3 +288,23 @@ def test_methods_answer_a_text_task_without_questions_in_its_history(name: str, 
     assert method.adapt([user]) == {}
     together = method.predict(asks(user))
     assert together == [method.predict([ask])[0] for ask in asks(user)]
+
+
+@pytest.mark.parametrize("name", ["rag-1", "rag-4", "cos"])
+def test_one_user_s_pasted_chat_ends_no_method_for_anybody(name: str, tmp_path: Path) -> None:
+    log = HistoryItem("9", {"text": "export </s> </s><s> </s> " * 40, "folder": "work"})
+    pasted = replace(ANNA, history=(*ANNA.history, log))
+    where = setting(tmp_path)
+    method = ready(name, where, [pasted, BEN])
+    answers = method.predict(asks(pasted, BEN))
+    assert answers[len(ANNA.queries) :] == ready(name, setting(tmp_path / "alone"), [BEN]).predict(asks(BEN))
+    for ask in asks(pasted):
+        bare = Prompts(where).plain(ask)
+        assert Prompts(where).retrieved(ask, 4)[-len(bare) :] == bare  # the query keeps its end
+
+
+def test_a_written_profile_holds_no_control_tokens(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    prompts = Prompts(where)
+    closing = base("llama").tokenizer.eos_token_id
+    assert closing not in prompts.after("a profile </s> of </s>", asks(ANNA)[0])

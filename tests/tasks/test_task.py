@@ -143,3 +143,66 @@ def test_several_history_fields_with_one_body() -> None:
     )
     example = task.history_example(HistoryItem("h", {"to": "Ann", "body": "long", "subject": "s"}))
     assert (example.head, example.body, example.tail) == ("to: Ann mail: ", "long", " subject:")
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "spelled"),
+    [
+        (("1.0", "2.5", "4.0"), ("1", "2.50", "4"), ("1.0", "2.5", "4.0")),  # JSON's 4.0 is read as "4"
+        (("1", "2", "4"), ("1.0", " 2e0\n", "４"), ("1", "2", "4")),
+        (("0.5", "1"), (".50", "+1"), ("0.5", "1")),
+    ],
+)
+def test_a_rating_is_spelled_as_the_task_spells_it(
+    labels: tuple[str, ...], given: tuple[str, ...], spelled: tuple[str, ...]
+) -> None:
+    task = replace(get_task("product_rating"), labels=labels)
+    items = [HistoryItem(str(n), {"text": "t", "score": answer}) for n, answer in enumerate(given)]
+    marker = task.marker or ""
+    assert tuple(task.answer_of(item) for item in items) == spelled
+    assert tuple(task.history_example(item).answer for item in items) == spelled
+    assert tuple(task.query_example(Query("q", f"{marker}t", answer)).answer for answer in given) == spelled
+    assert [task.retrieval_document(item) for item in items] == [f"review: t score: {answer}\n" for answer in spelled]
+    with pytest.raises(DataError, match="ratings"):
+        task.check_gold("3", "query q")
+
+
+NFC, NFD = "caf\u00e9 & bar", "cafe\u0301 & bar"
+
+
+@pytest.mark.parametrize(("own", "given"), [(NFC, NFD), (NFD, NFC)])
+def test_an_accent_of_either_form_is_the_same_label_in_the_task_s_own_spelling(own: str, given: str) -> None:
+    task = replace(NEWS, labels=("crime", own))
+    assert task.check_gold(f" {given} ", "query q") == own
+    assert task.history_example(HistoryItem("h", {"text": "t", "category": given})).answer == own
+    with pytest.raises(ConfigError, match="each label once"):
+        replace(NEWS, labels=(own, given))
+
+
+def test_ratings_of_one_number_are_one_label() -> None:
+    with pytest.raises(ConfigError, match="each label once"):
+        replace(get_task("product_rating"), labels=("1", "1.0", "2"))
+
+
+def test_texts_are_composed_wherever_they_become_examples() -> None:
+    task = get_task("news_headline")
+    marker = task.marker or ""
+    item = HistoryItem("h", {"text": NFD, "title": f" {NFD} "})
+    example = task.history_example(item)
+    assert (example.body, example.answer) == (NFC, NFC)
+    assert task.query_example(Query("q", marker + NFD, NFD)).body == NFC
+    assert NFC in task.retrieval_document(item)
+    assert NFC in task.retrieval_question(Query("q", marker + NFD))
+
+
+def test_an_answer_of_no_label_is_shown_by_retrieval_as_it_stands_and_never_learnt() -> None:
+    item = HistoryItem("h", {"text": "t", "category": "gossip"})
+    assert NEWS.retrieval_document(item) == "article: t category: gossip\n"
+    with pytest.raises(DataError, match="history item h"):
+        NEWS.history_example(item)
+
+
+def test_word_limits_reach_scripts_without_blanks() -> None:
+    text = "河边老茶馆里的陶艺展览" * 200
+    task = replace(get_task("news_headline"), history_words=5)
+    assert task.history_example(HistoryItem("h", {"text": text, "title": "t"})).body == text[:10]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from small_base import CONFIG, TASK, person, write_base
 from perfit.backbone.load import load_base
 from perfit.data import demo_dataset
 from perfit.data.schema import HistoryItem, Query, User
-from perfit.errors import DataError
+from perfit.errors import ConfigError, DataError
 from perfit.tasks import get_task
+from perfit.tasks.encode import label_ids
 from perfit.tasks.task import Task
-from perfit.training.examples import RowMaker
+from perfit.training.examples import RowMaker, answer_limit
 
 LONG = "river " * 90
 
@@ -121,3 +123,40 @@ def test_text_that_looks_like_a_special_token_stays_text(tokenizer: Any, tmp_pat
     prompt = maker(tokenizer).prompt(Query("q", "end </s> here")).prompt_ids
     assert tokenizer.eos_token_id not in prompt
     assert tokenizer.decode(prompt) == "Which folder? note: end </s> here folder:"
+
+
+def test_training_and_label_scores_spell_a_rating_alike(tokenizer: Any) -> None:
+    task = replace(TASK, kind="rating", labels=("2.0", "4.0"))
+    make = maker(tokenizer, task)
+    for given in ("4", "4.0", "4.00"):
+        (row,) = make.history_rows(User("u", (HistoryItem("0", {"text": "a", "folder": given}),)))
+        (asked,) = make.query_rows(User("u", (), (Query("q", "a", given),)))
+        assert row.answer_ids == asked.answer_ids == label_ids(("4.0",), tokenizer, row.prompt_ids[-1])[0]
+
+
+def test_a_label_beyond_max_new_tokens_is_refused_with_the_number_needed(tokenizer: Any) -> None:
+    long = "returns, refunds and warranty claims"
+    needed = len(tokenizer.encode(f" {long}", add_special_tokens=False))
+    task = replace(TASK, labels=("work", long), max_new_tokens=needed - 1)
+    with pytest.raises(ConfigError, match=rf"max_new_tokens is {needed - 1}.*at least {needed}$"):
+        maker(tokenizer, task)
+    assert answer_limit(replace(task, max_new_tokens=needed), tokenizer) == needed
+    assert answer_limit(replace(task, max_new_tokens=needed + 9), tokenizer) == needed + 3
+
+
+def test_the_names_of_special_tokens_in_a_label_are_counted_as_they_are_said(tokenizer: Any) -> None:
+    task = replace(TASK, labels=("work", "</s></s></s>"), max_new_tokens=50)
+    said = len(label_ids(task.labels, tokenizer, maker(tokenizer, task).prompt(Query("q", "a")).prompt_ids[-1])[1]) - 1
+    assert said > 3
+    assert answer_limit(task, tokenizer) == said + 3
+
+
+def test_under_a_chat_template_an_answer_is_counted_without_its_blank(tokenizer: Any) -> None:
+    chatty = copy.deepcopy(tokenizer)
+    chatty.chat_template = "{{ messages[0]['content'] }}\nbot:"
+    task = replace(TASK, labels=("work", "work and travel"), max_new_tokens=50)
+    bare = max(len(chatty.encode(label, add_special_tokens=False)) for label in task.labels)
+    blank = max(len(chatty.encode(f" {label}", add_special_tokens=False)) for label in task.labels)
+    assert bare != blank
+    assert answer_limit(task, chatty, chat_template=True) == bare + 3
+    assert answer_limit(task, chatty) == blank + 3

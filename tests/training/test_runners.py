@@ -11,7 +11,7 @@ from families import NAMES, VOCABULARY, gradients, learnable, random_shift, tiny
 from learners import naive_loss
 from torch import Tensor
 
-from perfit.errors import ConfigError
+from perfit.errors import ConfigError, DataError
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.training.frozen import FrozenRunner
@@ -180,3 +180,11 @@ def test_the_common_prefix_is_what_all_prompts_begin_with() -> None:
     assert common_prefix(rows()) == HEAD
     assert common_prefix([TokenRow((1, 2, 3), (2,)), TokenRow((1, 2), (2,)), TokenRow((1, 2, 9), (2,))]) == (1, 2)
     assert common_prefix([TokenRow((1, 2), (2,)), TokenRow((3, 2), (2,))]) == ()
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [((1, 2, 3), ()), ((), (2,))])
+def test_a_row_without_prompt_or_answer_is_refused_where_it_is_made(
+    prompt: tuple[int, ...], answer: tuple[int, ...]
+) -> None:
+    with pytest.raises(DataError, match=rf"{len(prompt)} prompt and {len(answer)} answer tokens"):
+        TokenRow(prompt, answer)

@@ -84,6 +84,7 @@ def search(
     from perfit.search.holdout import hold_out
     from perfit.search.trial import Material
     from perfit.tasks import get_task
+    from perfit.training.examples import answer_limit
     from perfit.training.frozen_cache import FrozenHome
 
     the_task = get_task(dataset.task or "")
@@ -101,6 +102,7 @@ def search(
     )
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
     start = make_config(preset, the_task.name, fixed, len(backbone.layers))
+    answer_limit(the_task, backbone.tokenizer, start.chat_template)  # refuses labels that could never be answered
     belonging = PerFit(backbone, the_task, start, loaded.identity).belonging
     plan = SearchPlan(
         trials=trials,

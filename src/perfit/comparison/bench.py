@@ -108,6 +108,7 @@ class Source:
         from perfit.methods.method import check_answers
         from perfit.precision import resolve_dtype
         from perfit.tasks import get_task
+        from perfit.training.examples import answer_limit
 
         dataset = read_dataset(self.data, others=self.others, dates=self.dates)
         named = self.task or dataset.task
@@ -130,6 +131,7 @@ class Source:
             notes.append("no other users: stage 1 of every method learns from the histories of the users themselves")
         backbone.check_layers(config.layers)
         check_length(backbone, config.max_length)
+        answer_limit(task, backbone.tokenizer, config.chat_template)  # refuses labels that could never be answered
         bench = Bench(
             data, task, backbone, loaded.identity, config, self.selection, left_out, tuple(notes), self.answers
         )
@@ -169,3 +171,9 @@ def check_data(data: Dataset, task: Task) -> None:
     for query in queries:
         task.article(query)
         task.check_gold(query.gold or "", f"query {query.id}")
+    for user in (*data.users, *data.others):
+        for item in user.history if task.labels else ():
+            try:
+                task.answer_of(item)
+            except DataError as error:
+                raise DataError(str(error), record=f"user {user.id}") from error

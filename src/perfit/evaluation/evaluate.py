@@ -152,14 +152,21 @@ def evaluate(
         emit: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
-        ConfigError: An unknown method or kind of answers, labels asked of a task that has none, or nothing to evaluate.
+        ConfigError: An unknown method or kind of answers, labels asked of a task that has none, nothing to evaluate, or a
+            label that is longer than the task's ``max_new_tokens``.
+        DataError: A gold answer is none of the task's.
     """
     check_methods(methods)
     check_answers(answers, perfit.task, decoding)
     chosen, left_out = _evaluable(perfit, users, methods)
-    golds = {query.id: query.gold or "" for user in chosen for query in user.queries}
+    golds = {
+        query.id: perfit.task.check_gold(query.gold or "", f"query {query.id}")
+        for user in chosen
+        for query in user.queries
+    }
     if not golds:
         raise ConfigError("there is nothing to evaluate: no user with a personal shift has a query with a known answer")
+    limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
     results: dict[str, MethodResult] = {}
 
     def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:
@@ -173,7 +180,6 @@ def evaluate(
     if with_floors and any(user.history for user in chosen):
         for name, predictions in floors(perfit.task, chosen).items():
             add(f"floor: {name}", predictions, 0.0)
-    limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
     asked = [(user.id, query) for user in chosen for query in user.queries]
     # All methods in one go: they ask the same prompts, and equal prompts share what comes before the edits.
     queries = [query for _, query in asked] * len(methods)

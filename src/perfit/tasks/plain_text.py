@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _BREAK = "\u200b"
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def plain_ids(text: str, tokenizer: PreTrainedTokenizerBase, *, front: bool = False) -> list[int]:
@@ -113,6 +114,7 @@ def _read(tokenizer: PreTrainedTokenizerBase, stamp: object) -> _Special:
     # The longest first: a name may begin with another one.
     names = sorted(filter(None, ids), key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, names)) or "(?!)")
-    # Where a strange sign becomes the token for what is unknown, text gives that token without naming it.
-    unknown = set(_split(_BREAK, tokenizer, False)) & {tokenizer.unk_token_id}
-    return _Special(pattern, frozenset(set(ids.values()) - unknown), stamp)
+    # Bytes, and where a strange sign becomes the token for what is unknown, that one: text gives them without naming them.
+    plain = {token_id for name, token_id in ids.items() if _BYTE.fullmatch(name)}
+    plain |= set(_split(_BREAK, tokenizer, False)) & {tokenizer.unk_token_id}
+    return _Special(pattern, frozenset(set(ids.values()) - plain), stamp)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from perfit.errors import DataError
 from perfit.plan import TwoStageShift
 
 if TYPE_CHECKING:
@@ -19,10 +20,21 @@ Slots = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One training example as tokens: the loss is on the answer alone, its closing eos included."""
+    """One training example as tokens: the loss is on the answer alone, its closing eos included.
+
+    Raises:
+        DataError: Prompt or answer has no tokens: there would be nothing to edit or to learn, and a mean over nothing.
+    """
 
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids or not self.answer_ids:
+            raise DataError(
+                f"a training row has {len(self.prompt_ids)} prompt and {len(self.answer_ids)} answer tokens",
+                remedy="leave out rows without prompt or answer",
+            )
 
     @property
     def input_ids(self) -> tuple[int, ...]:
