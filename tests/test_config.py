@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -36,9 +37,26 @@ from perfit.errors import ConfigError
     ],
 )
 def test_an_impossible_value_is_refused_by_name(change: dict[str, Any]) -> None:
-    name = next(iter(change)).rpartition(".")[2]
+    name = re.escape(next(iter(change)))  # with its stage
     with pytest.raises(ConfigError, match=rf"^{name}: "):
         PerFitConfig().with_options(**change)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("epochs", "stage1.epochs or stage2.epochs"),
+        ("epoch", "stage1.epochs or stage2.epochs"),
+        ("layer", "layers"),
+        ("personal_ranks", "personal_rank"),
+        ("stage2.learning_rat", "stage2.learning_rate or stage1.learning_rate"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^{re.escape(name)}: no such setting; perhaps {re.escape(meant)}; known are"
+    ):
+        PerFitConfig().with_options(**{name: 1})
 
 
 @pytest.mark.parametrize("name", ["rank", "stage3.epochs", "stage1.rank", "layers.epochs", "stage1."])

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from perfit.errors import ConfigError
@@ -186,12 +187,15 @@ class PerFitConfig:
             stage, _, inner = name.partition(".")
             if inner and stage in ("stage1", "stage2") and inner in stage_known:
                 current = plain.get(stage, getattr(self, stage))
-                plain[stage] = replace(current, **{inner: value})
+                try:
+                    plain[stage] = replace(current, **{inner: value})
+                except ConfigError as error:
+                    raise ConfigError(f"{stage}.{error}") from None
             elif not inner and name in known:
                 plain[name] = value
             else:
                 names = sorted(known | {f"{s}.{n}" for s in ("stage1", "stage2") for n in stage_known})
-                raise ConfigError(f"{name}: no such setting; known are {', '.join(names)}")
+                raise ConfigError(f"{name}: no such setting; {_nearest(name, names)}known are {', '.join(names)}")
         return replace(self, **plain)
 
     def as_dict(self) -> dict[str, Any]:
@@ -218,6 +222,16 @@ class PerFitConfig:
         """The settings that decide the numbers, as one line of JSON, to tell whether a run may be resumed."""
         values = self.as_dict()
         return json.dumps(values, sort_keys=True)
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """What was perhaps meant, as the beginning of a remedy: a like name, or a stage's setting without its stage."""
+    last = name.rpartition(".")[2]
+    near = [one for one in names if one.rpartition(".")[2] == last] or get_close_matches(name, names, 2, 0.75)
+    if not near:
+        ends = get_close_matches(last, sorted({one.rpartition(".")[2] for one in names}), 1, 0.75)
+        near = [one for one in names if one.rpartition(".")[2] in ends]
+    return f"perhaps {' or '.join(near)}; " if near else ""
 
 
 @dataclass(frozen=True)

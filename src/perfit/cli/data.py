@@ -15,7 +15,7 @@ from perfit.errors import ConfigError, DataError
 app = typer.Typer(help="Audit, convert and download users' data, or make demo users.", no_args_is_help=True)
 
 
-@app.command(epilog="Example: perfit data audit my_users.jsonl --task my_task.yaml")
+@app.command(epilog="Example: perfit data audit demo.jsonl --task news_categorize")
 def audit(
     data: DATA,
     task: TASK = None,
@@ -95,7 +95,7 @@ def download(
         say(path)
 
 
-@app.command(epilog="Example: perfit data demo demo.jsonl --users 16 --task news_headline")
+@app.command(epilog="Example: perfit data demo demo.jsonl")
 def demo(
     file: Annotated[Path, typer.Argument(help="JSON Lines file to write.")],
     task: Annotated[str, typer.Option(help="news_categorize or news_headline.")] = "news_categorize",

@@ -22,7 +22,7 @@ from perfit.cli.train import train
 app = typer.Typer(
     name="perfit",
     help="Personalise one frozen language model for many users, with kilobytes a user.",
-    epilog="Start here: perfit quickstart",
+    epilog="Start here: perfit quickstart. The examples use its run, and the file of: perfit data demo demo.jsonl",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -47,17 +47,19 @@ def options(
     """Personalise one frozen language model for many users, with kilobytes a user."""
 
 
-app.command(epilog="Example: perfit quickstart --run runs/first")(quickstart)
-app.command(epilog="Example: perfit train my_users.jsonl --task my_task.yaml --run runs/mine")(train)
-app.command(epilog="Example: perfit evaluate my_users.jsonl --run runs/mine")(evaluate)
+app.command(epilog="Example: perfit quickstart")(quickstart)
+app.command(epilog="Example: perfit train demo.jsonl --task news_categorize --run runs/demo")(train)
+app.command(epilog="Example: perfit evaluate demo.jsonl --run runs/quickstart")(evaluate)
 app.command(
-    epilog="Example: perfit compare my_users.jsonl --methods base,oppu,perfit --seeds 0,1,2 --out runs/compare"
+    epilog="Example: perfit compare demo.jsonl --task news_categorize --methods base,perfit --against base --out runs/compare"
 )(compare)
-app.command(epilog="Example: perfit report runs/compare")(report)
-app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-0 --run runs/first')(generate)
-app.command(epilog="Example: perfit analyze my_users.jsonl --out runs/analysis --users 40 --queries 8")(analyze)
-app.command(epilog="Example: perfit search my_users.jsonl --task my_task.yaml --out searches/mine")(search)
-app.command(epilog="Example: perfit info runs/mine")(info)
+app.command(epilog="Example: perfit report runs/quickstart")(report)
+app.command(epilog='Example: perfit generate "A storm closed the harbour." --user demo-user-000 --run runs/quickstart')(
+    generate
+)
+app.command(epilog="Example: perfit analyze demo.jsonl --task news_categorize --out runs/analysis --queries 4")(analyze)
+app.command(epilog="Example: perfit search demo.jsonl --task news_categorize --out runs/search --trials 4")(search)
+app.command(epilog="Example: perfit info runs/quickstart")(info)
 app.add_typer(users.app, name="users")
 app.add_typer(data.app, name="data")
 

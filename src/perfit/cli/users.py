@@ -29,7 +29,7 @@ def _store(run: Path, readonly: bool = True) -> ShiftStore:
     return ShiftStore.open(directory.store_path, identity=manifest["base"]["identity"], readonly=readonly)
 
 
-@app.command("list", epilog="Example: perfit users list --run runs/mine")
+@app.command("list", epilog="Example: perfit users list --run runs/quickstart")
 def list_(run: RUN, json: JSON = False) -> None:
     """All users with a personal shift."""
     with _store(run) as store:
@@ -41,7 +41,7 @@ def list_(run: RUN, json: JSON = False) -> None:
             say(name)
 
 
-@app.command(epilog="Example: perfit users show demo-0 --run runs/quickstart")
+@app.command(epilog="Example: perfit users show demo-user-000 --run runs/quickstart")
 def show(user: USER, run: RUN, json: JSON = False) -> None:
     """One user's shift: size, distance from the shared one, and how it was trained."""
     import torch
@@ -71,7 +71,7 @@ def show(user: USER, run: RUN, json: JSON = False) -> None:
         show_facts(facts)
 
 
-@app.command(epilog="Example: perfit users add anna --run runs/mine --data new_users.jsonl")
+@app.command(epilog="Example: perfit users add demo-user-001 --run runs/quickstart --data demo.jsonl")
 def add(
     user: USER,
     run: RUN,
@@ -116,7 +116,7 @@ def add(
         say(f"{user}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
 
 
-@app.command(epilog="Example: perfit users export anna anna.safetensors --run runs/mine")
+@app.command(epilog="Example: perfit users export demo-user-000 exported.safetensors --run runs/quickstart")
 def export(user: USER, file: Annotated[Path, typer.Argument(help="File to write.")], run: RUN) -> None:
     """Write one user's shift to a safetensors file."""
     with _store(run) as store:
@@ -124,7 +124,9 @@ def export(user: USER, file: Annotated[Path, typer.Argument(help="File to write.
     say(f"{user} -> {file}")
 
 
-@app.command("import", epilog="Example: perfit users import anna.safetensors --run runs/mine")
+@app.command(
+    "import", epilog="Example: perfit users import exported.safetensors --user demo-twin --run runs/quickstart"
+)
 def import_(
     file: Annotated[Path, typer.Argument(help="A file that export wrote.")],
     run: RUN,
@@ -141,7 +143,7 @@ def import_(
     say(f"{file} -> {name}")
 
 
-@app.command(epilog="Example: perfit users delete anna --run runs/mine")
+@app.command(epilog="Example: perfit users delete demo-twin --run runs/quickstart")
 def delete(user: USER, run: RUN) -> None:
     """Erase one user's shift; its bytes are overwritten."""
     with _store(run, readonly=False) as store:

@@ -253,7 +253,9 @@ class ShiftStore:
             raise StoreError(f"{path} holds another kind of shift: {found}")
         with self._lock:
             if not overwrite and name in self:
-                raise StoreError(f"user '{shown(name)}' is stored already; pass overwrite=True to replace it")
+                raise StoreError(
+                    f"user '{shown(name)}' is stored already; to replace it give overwrite=True (on the command line --overwrite)"
+                )
             self.put(name, tensors, parts["meta"])
         return name
 
