@@ -13,6 +13,7 @@ from perfit.backbone.label_trie import LabelTrie, label_log_probs
 from perfit.backbone.room import check_room
 from perfit.data.schema import Query
 from perfit.errors import ConfigError
+from perfit.inputs import check_asked
 from perfit.positions import Positions
 from perfit.tasks.encode import label_ids
 from perfit.training.examples import RowMaker
@@ -33,7 +34,7 @@ def answers_of(
     emit: Emit,
 ) -> list[str]:
     """See ``PerFit.generate``."""
-    _check_owners(prompts, users)
+    check_asked(prompts, users)
     if not prompts:
         return []
     limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit())
@@ -58,10 +59,10 @@ def label_scores_of(
     emit: Emit,
 ) -> Tensor:
     """See ``PerFit.score_labels``."""
+    check_asked(prompts, users)
     labels, tokenizer, chat = perfit.task.labels, perfit.backbone.tokenizer, perfit.config.chat_template
     if not labels:
         raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
-    _check_owners(prompts, users)
     scores = torch.empty(len(prompts), len(labels))
     tokens = _tokens(perfit, prompts, perfit.answer_limit(), emit) if prompts else []
     # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
@@ -94,11 +95,6 @@ def _tokens(perfit: PerFit, prompts: Sequence[str | Query], answer_room: int, em
 
 def _query(perfit: PerFit, text: str) -> Query:
     return Query("prompt", text if perfit.task.marker is None else f"{perfit.task.marker}{text}")
-
-
-def _check_owners(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
-    if len(prompts) != len(users):
-        raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
 
 
 def _groups(users: Sequence[str], size: int) -> list[list[int]]:

@@ -19,6 +19,7 @@ from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.fitting import Collective, check_leaks, fit
+from perfit.inputs import check_sources, check_user, checked_dataset
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.precision import resolve_dtype
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS, check_ids
@@ -88,6 +89,7 @@ class PerFit:
             BaseModelError: The base cannot be loaded, or is not the one a run belongs to.
             ConfigError, StoreError: A setting, or the run, is unusable.
         """
+        check_sources(base, config, task)
         run = RunDirectory(base)
         if run.exists():
             if config is not None or task is not None:
@@ -185,7 +187,7 @@ class PerFit:
             LeakError: The audit found a leak and ``allow_leaks`` is False.
             StoreError: The run directory holds another run, or another process trains in it.
         """
-        data = dataset if isinstance(dataset, Dataset) else Dataset(users=tuple(dataset))
+        data = checked_dataset(dataset)
         check_ids(data.users)
         check_leaks(data, self.task, allow_leaks, emit)
         fitted = fit(
@@ -214,6 +216,7 @@ class PerFit:
             LeakError: The user's queries stand in the own history and ``allow_leaks`` is False.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
+        check_user(user)
         check_ids([user])
         if self.collective is None:
             raise StoreError("there is no collective shift to start from; call fit first or load a run")

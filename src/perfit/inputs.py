@@ -1,0 +1,101 @@
+"""What Python callers hand to ``PerFit``: refused in one line where it is another kind of thing, never half taken.
+
+A bare text is a sequence of letters, a message list one of mappings: both would be read as something nobody meant.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from perfit.config import PerFitConfig
+from perfit.data.schema import Dataset, Query, User
+from perfit.errors import ConfigError
+from perfit.tasks.task import Task
+
+
+def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
+    """Texts or queries, and as many users' ids.
+
+    Raises:
+        ConfigError: Either is no list of its kind, or their numbers differ.
+    """
+    _check_list("prompts", prompts, "a list of texts or queries, such as ['A storm closed the harbour.']")
+    _check_list("users", users, "a list of user ids, one per prompt, such as ['anna']")
+    if len(prompts) != len(users):
+        raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
+    for place, prompt in enumerate(prompts):
+        if not isinstance(prompt, str | Query):
+            more = " (the task's prompt and the base's chat template go around it)" if _is_chat(prompt) else ""
+            raise ConfigError(f"prompts[{place}]: {_kind(prompt)} is no prompt; give the text alone{more} or a Query")
+    for place, user in enumerate(users):
+        if not isinstance(user, str):
+            way_out = "give its id, user.id" if isinstance(user, User) else "give the user's id as text"
+            raise ConfigError(f"users[{place}]: {_kind(user)} is no user id; {way_out}")
+
+
+def checked_dataset(dataset: Dataset | Iterable[User]) -> Dataset:
+    """The dataset, or plain users as one.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if isinstance(dataset, Dataset):
+        return dataset
+    way_out = "give what read_dataset(path) returns, or a list of User"
+    if isinstance(dataset, User | str | bytes | Mapping | os.PathLike) or not isinstance(dataset, Iterable):
+        raise ConfigError(f"dataset: {_kind(dataset)} is no dataset; {way_out}")
+    users = tuple(dataset)
+    for place, user in enumerate(users):
+        if not isinstance(user, User):
+            raise ConfigError(f"dataset[{place}]: {_kind(user)} is no user; {way_out}")
+    return Dataset(users=users)
+
+
+def check_user(user: User) -> None:
+    """One user's record.
+
+    Raises:
+        ConfigError: It is something else, such as an id.
+    """
+    if not isinstance(user, User):
+        raise ConfigError(
+            f"user: {_kind(user)} is no user; give a User with a history, as read_dataset(path).users has"
+        )
+
+
+def check_sources(base: Any, config: Any, task: Any) -> None:
+    """What ``from_pretrained`` loads.
+
+    Raises:
+        ConfigError: The base is no path or name, the config no ``PerFitConfig``, or the task no task or name.
+    """
+    if not isinstance(base, str | os.PathLike) or not os.fspath(base):
+        empty = " (empty)" if isinstance(base, str) else ""
+        raise ConfigError(
+            f"base: {_kind(base)}{empty} is no base; give a folder, a hub id or pypi:<packaged>, for a loaded model its "
+            "folder or id"
+        )
+    if config is not None and not isinstance(config, PerFitConfig):
+        raise ConfigError(f"config: {_kind(config)} is no config; give a PerFitConfig, or PerFitConfig.from_dict(...)")
+    if task is not None and not isinstance(task, str | os.PathLike | Task):
+        raise ConfigError(f"task: {_kind(task)} is no task; give a name, a YAML file or a Task")
+
+
+def _check_list(name: str, value: Any, wanted: str) -> None:
+    bare = isinstance(value, str | bytes | Mapping | Query | User)
+    if bare or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
+        raise ConfigError(f"{name}: {_kind(value)} is no list; give {wanted}")
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
+
+
+def _kind(value: Any) -> str:
+    """What it is, never what it says."""
+    if value is None:
+        return "None"
+    names = {str: "a text", bytes: "bytes", dict: "a dict", list: "a list", tuple: "a tuple"}
+    return names.get(type(value), f"an object of type {type(value).__name__}")
