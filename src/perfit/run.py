@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 
 from perfit.errors import DamagedError, StoreError
 from perfit.files import sweep, write_atomically
+from perfit.private import private_folder
 from perfit.shift import Shift, from_stored, to_stored
 
 FORMAT = 1
@@ -35,6 +36,8 @@ _README = """# A perfit run
 | `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |
 | `metrics.json`, `metrics.md` | scores of the last evaluation |
 | `report.html`, `figures/*` | what `perfit report` made; the page has users' texts where it was given the data |
+| `erased.json` | who was erased, by keyed hashes; `train` and `evaluate` leave them out |
+| `elsewhere.json` | frozen caches that trainings used, and pages written to other places: erasing a user goes there too |
 | `.lock` | keeps a second training out while one runs |
 
 Load it with `PerFit.from_pretrained("<this folder>")` or `perfit generate --run <this folder>`.
@@ -126,7 +129,7 @@ class RunDirectory:
         from filelock import FileLock, Timeout
 
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path)
             lock = FileLock(self.path / ".lock", timeout=0)
             lock.acquire()
         except Timeout:
@@ -151,8 +154,8 @@ class RunDirectory:
             StoreError: The folder cannot be made or written.
         """
         try:
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (self.path / "predictions").mkdir(exist_ok=True)
+            private_folder(self.path / "checkpoints")
+            private_folder(self.path / "predictions")
             write_atomically(self.path / "README.md", _README.encode())
         except OSError as error:
             raise StoreError(

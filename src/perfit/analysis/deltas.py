@@ -18,6 +18,7 @@ from torch import Tensor
 from perfit.analysis.recipe import BARE, HISTORY, Recipe
 from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
+from perfit.private import private_folder
 
 FORMAT = 1
 Array = NDArray[np.float64]
@@ -101,7 +102,7 @@ class DeltaVectors:
 
     def save(self, folder: Path) -> None:
         """Write ``deltas.safetensors`` and, last, ``recipe.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         write_atomically(folder / "deltas.safetensors", save({"means": self.means, "counts": self.counts}))
         write_atomically(folder / "recipe.json", (json.dumps(self.record(), indent=1) + "\n").encode())
 

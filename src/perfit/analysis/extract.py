@@ -25,6 +25,7 @@ from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.errors import ConfigError, StoreError
 from perfit.files import write_atomically
+from perfit.private import private_folder
 from perfit.run import versions
 from perfit.tasks.task import Task
 
@@ -121,7 +122,7 @@ def extract(
         if part is None:
             part = _measure(backbone, maker, places, recipe, batch_tokens, lambda rows: done(rows, False))
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                private_folder(path.parent)
                 write_atomically(path, save(part))
         if before:
             done(int(part["counts"].sum()), True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.analysis.extra import extra
+from perfit.private import private_file, private_folder
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's palette, the darker ones first."""
@@ -41,8 +42,9 @@ def new_figure(rows: int, columns: int, height: float, **options: Any) -> tuple[
 
 def save(figure: Any, folder: Path, name: str) -> Path:
     """Write a figure as SVG; equal figures give equal files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     path = folder / f"{name}.svg"
+    private_file(path)
     figure.savefig(path, format="svg", metadata={"Date": None})
     return path
 

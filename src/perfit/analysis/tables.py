@@ -18,6 +18,7 @@ from perfit.analysis.subspace import basis, centred, complete, rank_table
 from perfit.analysis.suggest import layer_scores, suggest
 from perfit.analysis.tasks_together import tasks_together
 from perfit.errors import ConfigError
+from perfit.private import private_file, private_folder
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -166,8 +167,9 @@ def write_tables(tables: Tables, folder: Path) -> None:
         MissingExtraError: pyarrow is not installed.
     """
     arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     for name, rows in tables.items():
         part = folder / f".{name}.part"
+        private_file(part)
         parquet.write_table(arrow.Table.from_pylist(rows), part)
         part.replace(folder / f"{name}.parquet")

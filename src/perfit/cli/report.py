@@ -27,6 +27,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page with tables, figures and texts, and the figures as PNG and SVG."""
     from perfit.comparison.folder import ComparisonFolder
+    from perfit.elsewhere import Elsewhere
     from perfit.report.page import write_report
     from perfit.run import RunDirectory
 
@@ -41,6 +42,8 @@ def report(
         content = _evaluated(run, data, texts)
     else:
         raise StoreError(f"{run}: holds neither a comparison (plan.json) nor a run (manifest.json)")
+    if page is not None:
+        Elsewhere(run).note("page", page)
     written = write_report(content, run, page=page)
     if json:
         as_json({"page": str(written), "figures": str(run / "figures")})

@@ -136,16 +136,36 @@ def import_(
     """Take a user's shift from a file into this run; one of another base is refused."""
     from perfit.pseudo_users import check_id
     from perfit.store.export import read_export
+    from perfit.tombstones import Tombstones
 
     with _store(run, readonly=False) as store:
         check_id(user if user is not None else read_export(file)[0])
         name = store.import_user(file, user=user, overwrite=overwrite)
+    Tombstones(run).lift(name)
     say(f"{file} -> {name}")
 
 
 @app.command(epilog="Example: perfit users delete demo-twin --run runs/quickstart")
-def delete(user: USER, run: RUN) -> None:
-    """Erase one user's shift; its bytes are overwritten."""
-    with _store(run, readonly=False) as store:
-        store.delete(user)
-    say(f"{user} deleted")
+def delete(
+    user: USER,
+    run: RUN,
+    also: Annotated[
+        list[Path],
+        typer.Option("--also", help="Another run, comparison, analysis, search or frozen cache; may be repeated."),
+    ] = [],  # noqa: B006
+    json: JSON = False,
+) -> None:
+    """Erase one user from the run and what was made of it, and say what was done and what is out of reach."""
+    from perfit.erasure import erase_user
+
+    done = erase_user(user, run, also)
+    if json:
+        as_json(done.as_dict())
+        return
+    if done.went_on:
+        say("an erasure of this user was interrupted; it is finished now")
+    for deed in done.deeds:
+        say(f"{deed.path}: {deed.what}")
+    say(f"{user} deleted; not reached:")
+    for left in done.unreached:
+        say(f"  {left.what}: {left.why}")

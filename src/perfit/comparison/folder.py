@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import Query, User
 from perfit.errors import DamagedError, StoreError
 from perfit.files import finished_name, sweep, write_atomically
+from perfit.private import private_folder
+from perfit.tombstones import Tombstones
 
 FORMAT = 1
 _BEGUN = (".lock", "README.md", "queries.jsonl", "plan.json")
@@ -33,6 +35,7 @@ _README = """# A perfit comparison
 | `shared/seed-<n>/` | stage 1 of methods that have it in common |
 | `table.json`, `table.csv`, `table.md`, `table.tex` | the table: scores, costs, significance |
 | `report.html`, `figures/*` | what `perfit report` made: **users' texts** in the page unless told not to, none in the figures |
+| `erased.json`, `elsewhere.json` | who was erased, by keyed hashes, and is left out; pages written to other places |
 | `.lock` | keeps a second comparison out while one runs |
 
 Repeat the command to go on after a stop, to try failed trials again, or with more methods or seeds.
@@ -90,7 +93,7 @@ class ComparisonFolder:
         from filelock import FileLock, Timeout
 
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path)
             with FileLock(self.path / ".lock", timeout=0):
                 sweep(self.path)
                 yield
@@ -107,7 +110,7 @@ class ComparisonFolder:
         from filelock import FileLock
 
         shared = self.path / "shared"
-        shared.mkdir(exist_ok=True)
+        private_folder(shared)
         with FileLock(shared / f".seed-{seed}.lock"):
             yield
 
@@ -142,6 +145,20 @@ class ComparisonFolder:
             for name in ("against", "reference_cost"):
                 what[name] = what[name] or there[name]
         self._write_json("plan.json", what)
+
+    def living(self, bench: Bench) -> Bench:
+        """The bench without users who were erased from this comparison.
+
+        Raises:
+            StoreError: One of them is among the other users that stage 1 learns from.
+        """
+        stones = Tombstones(self.path)
+        if stones.marks(bench.data.others):
+            raise StoreError(
+                f"{self.path}: stage 1 would learn from a user who was erased here; give other users without them, and "
+                "another --out"
+            )
+        return replace(bench, data=replace(bench.data, users=stones.living(bench.data.users)))
 
     def plan(self) -> dict[str, Any]:
         """What ``plan.json`` says.

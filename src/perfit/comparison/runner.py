@@ -50,6 +50,7 @@ def run(
     folder = ComparisonFolder(out)
     with folder.locked():
         folder.claim(bench, plan, reference_cost(bench, plan, maker))
+        bench = folder.living(bench)
         records = {trial: folder.record(trial) for trial in folder.trials(plan)}
         todo = [trial for trial, record in records.items() if record.status != "done"]
         queries = sum(len(user.queries) for user in bench.data.users)

@@ -15,6 +15,7 @@ from perfit.comparison.plan import Trial, groups
 from perfit.data.schema import User
 from perfit.errors import PerfitError
 from perfit.failures import describe_failure
+from perfit.private import private_folder
 
 if TYPE_CHECKING:
     from perfit.methods.method import Ask, Method, Setting
@@ -47,7 +48,7 @@ def run_trial(
         return record
     record.starts += 1
     record.status, record.failure = "running", None
-    folder.trial_folder(trial).mkdir(parents=True, exist_ok=True)
+    private_folder(folder.trial_folder(trial))
     folder.save_record(trial, record)
     memory = PeakMemory(str(bench.backbone.device))
     clock = _Clock(record, lambda: folder.save_record(trial, record))

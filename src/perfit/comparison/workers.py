@@ -19,6 +19,7 @@ from perfit.comparison.plan import Plan, Trial
 from perfit.comparison.trial import Maker, Watch, ended, run_trial
 from perfit.errors import ConfigError
 from perfit.failures import describe_failure
+from perfit.private import private_folder
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -90,7 +91,7 @@ def _settle(trial: Trial, code: int | None, folder: ComparisonFolder) -> None:
         name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         hint = "; is there memory for so many workers?" if name == "SIGKILL" else ""
         record.status, record.failure = "failed", {"error": f"its process ended with {name}{hint}", "where": []}
-        folder.trial_folder(trial).mkdir(parents=True, exist_ok=True)
+        private_folder(folder.trial_folder(trial))
         folder.save_record(trial, record)
 
 
@@ -116,13 +117,13 @@ def _work(
                 pipe.send(event)
 
     try:
-        bench = reopen()
+        bench = folder.living(reopen())
         if "torch" in sys.modules:  # a script that imported it at its top did so before the variables were set
             sys.modules["torch"].set_num_threads(threads)
     except Exception as error:
         record = folder.record(trial)
         record.status, record.failure = "failed", describe_failure(error)
-        folder.trial_folder(trial).mkdir(parents=True, exist_ok=True)
+        private_folder(folder.trial_folder(trial))
         folder.save_record(trial, record)
     else:
         run_trial(bench, trial, options, folder, maker, tell)

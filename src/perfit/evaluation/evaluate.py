@@ -20,14 +20,17 @@ from perfit.files import write_atomically
 from perfit.json_keys import json_key
 from perfit.markdown import markdown
 from perfit.personalizer import PerFit
+from perfit.private import private_folder
 from perfit.pseudo_users import BASE, COLLECTIVE
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
+from perfit.tombstones import Tombstones
 from perfit.training.loop import Emit
 
 PERSONAL = "personal"
 ANSWERS = ("free", "trie")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
+_ERASED = "users who were erased from the run"
 _NO_HISTORY = "personal floors of users without a history"
 
 
@@ -158,7 +161,10 @@ def evaluate(
     """
     check_methods(methods)
     check_answers(answers, perfit.task, decoding)
-    chosen, left_out = _evaluable(perfit, users, methods)
+    living = users if run is None else Tombstones(run.path).living(users)
+    chosen, left_out = _evaluable(perfit, living, methods)
+    if len(living) < len(users):
+        left_out[_ERASED] = len(users) - len(living)
     golds = {
         query.id: perfit.task.check_gold(query.gold or "", f"query {query.id}")
         for user in chosen
@@ -251,7 +257,7 @@ def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) ->
 def _write_predictions(
     run: RunDirectory, method: str, task: Task, users: Sequence[User], predictions: Mapping[str, str]
 ) -> None:
-    (run.path / "predictions").mkdir(parents=True, exist_ok=True)
+    private_folder(run.path / "predictions")
     stem = method.replace(": ", "_")
     lines = [
         json.dumps({"user": user.id, "query": query.id, "prediction": predictions[query.id]}, ensure_ascii=False)

@@ -20,6 +20,7 @@ from perfit.data.schema import Dataset, User
 from perfit.errors import DamagedError, DataError, PerfitError, StoreError
 from perfit.files import sweep, write_atomically
 from perfit.methods.method import Setting
+from perfit.private import private_folder
 
 FORMAT = 1
 
@@ -78,7 +79,7 @@ class Work:
 
         try:
             for folder in (self.path, self.path / "users", self.path / "checkpoints"):
-                folder.mkdir(parents=True, exist_ok=True)
+                private_folder(folder)
             with FileLock(self.path / ".lock", timeout=0):
                 for folder in (self.path, self.path / "users", self.path / "checkpoints"):
                     sweep(folder)
@@ -246,8 +247,7 @@ class Work:
         return tensors, notes
 
     def _user_path(self, user: User) -> Path:
-        # An id is data and may be anything; its hash is a name for a file.
-        return self.path / "users" / f"{hashlib.sha256(user.id.encode()).hexdigest()[:40]}.safetensors"
+        return self.path / "users" / user_file(user.id)
 
     def _write(self, path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         write_atomically(path, save(_plain(tensors), metadata={"notes": json.dumps(notes)}))
@@ -263,6 +263,11 @@ class Work:
             return Kept(load(content), notes)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{path}: is damaged; delete it to work anew") from error
+
+
+def user_file(user: str) -> str:
+    """Name of the file that keeps a user's adaptation: an id is data and may be anything, its hash is a name."""
+    return f"{hashlib.sha256(user.encode()).hexdigest()[:40]}.safetensors"
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

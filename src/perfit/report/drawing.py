@@ -62,8 +62,9 @@ class Drawn:
     def save(self, folder: Path) -> None:
         """Write the PNG and the SVG."""
         from perfit.files import write_atomically
+        from perfit.private import private_folder
 
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         write_atomically(folder / f"{self.name}.png", self.png)
         write_atomically(folder / f"{self.name}.svg", self.svg)
 

@@ -17,6 +17,7 @@ from typing import Any
 from perfit.config import PerFitConfig
 from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
 from perfit.files import sweep, write_atomically
+from perfit.private import private_file, private_folder
 from perfit.search.space import Space, check_space, settings_of
 from perfit.search.trial import SCORES, Material, run_trial
 from perfit.training.loop import Emit
@@ -156,7 +157,7 @@ def search(
 
     if material.score not in SCORES:
         raise ConfigError(f"score: {material.score!r} is not possible; choose from {', '.join(SCORES)}")
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     try:
         with FileLock(folder / ".lock", timeout=0):
             sweep(folder)
@@ -191,6 +192,7 @@ def _open(optuna: Any, folder: Path, plan: SearchPlan, higher_is_better: bool) -
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if plan.prune else optuna.pruners.NopPruner()
     path = (folder / DATABASE).resolve()
     try:
+        private_file(path)
         study = optuna.create_study(
             # Opened by its path: in an address, "?" and "%" mean something.
             storage=optuna.storages.RDBStorage(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.errors import MissingExtraError
+from perfit.private import private_opener
 from perfit.training.loop import Emit
 
 
@@ -30,7 +31,7 @@ class EventFile:
             return
         # NaN is no JSON: a loss that is not finite is null.
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
-        with open(self.path, "a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=private_opener) as file:
             if not self._begun and _ends_in_mid_line(self.path):
                 file.write("\n")
             self._begun = True

@@ -15,12 +15,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfit.errors import ConfigError
-from perfit.files import write_atomically
+from perfit.errors import ConfigError, StoreError
+from perfit.files import finished_name, write_atomically
+from perfit.private import private_file, private_folder
 from perfit.training.frozen_pass import FrozenPass, FrozenRow, edited_within
 from perfit.training.rows import TokenRow
 from perfit.training.shelf import Shelf
@@ -41,6 +43,7 @@ _VERSION = 2
 _PARTS = ("states", "prefix", "before")
 # What a model's config says beside what its forward does.
 _INDIFFERENT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+_FILES = ("about.json", "rows.sqlite", "rows.sqlite-journal", "write.lock")
 _TABLE = "create table if not exists rows (digest blob primary key, file text, place integer, shapes text, crc integer)"
 
 
@@ -121,7 +124,7 @@ class FrozenCache:
         from filelock import FileLock
 
         try:
-            home.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(home.folder)
             # Beside the folder: another process must not take one in the making for a damaged one.
             with FileLock(self.path.with_suffix(".lock"), timeout=60):
                 self._claim(about)
@@ -135,7 +138,7 @@ class FrozenCache:
         described = self.path / "about.json"
         if self.path.exists() and (not described.is_file() or described.read_text() != about):
             self._rebuild()
-        self.path.mkdir(exist_ok=True)
+        private_folder(self.path)
         if not described.exists():
             write_atomically(described, about.encode())
         try:
@@ -148,6 +151,7 @@ class FrozenCache:
             self._claim(about)
 
     def _open(self) -> sqlite3.Connection:
+        private_file(self.path / "rows.sqlite")
         index = sqlite3.connect(self.path / "rows.sqlite", timeout=30)
         index.execute(_TABLE)
         if index.execute("pragma quick_check(1)").fetchone() != ("ok",):
@@ -252,6 +256,35 @@ class FrozenCache:
         where = f"{self.frozen.start_of(row)} {self.frozen.shared_of(row)}"
         text = f"{list(row.prompt_ids)} {list(row.answer_ids[:-1])} {where}"
         return hashlib.sha256(text.encode()).digest()
+
+
+def kinds_in(folder: Path) -> list[Path]:
+    """The subfolders of a cache."""
+    made = [path for path in sorted(folder.iterdir()) if path.is_dir() and re.fullmatch("[0-9a-f]{16}", path.name)]
+    return [
+        path
+        for path in made
+        if all(finished_name(one.name) in _FILES or one.suffix == ".frozen" for one in path.iterdir())
+    ]
+
+
+@contextmanager
+def locked_kinds(folder: Path) -> Iterator[None]:
+    """Keep trainings from adding to any subfolder of a cache, so that it can be removed.
+
+    Raises:
+        StoreError: One does just now.
+    """
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as held:
+        try:
+            for kind in kinds_in(folder) if folder.is_dir() else []:
+                held.enter_context(FileLock(kind.with_suffix(".lock"), timeout=0))
+                held.enter_context(FileLock(kind / "write.lock", timeout=0))
+        except Timeout:
+            raise StoreError(f"{folder}: a training writes here; wait for it, then repeat the command") from None
+        yield
 
 
 def _config_hash(config: Mapping[str, Any]) -> str:

@@ -39,6 +39,11 @@ class TrainingRecord:
         self.complete = complete
         self.run.write_json(_FILE, {"complete": complete, "users": self.users})
 
+    def forget(self, user: str) -> None:
+        """Take a user out; nothing happens when there is none."""
+        if self.users.pop(user, None) is not None:
+            self.run.write_json(_FILE, {"complete": self.complete, "users": self.users})
+
     def results(self) -> list[Trained]:
         """What became of each user; the shifts are in the store."""
         return [Trained(name, (), tuple(u["losses"]), u["steps"], u["problem"]) for name, u in self.users.items()]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from perfit.errors import PerfitError
+from perfit.private import private_opener
 from perfit.training.frozen_pass import FrozenRow
 
 
@@ -40,7 +41,7 @@ class Shelf:
         self.rows: list[tuple[FrozenRow, int]] = []
         if path is not None:
             try:
-                with open(path, "wb") as file:
+                with open(path, "wb", opener=private_opener) as file:
                     _claim(file.fileno(), size)
             except OSError:
                 path.unlink(missing_ok=True)

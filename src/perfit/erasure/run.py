@@ -1,0 +1,197 @@
+"""What a run of ``perfit train`` holds of a user."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from perfit.elsewhere import Elsewhere
+from perfit.erasure.step import Step, Unreached, removal
+from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
+from perfit.files import is_part, write_atomically
+from perfit.run import RunDirectory
+from perfit.store.shifts import ShiftStore
+from perfit.tombstones import Tombstones
+from perfit.training.record import TrainingRecord
+
+# Files whose content is known, and dealt with where it may name users.
+_KNOWN = (
+    *("README.md", "manifest.json", "collective.safetensors", "personal.sqlite*", "training.*", "events.jsonl"),
+    *("checkpoints/*", "predictions/*.json*", "metrics.*", "report.html", "figures/*", "erased.json", "elsewhere.json"),
+    *("*.lock", "*/.lock"),
+)
+
+
+class RunPlace:
+    """A run directory.
+
+    Args:
+        run: The directory.
+
+    Raises:
+        StoreError: It is no run, or its manifest or tombstones are damaged.
+    """
+
+    def __init__(self, run: RunDirectory):
+        self.run = run
+        self.path = run.path
+        self.manifest = run.manifest()
+        self.stones = Tombstones(run.path)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """As a training does."""
+        return self.run.locked()
+
+    def knows(self, user: str) -> bool:
+        """Whether the user is stored, was trained, answered, or is told of in the events."""
+        if self._stored(user) or self._answered(user, unknown=False) or user in TrainingRecord(self.run).users:
+            return True
+        return any(
+            event.get("learner") == user for event in read_lines(self.run.events_path) if isinstance(event, dict)
+        )
+
+    def steps(self, user: str) -> list[Step]:
+        """What names the user goes last of what was made of it, so that a kill leaves the sign that there is more."""
+        steps = [removal(path, "an unfinished write") for path in leftovers(self.path)]
+        answered = self._answered(user)
+        steps += [
+            removal(path, "perfit report makes it again")
+            for path in self._reports()
+            if answered or (path.is_file() and holds(path, user))
+        ]
+        if answered:
+            scores = [self.path / name for name in ("metrics.md", "metrics.json")]
+            steps += [removal(path, "perfit evaluate makes it again") for path in scores if path.exists()]
+        steps += self._answers(user)
+        if (step := lines_out(self.run.events_path, lambda event: names(event, user))) is not None:
+            steps.append(step)
+        steps += [
+            removal(path, "training repeats what it had not finished")
+            for path in (self.run.checkpoint_path(1), self.run.checkpoint_path(2))
+            if path.exists() and (path == self.run.checkpoint_path(2) or self._own_histories())
+        ]
+        if user in TrainingRecord(self.run).users:
+            steps.append(Step(self.path / "training.json", "the user's record taken out", lambda: self._forget(user)))
+        if self._stored(user):
+            steps.append(Step(self.run.store_path, "the user's shift overwritten", lambda: self._drop(user)))
+        return steps
+
+    def unreached(self, user: str) -> list[Unreached]:
+        """The collective shift, and files that are not perfit's."""
+        left = []
+        if self.run.has_collective():
+            others = (self.manifest.get("data") or {}).get("others")
+            if self._own_histories():
+                why = "trained on the users' own histories, this user's among them; only a new run is without"
+            elif others:
+                why = f"trained on {others} other users, who are not listed; if this user was among them, only a new run is without"
+            else:
+                why = "what it was trained on is not kept here"
+            left.append(Unreached(str(self.path / "collective.safetensors"), why))
+        left += [
+            Unreached(str(path), "not a file of the run, and has the id in it; remove it yourself")
+            for path in strangers(self.path, _KNOWN)
+            if holds(path, user)
+        ]
+        return left
+
+    def _own_histories(self) -> bool:
+        """Whether stage 1 trains on the users themselves."""
+        data = self.manifest.get("data")
+        return isinstance(data, dict) and data.get("others") == 0
+
+    def _answered(self, user: str, unknown: bool = True) -> bool:
+        """Whether the last scores or a prediction are of this user; ``unknown`` where scores are damaged."""
+        return _scored(self.path / "metrics.json", user, unknown) or any(
+            line_of(line, user) for path in self._predictions() for line in read_lines(path)
+        )
+
+    def _reports(self) -> list[Path]:
+        """Pages and figures, the pages that were written elsewhere too."""
+        own = [self.path / "report.html", self.path / "figures", *Elsewhere(self.path).paths("page")]
+        return [path for path in own if path.exists()]
+
+    def _predictions(self) -> list[Path]:
+        return sorted((self.path / "predictions").glob("*.jsonl"))
+
+    def _answers(self, user: str) -> list[Step]:
+        steps = []
+        for path in self._predictions():
+            mine = {line["query"] for line in read_lines(path) if line_of(line, user)}
+            lamp = path.with_suffix(".lamp.json")
+            # First the file that says whose they are by query ids alone.
+            if mine and (step := _answers_out(lamp, mine)) is not None:
+                steps.append(step)
+            if (step := lines_out(path, lambda line: line_of(line, user))) is not None:
+                steps.append(step)
+        return steps
+
+    def _stored(self, user: str) -> bool:
+        if not self.run.store_path.exists():
+            return False
+        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"], readonly=True) as store:
+            return user in store
+
+    def _drop(self, user: str) -> None:
+        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"]) as store:
+            store.delete(user)
+
+    def _forget(self, user: str) -> None:
+        TrainingRecord(self.run).forget(user)
+
+
+def line_of(line: Any, user: str) -> bool:
+    """Whether a line of predictions is the user's."""
+    return isinstance(line, dict) and line.get("user") == user
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed writers left of files they had not finished."""
+    return sorted(
+        path for path in folder.rglob(".*") if path.is_file() and (is_part(path.name) or ".tmp" in path.suffixes)
+    )
+
+
+def strangers(folder: Path, known: tuple[str, ...]) -> list[Path]:
+    """Files of a folder that are none of the known ones, folders of perfit's own inside it left out."""
+    marked = ("plan.json", "search.json", "manifest.json")
+    inside = [path for path in folder.iterdir() if path.is_dir() and any((path / name).exists() for name in marked)]
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(path.is_relative_to(one) for one in inside)
+        and not any(fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in known)
+    ]
+
+
+def _scored(path: Path, user: str, unknown: bool) -> bool:
+    """Whether scores are of this user; ``unknown`` where nobody can say."""
+    if not path.exists():
+        return False
+    try:
+        methods = read_json(path)["methods"].values()
+        return any(row["user"] == user for found in methods for row in found["per_user"]["users"])
+    except (KeyError, TypeError, AttributeError):
+        return unknown
+
+
+def _answers_out(path: Path, queries: set[str]) -> Step | None:
+    """Take the answers to these queries out of a file in LaMP's format; a damaged one is removed."""
+    if not path.exists():
+        return None
+    content = read_json(path)
+    try:
+        kept = [answer for answer in content["golds"] if answer["id"] not in queries]
+        gone = len(content["golds"]) - len(kept)
+    except (KeyError, TypeError):
+        return removal(path, "damaged")
+    if not gone:
+        return None
+    text = json.dumps({**content, "golds": kept}, ensure_ascii=False)
+    return Step(
+        path, f"{gone} {'answer' if gone == 1 else 'answers'} taken out", lambda: write_atomically(path, text.encode())
+    )
