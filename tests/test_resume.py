@@ -69,20 +69,16 @@ def stop_at(place: int, kind: str | None = None) -> Callable[[dict[str, Any]], N
     return emit
 
 
-def count_events(base: Path, run: Path) -> int:
-    events: list[dict[str, Any]] = []
-    fit(base, run, events.append)
-    return len(events)
-
-
-@pytest.mark.parametrize("interval", [-1.0, 1e9], ids=["every step", "never"])
 def test_a_run_stopped_at_any_event_ends_with_the_same_bytes(
-    interval: float, base: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", interval)
-    wanted = result(whole)
-    total = count_events(base, tmp_path / "counted")
-    for place in range(1, total, 5):
+    wanted, events = result(whole), list[dict[str, Any]]()
+    fit(base, tmp_path / "counted", events.append)
+    stopped: dict[float, set[str]] = {}
+    for turn, place in enumerate(range(1, len(events), 5)):
+        # By turns with a checkpoint after every step and with none at all.
+        interval = (-1.0, 1e9)[turn % 2]
+        monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", interval)
         run = tmp_path / str(place)
         with pytest.raises(StoppedError):
             fit(base, run, stop_at(place))
@@ -91,6 +87,8 @@ def test_a_run_stopped_at_any_event_ends_with_the_same_bytes(
                 assert store.verify() == []
         assert fit(base, run) == list(json.loads(wanted["training.json"])["users"])
         assert result(run) == wanted, place
+        stopped.setdefault(interval, set()).add(events[place - 1]["event"])
+    assert all({"step", "finished"} <= kinds for kinds in stopped.values()), stopped
 
 
 def test_a_run_stopped_again_and_again_ends_with_the_same_bytes(

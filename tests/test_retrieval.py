@@ -60,6 +60,15 @@ def test_top_is_bm25_of_the_visible_items(texts: list[str], question: str, k: in
     assert [scores[int(item.id)] for item in found] == pytest.approx(sorted(scores, reverse=True)[:k], abs=1e-5)
 
 
+def test_an_index_asked_about_other_parts_of_a_history_answers_as_a_fresh_one() -> None:
+    # "a" is rare among the first items and common later: an index that is kept too long ranks otherwise.
+    user = user_of(["b b", "a c", "b d", "a", "a a", "a e", "a b"])
+    index = HistoryIndex(small_base.TASK, user)
+    for before in (3, 7, 4, None, 2, 3):
+        asked = Query("q", "a b")
+        assert index.top(asked, 7, before=before) == HistoryIndex(small_base.TASK, user).top(asked, 7, before=before)
+
+
 @given(st.lists(WORDS, min_size=1, max_size=8), WORDS)
 def test_the_reference_finds_the_same_but_for_the_order_of_equals(texts: list[str], question: str) -> None:
     from rank_bm25 import BM25Okapi

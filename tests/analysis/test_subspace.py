@@ -41,6 +41,16 @@ def test_noise_has_the_rank_of_its_null() -> None:
         assert abs(row.r - row.permuted) <= 1.5
 
 
+def test_nulls_are_centred_where_the_vectors_are() -> None:
+    # Uncentred, what all share is one direction of the vectors and of their permutation; centred, it is gone from both.
+    uncentred, taken_off = (
+        next(row for row in rank_table(noise(5) + 50 * direction()) if (row.share, row.centred) == (0.95, is_centred))
+        for is_centred in (False, True)
+    )
+    assert uncentred.permuted == pytest.approx(1)
+    assert taken_off.permuted == pytest.approx(taken_off.r, abs=1.5)
+
+
 def test_a_few_large_dimensions_are_no_subspace_of_users() -> None:
     # Two dimensions carry nearly everything, independently: low rank, but no lower than with values permuted.
     vectors = noise(6)
@@ -66,7 +76,12 @@ def test_the_basis_is_orthonormal_turned_to_the_mean_and_keeps_users_without_nan
     assert found.coordinates.shape == (USERS - 1, 5)
     assert (found.coordinates.mean(axis=0) >= 0).all()
     assert found.directions[0] @ direction() == pytest.approx(-1, abs=0.02)
-    np.testing.assert_allclose(found.shares[0], explained(np.delete(vectors, 4, 0))[0])
+    kept = np.delete(vectors, 4, 0)
+    np.testing.assert_allclose(found.shares[0], explained(kept)[0])
+    for turned in (kept, -kept):  # whichever way the decomposition turns a direction
+        there = basis(turned, 5)
+        np.testing.assert_allclose(there.coordinates, turned @ there.directions.T, atol=1e-10)
+        np.testing.assert_allclose(there.coordinates, found.coordinates, atol=1e-10)
 
 
 def test_no_energy_is_no_rank() -> None:

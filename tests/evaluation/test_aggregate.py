@@ -49,8 +49,10 @@ def test_the_direction_turns_gain_and_counts() -> None:
 
 def test_equal_values_in_another_order_are_equal() -> None:
     users = [User("a", queries=tuple(Query(str(i), "x") for i in range(3)))]
-    result = compare({"0": 0.1, "1": 0.2, "2": 0.3}, {"0": 0.3, "1": 0.1, "2": 0.2}, users, higher_is_better=True)
-    assert result.equal == 1
+    values = {"0": 0.1, "1": 0.2, "2": 0.3}, {"0": 0.3, "1": 0.1, "2": 0.2}
+    for mine, other in (values, values[::-1]):  # rounding leaves a trace above 0 one way and below it the other
+        result = compare(mine, other, users, higher_is_better=True)
+        assert (result.helped, result.harmed, result.equal) == (0, 0, 1)
 
 
 def many(seed: int = 0) -> tuple[list[User], dict[str, float], dict[str, float]]:
@@ -73,6 +75,19 @@ def test_the_interval_is_a_percentile_bootstrap_over_users() -> None:
     assert result.gain.high == pytest.approx(high, abs=0.02)
     assert result.gain.low is not None
     assert result.gain.low < result.gain.value
+
+
+def test_the_interval_of_users_means_weighs_users_alike() -> None:
+    users, mine, other = many()
+    # Users with many queries gain far more, so that the two gains lie apart.
+    mine = {query.id: mine[query.id] + len(user.queries) for user in users for query in user.queries}
+    result = compare(mine, other, users, higher_is_better=True, resamples=4000)
+    means = np.array([np.mean([mine[q.id] - other[q.id] for q in user.queries]) for user in users])
+    picks = np.random.default_rng(99).integers(0, len(users), size=(4000, len(users)))
+    low, high = np.quantile(means[picks].mean(1), [0.025, 0.975])
+    assert (result.gain_of_users.low, result.gain_of_users.high) == pytest.approx((low, high), abs=0.05)
+    assert result.gain.low is not None
+    assert result.gain.low > result.gain_of_users.value
 
 
 def test_seeds_and_block_size(monkeypatch: pytest.MonkeyPatch) -> None:

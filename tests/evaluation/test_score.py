@@ -55,6 +55,8 @@ def test_the_order_of_the_predictions_does_not_matter() -> None:
     ("prediction", "gold", "error", "failure"),
     [
         ("4", "5", 1.0, False),
+        ("5", "5", 0.0, False),
+        ("1", "5", 4.0, False),
         (" 4.0 ", "5", 1.0, False),
         ("3.5", "5", 1.5, False),
         ("five", "5", 4.0, True),  # 1 is farther

@@ -131,4 +131,5 @@ def test_a_real_difference_is_found_and_no_difference_is_not() -> None:
 def test_holm_by_hand() -> None:
     assert holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
     assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([0.0, 0.02]) == [0.0, 0.02]  # as small as a p-value of ranks gets: a test like any other
     assert holm([]) == []

@@ -23,6 +23,11 @@ def test_a_base_of_32_layers_gets_the_papers_table_8() -> None:
     }
 
 
+def test_a_rank_as_large_as_the_base_is_wide_is_among_its_ranks() -> None:
+    assert table_8(30, 32)["personal_rank"].record() == [4, 8, 16, 32]
+    assert table_8(30, 31)["personal_rank"].record() == [4, 8, 16]
+
+
 @given(st.integers(1, 100), st.sampled_from([2, 32, 576]))
 def test_every_base_gets_layers_and_ranks_that_it_has(depth: int, width: int) -> None:
     space = table_8(depth, width)

@@ -190,6 +190,21 @@ def test_pruning_ends_trials_behind_the_median(trials: Trials, tmp_path: Path) -
     assert bare(search(MATERIAL, plan, tmp_path)) == bare(result)
 
 
+def test_a_pruned_trial_has_the_last_score_it_came_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun: list[PerFitConfig] = []
+
+    def trial(material: Material, config: PerFitConfig, *, report: Any, emit: Any) -> TrialResult:
+        begun.append(config)
+        first, second = (2.0, 1.0) if len(begun) < 6 else (0.5, 9.0)
+        report(0, first)
+        report(1, second)
+        return TrialResult(second, first, 0)
+
+    monkeypatch.setattr(study_module, "run_trial", trial)
+    last = search(MATERIAL, replace(PLAN, prune=True, trials=6), tmp_path).trials[-1]
+    assert (last.state, last.score, last.collective) == ("pruned", 9.0, 0.5)
+
+
 def test_higher_scores_win_where_higher_is_better(trials: Trials, tmp_path: Path) -> None:
     result = search(replace(MATERIAL, score="metric"), PLAN, tmp_path)
     assert result.best is not None
