@@ -195,14 +195,14 @@ def test_a_pruned_trial_has_the_last_score_it_came_to(monkeypatch: pytest.Monkey
 
     def trial(material: Material, config: PerFitConfig, *, report: Any, emit: Any) -> TrialResult:
         begun.append(config)
-        first, second = (2.0, 1.0) if len(begun) < 6 else (0.5, 9.0)
+        first, second = (2.0, 1.0) if len(begun) < 6 else (1.9, 1.5)
         report(0, first)
         report(1, second)
         return TrialResult(second, first, 0)
 
     monkeypatch.setattr(study_module, "run_trial", trial)
     last = search(MATERIAL, replace(PLAN, prune=True, trials=6), tmp_path).trials[-1]
-    assert (last.state, last.score, last.collective) == ("pruned", 9.0, 0.5)
+    assert (last.state, last.score, last.collective) == ("pruned", 1.5, 1.9)
 
 
 def test_higher_scores_win_where_higher_is_better(trials: Trials, tmp_path: Path) -> None:

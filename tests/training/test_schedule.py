@@ -79,6 +79,20 @@ def test_grouped_batches_hold_rows_of_like_length() -> None:
     assert spread(True) < 0.15 * spread(False)
 
 
+def test_rows_are_sorted_inside_groups_of_fifty_batches_only() -> None:
+    # 400 different lengths in pairs: sorted all together every pair would be of neighbours.
+    config = StageConfig(batch_size=2)
+    batches = epoch_batches(range(400), config, seed=0, learner="u", epoch=0)
+    apart = [max(batch) - min(batch) for batch in batches]
+    assert 2 < sum(apart) / len(apart) < 8
+
+
+def test_no_length_comes_first() -> None:
+    config, rows = StageConfig(batch_size=4), list(range(40))
+    first = [epoch_batches(rows, config, seed=0, learner="u", epoch=epoch)[0] for epoch in range(30)]
+    assert len({max(batch) for batch in first}) > 5
+
+
 def test_names_that_join_alike_are_still_different() -> None:
     assert stable_random(0, "a", "bc").random() != stable_random(0, "ab", "c").random()
     assert stable_random(1, "a").random() == stable_random(1, "a").random()
