@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from planted import USERS, direction, noise
@@ -57,6 +59,26 @@ def test_a_control_that_shares_nothing_is_seen() -> None:
     assert found.p > 0.01
     assert found.difference_p < 0.001
     assert found.ratio == pytest.approx(1, abs=0.1)
+
+
+def test_a_control_by_hand() -> None:
+    own = np.array([[3.0, 1.0], [0.0, 2.0], [1.0, -1.0]])
+    control = np.array([[1.0, 0.5], [0.5, 1.0], [0.0, 0.0]])
+    found = compare_control(own, control, draws=600)
+    lengths = [np.mean([np.hypot(*vector) for vector in vectors]) for vectors in (own, control)]
+    assert (found.norm, found.ratio) == pytest.approx((lengths[1], lengths[1] / lengths[0]))
+    a, b = own - own.mean(axis=0), control - control.mean(axis=0)
+    table = [[x @ y / (np.hypot(*x) * np.hypot(*y)) for y in b] for x in a]
+    assert found.personal_cosine == pytest.approx(np.mean([table[i][i] for i in range(3)]))
+    assert found.chance == pytest.approx(np.mean([table[i][j] for i in range(3) for j in range(3) if i != j]))
+    orders = list(permutations(range(3)))
+    as_good = [sum(table[i][order[i]] for i in range(3)) >= np.trace(table) - 1e-9 for order in orders]
+    assert found.p == pytest.approx(np.mean(as_good), abs=0.06)
+
+
+def test_a_control_that_pairs_as_well_in_any_order_proves_nothing() -> None:
+    same = np.ones((5, 3))  # all alike: nothing personal
+    assert compare_control(same, same, draws=50).p == 1.0
 
 
 def test_users_without_a_control_are_left_out() -> None:

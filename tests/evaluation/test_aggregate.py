@@ -49,7 +49,8 @@ def test_the_direction_turns_gain_and_counts() -> None:
 
 def test_equal_values_in_another_order_are_equal() -> None:
     users = [User("a", queries=tuple(Query(str(i), "x") for i in range(3)))]
-    values = {"0": 0.1, "1": 0.2, "2": 0.3}, {"0": 0.3, "1": 0.1, "2": 0.2}
+    values = {"0": 0.1, "1": 0.3, "2": 0.7}, {"0": 0.7, "1": 0.1, "2": 0.3}
+    assert sum(values[0][query] - values[1][query] for query in "012") != 0
     for mine, other in (values, values[::-1]):  # rounding leaves a trace above 0 one way and below it the other
         result = compare(mine, other, users, higher_is_better=True)
         assert (result.helped, result.harmed, result.equal) == (0, 0, 1)
