@@ -48,6 +48,12 @@ def test_ambiguous_published_ids_are_resolved_by_the_labels(tmp_path: Path, publ
     assert score_lamp_files(tmp_path / "pred.json", tmp_path / "gold.json").task == task.name
 
 
+def test_golds_of_two_tasks_are_of_neither(tmp_path: Path) -> None:
+    write_lamp(tmp_path / "gold.json", replace(NEWS, lamp_id="LaMP_2"), {"1": "crime", "2": "comedy"})
+    with pytest.raises(DataError, match="the labels are of neither"):
+        score_lamp_files(tmp_path / "gold.json", tmp_path / "gold.json")
+
+
 def test_a_task_of_one_s_own(tmp_path: Path) -> None:
     own = replace(TITLE, name="subjects", lamp_id=None)
     write_lamp(tmp_path / "gold.json", own, {"1": "a"})
