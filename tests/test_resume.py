@@ -74,21 +74,20 @@ def test_a_run_stopped_at_any_event_ends_with_the_same_bytes(
 ) -> None:
     wanted, events = result(whole), list[dict[str, Any]]()
     fit(base, tmp_path / "counted", events.append)
-    stopped: dict[float, set[str]] = {}
-    for turn, place in enumerate(range(1, len(events), 5)):
-        # By turns with a checkpoint after every step and with none at all.
-        interval = (-1.0, 1e9)[turn % 2]
+    finished = [place for place, event in enumerate(events, start=1) if event["event"] == "finished"]
+    # By turns with a checkpoint after every step and with none at all; and where users were just done, with either.
+    steps, never = -1.0, 1e9
+    cases = {(place, (steps, never)[turn % 2]) for turn, place in enumerate(range(1, len(events), 6))}
+    for place, interval in sorted(cases | {(finished[2], steps), (finished[-2], never)}):
         monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", interval)
-        run = tmp_path / str(place)
+        run = tmp_path / f"{place} {interval}"
         with pytest.raises(StoppedError):
             fit(base, run, stop_at(place))
         if (run / "personal.sqlite").exists():
             with ShiftStore.open(run / "personal.sqlite", readonly=True) as store:
                 assert store.verify() == []
         assert fit(base, run) == list(json.loads(wanted["training.json"])["users"])
-        assert result(run) == wanted, place
-        stopped.setdefault(interval, set()).add(events[place - 1]["event"])
-    assert all({"step", "finished"} <= kinds for kinds in stopped.values()), stopped
+        assert result(run) == wanted, (place, interval)
 
 
 def test_a_run_stopped_again_and_again_ends_with_the_same_bytes(
