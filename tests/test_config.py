@@ -33,6 +33,7 @@ from perfit.errors import ConfigError
         {"stage2.learning_rate": 0},
         {"stage2.weight_decay": -1},
         {"stage2.warmup": 1},
+        {"seed": 2**63},
         {"stage2.clip": 0},
     ],
 )

@@ -193,3 +193,22 @@ def test_swept_before_it_was_locked_is_begun_again(tmp_path: Path, monkeypatch: 
     write_atomically(tmp_path / "file", b"whole")
     assert taken
     assert names(tmp_path) == ["file"]
+
+
+def test_what_is_no_file_is_never_replaced_by_one(tmp_path: Path) -> None:
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(pipe)
+    for name, said in (("pipe", "not a file"), ("link", "not a file"), ("folder", "Is a directory")):
+        with pytest.raises(OSError, match=said) as refused:
+            write_atomically(tmp_path / name, b"x")
+        assert refused.value.filename == str(tmp_path / name)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert names(tmp_path) == ["folder", "link", "pipe"]
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        write_atomically(tmp_path / "missing" / "file", b"x")
+    assert missing.value.filename == str(tmp_path / "missing" / "file")

@@ -169,6 +169,7 @@ class PerFitConfig:
             ("engine", ("auto", "frozen", "plain")),
         ):
             _check(getattr(self, name) in allowed, name, getattr(self, name), f"choose one of {', '.join(allowed)}")
+        _check(abs(self.seed) < 2**63, "seed", self.seed, "give a number of at most 18 digits")
         _check(self.max_length >= 8, "max_length", self.max_length, "give at least 8 tokens")
         _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")
         _check(self.step_tokens >= 1, "step_tokens", self.step_tokens, "give at least 1")

@@ -33,8 +33,9 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
 
     Raises:
         FileExistsError: ``new``, and something has this name.
-        OSError: The folder is missing or cannot be written; nothing is left behind.
+        OSError: The folder is missing or cannot be written, or a folder or device has this name; nothing is left behind.
     """
+    _refuse_what_is_no_file(path)
     with _part_beside(path) as (part, file):
         file.write(content)
         file.flush()
@@ -51,6 +52,16 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
             os.close(folder)
 
 
+def _refuse_what_is_no_file(path: Path) -> None:
+    # A rename puts a file in the place of anything but a folder, also of /dev/null or a pipe.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode) and not os.path.islink(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, "is a device or a pipe, not a file", str(path))
+
+
 @contextlib.contextmanager
 def _part_beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A locked file of our own making beside ``path``, open for writing; gone afterwards, unless it was renamed."""
@@ -58,7 +69,11 @@ def _part_beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
         _live.add(str(part))
         try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARD, 0o600), "wb") as file:
+            try:
+                handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARD, 0o600)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None  # who reads it knows no part
+            with os.fdopen(handle, "wb") as file:
                 # Another process may have taken it for a leftover before it was locked.
                 if _lock(file.fileno()) and _is_there(part, file.fileno()):
                     yield part, file

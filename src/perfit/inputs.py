@@ -97,5 +97,6 @@ def _kind(value: Any) -> str:
     """What it is, never what it says."""
     if value is None:
         return "None"
-    names = {str: "a text", bytes: "bytes", dict: "a dict", list: "a list", tuple: "a tuple"}
-    return names.get(type(value), f"an object of type {type(value).__name__}")
+    names = {"str": "a text", "bytes": "bytes", "dict": "a dict", "list": "a list", "tuple": "a tuple"}
+    kind = type(value).__name__
+    return names.get(kind, f"an object of type {kind}")

@@ -232,7 +232,7 @@ def faults(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-        text = str(error)
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, sqlite3.ProgrammingError):
             remedy = "the store is closed or used wrongly; open it again"
         elif "locked" in text or "busy" in text:
