@@ -20,7 +20,7 @@ import torch
 from tables import markdown
 
 from perfit.backbone.decode import decode
-from perfit.backbone.generate import contiguous_head, left_padded
+from perfit.backbone.generate import left_padded
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.config import small_preset
@@ -92,8 +92,7 @@ def main() -> None:
 
     def ours(slots: list[tuple[int, int]]) -> Callable[[], Any]:
         def run() -> Any:
-            with contiguous_head(backbone.model):
-                return decode(backbone, prompts, slots, shift, positions, limit=arguments.tokens, stops=())
+            return decode(backbone, prompts, slots, shift, positions, limit=arguments.tokens, stops=())
 
         return run
 

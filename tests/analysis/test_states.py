@@ -44,9 +44,7 @@ def test_states_are_those_of_each_prompt_alone(family: str, tiny: Callable[..., 
             torch.testing.assert_close(found[row, place], seen[0][0, -1], atol=2e-5, rtol=1e-4)
 
 
-def test_hooks_are_gone_afterwards_and_unknown_layers_refused() -> None:
+def test_unknown_layers_are_refused() -> None:
     backbone = families.tiny("llama")
-    list(last_states(backbone, PROMPTS, (1,), 64))
-    assert not any(layer._forward_hooks for layer in backbone.layers)
     with pytest.raises(ConfigError, match="9 is not a layer"):
         list(last_states(backbone, PROMPTS, (9,), 64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from families import NAMES, VOCABULARY, greedy_alone, naive_editing, padded_batc
 
 from perfit.backbone.generate import Decoding, generate, left_padded
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import running
 from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
@@ -70,10 +71,10 @@ def test_without_a_cache_the_same_tokens_come(family: str) -> None:
     backbone, shift = tiny(family), random_shift(LAYERS)
     ids, mask, starts = padded_batch(prompts(), "left")
     plan = EditPlan.for_prompts(Positions.parse(RULE), LENGTHS, PAIRS, starts=starts)
-    with torch.no_grad(), backbone.editing(plan, shift):
-        out = backbone.model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, use_cache=False, pad_token_id=0
-        )
+    how = {"max_new_tokens": NEW, "do_sample": False, "use_cache": False, "pad_token_id": 0}
+    with torch.no_grad():
+        generating = partial(backbone.model.generate, input_ids=ids, attention_mask=mask, **how)
+        out = running(generating, backbone.edits(plan, shift))
     assert out[:, ids.shape[1] :].tolist() == greedy(family)
 
 

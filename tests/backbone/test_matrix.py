@@ -4,7 +4,7 @@ with left and right padding in fp32 and bf16, against rows that run alone withou
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from families import NAMES, VOCABULARY, alone, gradients, learnable, padded_batc
 from torch import Tensor
 from transformers import DynamicCache
 
+from perfit.backbone.taps import running
 from perfit.plan import EditPlan
 from perfit.positions import Positions
 
@@ -66,16 +67,17 @@ def test_chunked_prefill_and_continuation_from_the_cache(family: str, side: str,
     width = ids.shape[1]
     cuts = [*range(0, width, CHUNK), *range(width, width + FOLLOW + 1)]
     parts = []
-    with backbone.editing(plan_for(starts), shift):
-        for begin, end in itertools.pairwise(cuts):
-            out = backbone.model(
-                every[:, begin:end],
-                attention_mask=seen[:, :end],
-                position_ids=positions[:, begin:end],
-                past_key_values=past,
-                use_cache=True,
-            )
-            parts.append(out.logits)
+    edits = backbone.edits(plan_for(starts), shift)
+    for begin, end in itertools.pairwise(cuts):
+        forward = partial(
+            backbone.model,
+            every[:, begin:end],
+            attention_mask=seen[:, :end],
+            position_ids=positions[:, begin:end],
+            past_key_values=past,
+            use_cache=True,
+        )
+        parts.append(running(forward, edits).logits)
     got = torch.cat(parts, 1)
     for row, (prompt, more, pair, start) in enumerate(zip(prompts(), continuations(), PAIRS, starts, strict=True)):
         expected = alone(backbone, [*prompt, *more], shift, pair, picked(RULE, len(prompt)))
@@ -119,15 +121,17 @@ def test_checkpointed_gradients_in_bf16_equal_plain_ones(family: str, side: str)
             ]
         ).sum()
 
-    with backbone.editing(plan, shift):
-        expected = gradients(loss(model(ids, **inputs).logits), shift)
-        model.gradient_checkpointing_enable()
-        model.train()
-        try:
-            got = gradients(loss(model(ids, **inputs).logits), shift)
-        finally:
-            model.gradient_checkpointing_disable()
-            model.eval()
+    def run() -> list[Tensor]:
+        return running(lambda: gradients(loss(model(ids, **inputs).logits), shift), backbone.edits(plan, shift))
+
+    expected = run()
+    model.gradient_checkpointing_enable()
+    model.train()
+    try:
+        got = run()
+    finally:
+        model.gradient_checkpointing_disable()
+        model.eval()
     assert max(float(g.abs().max()) for g in expected) > 0
     for mine, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from families import (
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import running
 from perfit.errors import BaseModelError, ConfigError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
@@ -169,11 +172,14 @@ def test_gradient_checkpointing_gives_the_same_gradients(family: str, side: str)
     model.gradient_checkpointing_enable()
     model.train()
     try:
-        with backbone.editing(plan, shift):
+
+        def forward_and_backward() -> list[Tensor]:
             loss = weighted(real(model(ids, **_with_positions(mask)).logits, starts))
-            before = len(runs)
-            got = gradients(loss, shift)
-        assert len(runs) > before, "the backward pass runs the layer again"
+            runs.clear()
+            return gradients(loss, shift)
+
+        got = running(forward_and_backward, backbone.edits(plan, shift))
+        assert runs, "the backward pass runs the layer again"
     finally:
         for handle in handles:
             handle.remove()
@@ -198,17 +204,18 @@ def test_chunked_prefill_equals_the_whole(family: str, size: int) -> None:
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=backbone.model.config)
     parts = []
-    with backbone.editing(plan_for(starts), shift):
-        for begin in range(0, ids.shape[1], size):
-            end = min(begin + size, ids.shape[1])
-            out = backbone.model(
-                ids[:, begin:end],
-                attention_mask=mask[:, :end],
-                position_ids=positions[:, begin:end],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            parts.append(out.logits)
+    edits = backbone.edits(plan_for(starts), shift)
+    for begin in range(0, ids.shape[1], size):
+        end = min(begin + size, ids.shape[1])
+        forward = partial(
+            backbone.model,
+            ids[:, begin:end],
+            attention_mask=mask[:, :end],
+            position_ids=positions[:, begin:end],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        parts.append(running(forward, edits).logits)
     for mine, expected in zip(real(torch.cat(parts, 1), starts), rows_alone(backbone, shift), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=2e-4)
 
@@ -291,15 +298,35 @@ def test_a_row_does_not_feel_its_neighbours_or_their_order() -> None:
 
 
 @torch.no_grad()
-def test_leaving_the_context_leaves_the_base_as_it_was_even_after_a_fault() -> None:
+def test_a_call_leaves_the_base_as_it_was_even_after_a_fault() -> None:
     backbone, shift = tiny("llama"), random_shift(LAYERS)
     ids, mask, starts = padded_batch(prompts(), "left")
     before = backbone.logits(ids, mask)
-    with pytest.raises(RuntimeError, match="on purpose"), backbone.editing(plan_for(starts), shift):
+
+    def fail() -> None:
+        assert not torch.equal(backbone.model(ids, attention_mask=mask).logits, before)
         raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        running(fail, backbone.edits(plan_for(starts), shift))
     assert torch.equal(backbone.logits(ids, mask), before)
-    assert not any(layer._forward_hooks for layer in backbone.layers)
-    assert not backbone.model._forward_pre_hooks
+
+
+def test_hooks_go_with_the_backbone_though_the_model_stays() -> None:
+    model = copy.deepcopy(tiny("llama").model)
+    for layer in model.model.layers:
+        layer._forward_hooks.clear()
+    model._forward_pre_hooks.clear()
+    backbone, shift = Backbone(model, tiny("llama").tokenizer), random_shift(LAYERS)
+    ids, mask, starts = padded_batch(prompts(), "left")
+    backbone.logits(ids, mask, plan_for(starts), shift)
+    backbone.logits(ids, mask, plan_for(starts), shift)
+    assert [len(layer._forward_hooks) for layer in model.model.layers] == [layer in LAYERS for layer in range(DEPTH)]
+    assert len(model._forward_pre_hooks) == 1
+    del backbone
+    gc.collect()
+    assert not any(layer._forward_hooks for layer in model.model.layers)
+    assert not model._forward_pre_hooks
 
 
 def test_the_base_is_frozen_and_in_eval_mode() -> None:

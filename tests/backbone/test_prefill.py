@@ -6,6 +6,7 @@ import copy
 import gc
 import random
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefill import prefilled
+from perfit.backbone.taps import running
 from perfit.plan import EditPlan
 from perfit.positions import Positions
 
@@ -51,10 +53,9 @@ def test_logits_after_a_shared_prefill_are_those_of_the_whole_prompt(family: str
     assert cache is not None
     assert cache.seen == ids.shape[1] - 3
     where = (mask.cumsum(-1) - 1).clamp(min=0)[:, cache.seen :]
-    with backbone.editing(plan, shift):
-        got = backbone.model(
-            input_ids=ids[:, cache.seen :], attention_mask=mask, position_ids=where, past_key_values=cache
-        ).logits[:, -1]
+    rest = ids[:, cache.seen :]
+    forward = partial(backbone.model, input_ids=rest, attention_mask=mask, position_ids=where, past_key_values=cache)
+    got = running(forward, backbone.edits(plan, shift)).logits[:, -1]
     torch.testing.assert_close(got, whole, rtol=1e-4, atol=2e-4)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from perfit.backbone.prefix_attention import NAME, prefix_attention, using_prefix_attention
+from perfit.backbone.prefix_attention import NAME, prefix_attention, with_prefix_attention
 from perfit.backbone.prefix_cache import BEFORE, Before
 from perfit.plan import SlotGroups
 
@@ -147,17 +147,11 @@ def test_attention_sinks_are_refused() -> None:
         prefix_attention(nn.Module(), x, x, x, None, s_aux=x)
 
 
-def test_the_context_gives_the_usual_attention_back_even_after_a_fault() -> None:
-    config = tiny("llama").model.config
-    usual = config._attn_implementation
-    inside = []
-
-    def fail() -> None:
-        with using_prefix_attention(config):
-            inside.append(config._attn_implementation)
-            raise RuntimeError("on purpose")
-
-    with pytest.raises(RuntimeError, match="on purpose"):
-        fail()
-    assert inside == [NAME]
-    assert config._attn_implementation == usual
+def test_the_copy_attends_apart_and_the_base_as_usual() -> None:
+    decoder = tiny("llama").model.model
+    usual = decoder.config._attn_implementation
+    copied = with_prefix_attention(decoder)
+    attention = copied.layers[0].self_attn
+    assert copied.config._attn_implementation == attention.config._attn_implementation == NAME
+    assert decoder.config._attn_implementation == decoder.layers[0].self_attn.config._attn_implementation == usual
+    assert attention.q_proj.weight is decoder.layers[0].self_attn.q_proj.weight

@@ -191,7 +191,6 @@ def test_sections_leave_the_base_as_it_was(family: str) -> None:
     assert torch.equal(backbone.logits(ids, mask), before)
     assert [name for name, _ in backbone.model.named_modules()] == names
     assert backbone.model.config._attn_implementation == attention
-    assert not any(layer._forward_hooks for layer in backbone.layers)
 
 
 @torch.no_grad()

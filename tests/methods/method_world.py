@@ -12,6 +12,7 @@ import torch
 from small_base import LABELS, TASK, WORDS, person
 from torch import Tensor
 
+from perfit.backbone.taps import Tap
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig, StageConfig
@@ -104,11 +105,13 @@ def weights(family: str) -> dict[str, Tensor]:
 
 
 def modules(family: str) -> dict[str, tuple[type, int]]:
-    """Each module's type and its number of hooks; other tests of the shared base may have left some."""
-    return {
-        name: (type(module), len(module._forward_hooks) + len(module._forward_pre_hooks))
-        for name, module in base(family).model.named_modules()
-    }
+    """Each module's type and its number of hooks, idle taps left out; other tests of the shared base may have left some."""
+
+    def count(module: Any) -> int:
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        return sum(not isinstance(getattr(hook, "__self__", None), Tap) for hook in hooks)
+
+    return {name: (type(module), count(module)) for name, module in base(family).model.named_modules()}
 
 
 def assert_untouched(family: str, before: dict[str, Tensor], shape: dict[str, tuple[type, int]]) -> None:

@@ -58,7 +58,9 @@ def test_two_adapters_at_work_are_two_merged_ones_and_the_base_stays(family: str
         COLLECTIVE: [p for a in every for p in a.only("qkv")],
         PERSONAL: [p for a in every for p in a.only("qv")],
     }
-    with adapted(backbone, targets, SHAPE) as adapters, torch.no_grad():
+    adapters = adapted(backbone, targets, SHAPE)
+    model = adapters.backbone.model
+    with torch.no_grad():
         kept = {}
         for name in targets:
             adapters.start(name, 0, "anna")
@@ -67,14 +69,14 @@ def test_two_adapters_at_work_are_two_merged_ones_and_the_base_stays(family: str
             assert all(bool(tensor.any()) == key.endswith(".A") for key, tensor in fresh.items())
             kept[name] = {key: 0.3 * torch.randn_like(tensor) for key, tensor in fresh.items()}
             adapters.load(name, kept[name])
-        got = backbone.model(input_ids=IDS).logits
+        got = model(input_ids=IDS).logits
         adapters.load(PERSONAL, {})
-        without = backbone.model(input_ids=IDS).logits
+        without = model(input_ids=IDS).logits
         adapters.train(PERSONAL)
-        learning = {name for name, p in backbone.model.named_parameters() if p.requires_grad}
+        learning = {name for name, p in model.named_parameters() if p.requires_grad}
         assert learning
         assert all(f".{PERSONAL}." in name for name in learning)
-        dropouts = [m for m in backbone.model.modules() if isinstance(m, nn.Dropout) and m.training]
+        dropouts = [m for m in model.modules() if type(m).__name__ == "_Dropout" and m.training]
         assert len(dropouts) == len(targets[PERSONAL])
     with torch.no_grad():
         torch.testing.assert_close(
@@ -86,11 +88,14 @@ def test_two_adapters_at_work_are_two_merged_ones_and_the_base_stays(family: str
     assert_untouched(family, before, shape)
 
 
-def test_the_base_is_whole_again_after_a_failure_inside() -> None:
+def test_the_base_runs_as_it_is_while_adapters_are_at_work() -> None:
     before, shape = weights("llama"), modules("llama")
+    plain = base("llama").model(input_ids=IDS).logits
     targets = {COLLECTIVE: find_attention(base("llama"))[0].only("q")}
-    with pytest.raises(KeyboardInterrupt), adapted(base("llama"), targets, SHAPE):
-        raise KeyboardInterrupt
+    adapters = adapted(base("llama"), targets, SHAPE)
+    adapters.load(COLLECTIVE, {name: torch.ones_like(t) for name, t in adapters.parameters(COLLECTIVE).items()})
+    assert not torch.allclose(adapters.backbone.model(input_ids=IDS).logits, plain, atol=1e-2)
+    assert torch.equal(base("llama").model(input_ids=IDS).logits, plain)
     assert_untouched("llama", before, shape)
 
 
@@ -98,10 +103,10 @@ def test_a_fresh_adapter_depends_on_seed_and_learner_alone() -> None:
     targets = {PERSONAL: find_attention(base("llama"))[0].only("q")}
 
     def drawn(seed: int, learner: str) -> Tensor:
-        with adapted(base("llama"), targets, SHAPE) as adapters:
-            torch.rand(3)
-            adapters.start(PERSONAL, seed, learner)
-            return next(iter(adapters.parameters(PERSONAL).values())).detach().clone()
+        adapters = adapted(base("llama"), targets, SHAPE)
+        torch.rand(3)
+        adapters.start(PERSONAL, seed, learner)
+        return next(iter(adapters.parameters(PERSONAL).values())).detach().clone()
 
     assert torch.equal(drawn(0, "anna"), drawn(0, "anna"))
     assert not torch.equal(drawn(0, "anna"), drawn(1, "anna"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from method_world import base
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import Changes, running
 from perfit.config import StageConfig
 from perfit.methods import tuning as tuning_module
 from perfit.methods.attention import find_attention, heads_of
@@ -57,8 +59,8 @@ def test_a_bias_at_the_heads_is_a_bias_after_their_projection(family: str, side:
     assert heads_of(backbone) * 8 == every[0].out.inputs == WIDTH
     bias = torch.randn(len(PROMPTS), DEPTH, WIDTH)
     ids, mask, starts = padded_batch(PROMPTS, side)
-    with changing_heads(backbone, [a.out.name for a in every], lambda layer, z: z + bias[:, layer, None]):
-        got = backbone.logits(ids, mask)
+    changes = changing_heads(backbone, [a.out.name for a in every], lambda layer, z: z + bias[:, layer, None])
+    got = running(lambda: backbone.logits(ids, mask), changes)
     for row, (prompt, start) in enumerate(zip(PROMPTS, starts, strict=True)):
         handles = []
         for layer, attention in enumerate(every):
@@ -84,8 +86,7 @@ def test_a_vector_is_added_from_its_start_on_and_nowhere_before(family: str, sid
     ids, mask, starts = padded_batch(PROMPTS, side)
     own = [2, 0, 5]
     begin = [start + place for start, place in zip(starts, own, strict=True)]
-    with adding(backbone, layers, vectors, begin):
-        got = backbone.logits(ids, mask)
+    got = running(lambda: backbone.logits(ids, mask), adding(backbone, layers, vectors, begin))
     for row, (prompt, start) in enumerate(zip(PROMPTS, starts, strict=True)):
         with naive_adding(backbone, layers, vectors[row], own[row]):
             expected = plain(backbone, prompt)
@@ -126,8 +127,9 @@ def test_last_states_are_the_layers_outputs_at_each_rows_last_token(family: str)
 def test_a_vector_reaches_tokens_that_come_one_by_one() -> None:
     backbone, vectors = base("llama"), torch.full((1, 1, WIDTH), 0.7)
     prompt = torch.tensor([[5, 9, 7, 30]])
-    with torch.no_grad(), adding(backbone, (1,), vectors, [3]):
-        new = backbone.model.generate(input_ids=prompt, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, 4:]
+    generating = partial(backbone.model.generate, prompt, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    with torch.no_grad():
+        new = running(generating, adding(backbone, (1,), vectors, [3]))[0, 4:]
     tokens = prompt[0].tolist()
     for token in new.tolist():
         with torch.no_grad(), naive_adding(backbone, (1,), vectors[0], 3):
@@ -154,15 +156,14 @@ class Scaled:
         self.backbone = tiny("llama")
         self.scale = torch.ones(WIDTH, requires_grad=True)
 
-    def at_work(self) -> AbstractContextManager[None]:
+    def at_work(self) -> Changes:
         outs = [find_attention(self.backbone)[0].out.name]
         return changing_heads(self.backbone, outs, lambda layer, z: z * self.scale)
 
     def run(self, **more: Any) -> dict[str, Any]:
         emit = more.pop("emit", lambda event: None)
-        with self.at_work():
-            tuning = Tuning(self.backbone, STAGE, 0, more.pop("step_tokens", 1000), emit)
-            return tuning.run({"scale": self.scale}, ROWS, "anna", **more)
+        tuning = Tuning(self.backbone, STAGE, 0, more.pop("step_tokens", 1000), emit)
+        return tuning.run({"scale": self.scale}, ROWS, "anna", changes=self.at_work, **more)
 
 
 def test_the_loop_is_adamw_on_the_schedule_over_the_mean_answer_token() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import looking, running
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -52,18 +54,11 @@ def _run(decoder: nn.Module, backbone: Backbone, ids: Tensor, last: Tensor, laye
     found: dict[int, Tensor] = {}
     rows = torch.arange(len(last), device=last.device)
 
-    def keep(layer: int, output: object) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        assert isinstance(hidden, Tensor)
+    def keep(layer: int, hidden: Tensor) -> None:
         found[layer] = hidden[rows.to(hidden.device), last.to(hidden.device)].float().cpu()
 
-    handles = [
-        backbone.layers[layer].register_forward_hook(lambda module, args, output, layer=layer: keep(layer, output))
-        for layer in layers
-    ]
-    try:
-        decoder(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    running(
+        lambda: decoder(input_ids=ids, use_cache=False),
+        {backbone.output_of(layer): looking(partial(keep, layer)) for layer in layers},
+    )
     return torch.stack([found[layer] for layer in layers], dim=1)

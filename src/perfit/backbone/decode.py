@@ -11,6 +11,7 @@ from torch import Tensor
 from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefill import prefilled
+from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.backbone.within import Answers, only
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
@@ -59,8 +60,8 @@ def decode(
     room = torch.zeros(count, width + limit, dtype=mask.dtype, device=device)
     room[:, :width] = mask
     where = (mask.cumsum(-1) - 1).clamp(min=0)
-    with backbone.editing(plan, shift):
-        logits = _forward(backbone, ids[:, cache.seen :], room[:, :width], where[:, cache.seen :], cache)
+    edits = backbone.edits(plan, shift)
+    logits = _forward(backbone, ids[:, cache.seen :], room[:, :width], where[:, cache.seen :], cache, edits)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(count)  # which prompt each row of the batch is
     going = [True] * count
@@ -98,11 +99,17 @@ def decode(
     return answers
 
 
-def _forward(backbone: Backbone, ids: Tensor, mask: Tensor, where: Tensor, cache: DecodeCache) -> Tensor:
+def _forward(
+    backbone: Backbone, ids: Tensor, mask: Tensor, where: Tensor, cache: DecodeCache, edits: Changes = NOTHING
+) -> Tensor:
     """Logits [rows, vocabulary] after the last token, fp32."""
     keeps: dict[str, Any] = {"logits_to_keep": 1} if _keeps_logits(backbone.model) else {}
-    out = backbone.model(
-        input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True, **keeps
+    out = running(
+        lambda: backbone.model(
+            input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True, **keeps
+        ),
+        edits,
+        backbone.head_on(),
     )
     cache.advance(ids.shape[1])
     logits: Tensor = out.logits[:, -1].float()

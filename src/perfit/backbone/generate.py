@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from perfit.backbone.decode import Scores, decode
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import running
 from perfit.backbone.within import Within, most_tokens
 from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
@@ -101,23 +102,22 @@ def generate(
         rows = max(min(decoding.batch_tokens // len(prompts[order[begin]]), decoding.batch_rows), 1)
         batch = order[begin : begin + rows]
         asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
-        with contiguous_head(backbone.model):
-            if decoding.beams > 1:
-                answers = _beams(backbone, asked, owners, shift, positions, decoding, stops)
-                done(len(batch))
-            else:
-                answers = decode(
-                    backbone,
-                    asked,
-                    owners,
-                    shift,
-                    positions,
-                    limit=most_tokens(within, asked, decoding.max_new_tokens),
-                    stops=stops,
-                    scores=_sampler(asked, decoding) if decoding.sample else None,
-                    within=None if within is None else [within(prompt) for prompt in asked],
-                    done=done,
-                )
+        if decoding.beams > 1:
+            answers = _beams(backbone, asked, owners, shift, positions, decoding, stops)
+            done(len(batch))
+        else:
+            answers = decode(
+                backbone,
+                asked,
+                owners,
+                shift,
+                positions,
+                limit=most_tokens(within, asked, decoding.max_new_tokens),
+                stops=stops,
+                scores=_sampler(asked, decoding) if decoding.sample else None,
+                within=None if within is None else [within(prompt) for prompt in asked],
+                done=done,
+            )
         for index, tokens in zip(batch, answers, strict=True):
             texts[index] = (
                 tokenizer.decode(tokens, skip_special_tokens=True)
@@ -150,8 +150,16 @@ def _beams(
     )
     ids, mask, starts = left_padded(prompts, backbone.device)
     plan = EditPlan.for_prompts(positions, list(map(len, prompts)), slots, starts=starts, device=backbone.device)
-    with torch.no_grad(), backbone.editing(plan, shift), _bare_generation_config(backbone.model):
-        out = backbone.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    # Transformers fills whatever is unset from the model's own settings, and a base that brings, say, a repetition
+    # penalty would not be decoded greedily. They are kept out of a copy, which shares all but its attributes.
+    bare = copy.copy(backbone.model)
+    bare.generation_config = GenerationConfig()
+    with torch.no_grad():
+        out = running(
+            lambda: bare.generate(input_ids=ids, attention_mask=mask, generation_config=settings),
+            backbone.edits(plan, shift),
+            backbone.head_on(),
+        )
     return [_until(tokens, stops) for tokens in out[:, ids.shape[1] :].tolist()]
 
 
@@ -182,38 +190,6 @@ def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Scores:
         return warped - noise.log().to(warped)
 
     return scores
-
-
-@contextmanager
-def _bare_generation_config(model: Any) -> Iterator[None]:
-    """Keep the model's own generation settings out: transformers fills whatever is unset from them, and a base that
-    brings, say, a repetition penalty would not be decoded greedily."""
-    from transformers import GenerationConfig
-
-    own = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = own
-
-
-@contextmanager
-def contiguous_head(model: Any) -> Iterator[None]:
-    """Hand the head contiguous states.
-
-    transformers slices the last position out of [rows, t, d]; torch cannot fold such a slice, so it multiplies row by
-    row and copies the whole vocabulary matrix for each. On a CPU that is more than half of a generation.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    handle = head.register_forward_pre_hook(lambda module, inputs: tuple(t.contiguous() for t in inputs))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _until(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.decode_cache import DecodeCache
-from perfit.backbone.generate import contiguous_head, left_padded
+from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefill import prefilled
+from perfit.backbone.taps import running
 from perfit.errors import ConfigError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
@@ -111,9 +112,8 @@ def label_log_probs(
     while begin < len(order):
         rows = max(min(batch_tokens // len(prompts[order[begin]]), batch_rows), 1)
         batch = order[begin : begin + rows]
-        with contiguous_head(backbone.model):
-            asked = _Asked.of(backbone, [prompts[i] for i in batch], [slots[i] for i in batch], shift, positions)
-            found = asked.best(trie, batch_tokens) if best_only else asked.all(trie, batch_tokens)
+        asked = _Asked.of(backbone, [prompts[i] for i in batch], [slots[i] for i in batch], shift, positions)
+        found = asked.best(trie, batch_tokens) if best_only else asked.all(trie, batch_tokens)
         scores[batch] = found.cpu()
         done(len(batch))
         begin += rows
@@ -150,15 +150,18 @@ class _Asked:
         cache = (None if reach is None else prefilled(backbone, prompts, reach)) or DecodeCache()
         keeps = "logits_to_keep" in inspect.signature(type(backbone.model).forward).parameters
         seen = cache.seen
-        with backbone.editing(plan, shift):
-            logits = backbone.model(
+        logits = running(
+            lambda: backbone.model(
                 input_ids=ids[:, seen:],
                 attention_mask=mask,
                 position_ids=_position_ids(mask)[:, seen:],
                 past_key_values=cache,
                 use_cache=True,
                 **({"logits_to_keep": 1} if keeps else {}),
-            ).logits[:, -1]
+            ).logits[:, -1],
+            backbone.edits(plan, shift),
+            backbone.head_on(),
+        )
         cache.advance(ids.shape[1] - seen)
         return cls(backbone, mask, cache, logits.float().log_softmax(-1))
 
@@ -209,13 +212,16 @@ class _Asked:
         cache = copy.copy(self.cache)
         cache.keep(index)
         whole = torch.cat([self.mask[index], self.mask.new_ones(len(pairs), length)], dim=1)
-        logits = self.backbone.model(
-            input_ids=torch.tensor([trie.paths[path] for _, path in pairs], device=device),
-            attention_mask=whole,
-            position_ids=_position_ids(whole)[:, width:],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits.float()
+        logits = running(
+            lambda: self.backbone.model(
+                input_ids=torch.tensor([trie.paths[path] for _, path in pairs], device=device),
+                attention_mask=whole,
+                position_ids=_position_ids(whole)[:, width:],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits.float(),
+            self.backbone.head_on(),
+        )
         read = [(n, row, *entry) for n, (row, path) in enumerate(pairs) for entry in trie.read(path)]
         place, row, column, token, label = (torch.tensor(part, device=device) for part in zip(*read, strict=True))
         found = logits[place, column, token] - logits.logsumexp(-1)[place, column]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perfit.backbone.layers import find_layers
+from perfit.backbone.taps import Changes, Side, Tap, running
 from perfit.errors import BaseModelError, ConfigError
 from perfit.plan import EditPlan, TwoStageShift
 
@@ -40,7 +41,11 @@ class Backbone:
         self.layers_path = find_layers(model, layers_path)
         self.layers: nn.ModuleList = model.get_submodule(self.layers_path)
         self.kept: dict[str, Any] = {}  # what was found out about this base, and goes with it
-        self._offset = 0
+        head = model.get_output_embeddings()
+        self._head = next((name for name, module in model.named_modules() if module is head), None)
+        self._taps: dict[tuple[str, Side], Tap] = {}
+        # Hooks hold nothing of this object: they go when it goes, though the model may stay.
+        weakref.finalize(self, _remove, self._taps)
 
     @property
     def hidden_size(self) -> int:
@@ -72,44 +77,56 @@ class Backbone:
         if len(set(layers)) != len(layers) or not layers:
             raise ConfigError(f"layers: {list(layers)} must name at least one layer, each once")
 
-    @contextmanager
-    def editing(self, plan: EditPlan, shift: TwoStageShift) -> Iterator[None]:
-        """Edit the outputs of ``shift.layers`` in every forward inside this context.
+    def tap(self, module: str, side: Side) -> Tap:
+        """The place at one side of a module, by its dotted name in the model ("" is the model itself)."""
+        key = (module, side)
+        if key not in self._taps:
+            # Of two threads that come here at once one tap stays unused, which does nothing.
+            self._taps[key] = Tap(self.model.get_submodule(module), side)
+        return self._taps[key]
+
+    def output_of(self, layer: int) -> Tap:
+        """The output of a decoder layer, by its zero-based index."""
+        return self.tap(f"{self.layers_path}.{layer}", "output")
+
+    def head_on(self, choose: Any = Tensor.contiguous) -> Changes:
+        """Give the head only some of the final states [rows, t, d]; without ``choose`` all, laid out in one piece.
+
+        A vocabulary of logits for each token is dear. And transformers slices the last position out of [rows, t, d];
+        torch cannot fold such a slice, so it multiplies row by row and copies the whole vocabulary matrix for each: on
+        a CPU that is more than half of a generation.
+        """
+        return {} if self._head is None else {self.tap(self._head, "input"): choose}
+
+    def edits(self, plan: EditPlan, shift: TwoStageShift) -> Changes:
+        """The edits of one batch as changes of the outputs of ``shift.layers``, for ``taps.running``.
 
         Positions count in the whole padded sequence: with a KV cache a forward goes on where the cache ends, so
         chunked prefill edits each prompt position once and generated tokens never. A batch k times as large as the
-        plan (beams, several samples) is taken as each row repeated k times in place. With gradient checkpointing the
-        backward pass must also run inside, for it runs the layers again.
+        plan (beams, several samples) is taken as each row repeated k times in place. With gradient checkpointing that
+        runs whole layers again, the backward pass must be part of the call.
         """
         self.check_layers(shift.layers)
         plans = {len(plan.slots): plan}
+        offset = 0
 
-        def measure(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def measure(kwargs: dict[str, Any]) -> None:
+            nonlocal offset
             cache = kwargs.get("past_key_values")
-            self._offset = int(cache.get_seq_length()) if cache is not None else 0
+            offset = int(cache.get_seq_length()) if cache is not None else 0
 
-        def edit(layer: int) -> Any:
-            def hook(module: nn.Module, args: Any, output: Any) -> Any:
-                hidden = output[0] if isinstance(output, tuple) else output
-                rows = hidden.shape[0]
-                if rows not in plans:
-                    times, rest = divmod(rows, len(plan.slots))
-                    if rest:
-                        raise BaseModelError(f"a batch of {rows} rows does not fit a plan of {len(plan.slots)} rows")
-                    plans[rows] = plan.repeated(times)
-                edited = shift.edit(hidden, layer, plans[rows], self._offset)
-                return (edited, *output[1:]) if isinstance(output, tuple) else edited
+        def edit(layer: int, hidden: Tensor) -> Tensor:
+            rows = hidden.shape[0]
+            if rows not in plans:
+                times, rest = divmod(rows, len(plan.slots))
+                if rest:
+                    raise BaseModelError(f"a batch of {rows} rows does not fit a plan of {len(plan.slots)} rows")
+                plans[rows] = plan.repeated(times)
+            return shift.edit(hidden, layer, plans[rows], offset)
 
-            return hook
-
-        handles = [self.model.register_forward_pre_hook(measure, with_kwargs=True)]
-        handles += [self.layers[layer].register_forward_hook(edit(layer)) for layer in shift.layers]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            self._offset = 0
+        return {self.tap("", "start"): measure} | {
+            self.output_of(layer): partial(edit, layer) for layer in shift.layers
+        }
 
     def logits(
         self,
@@ -128,9 +145,11 @@ class Backbone:
         """
         position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, **kwargs}
-        if plan is None or shift is None:
-            untouched: Tensor = self.model(**inputs).logits
-            return untouched
-        with self.editing(plan, shift):
-            edited: Tensor = self.model(**inputs).logits
-            return edited
+        changes = {} if plan is None or shift is None else self.edits(plan, shift)
+        logits: Tensor = running(lambda: self.model(**inputs).logits, changes)
+        return logits
+
+
+def _remove(taps: dict[tuple[str, Side], Tap]) -> None:
+    for tap in taps.values():
+        tap.handle.remove()

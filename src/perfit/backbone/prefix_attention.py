@@ -8,14 +8,14 @@ once for all of them, and its gradient is summed inside that product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perfit.backbone.prefix_cache import BEFORE, Before
+from perfit.backbone.twin import twin
 from perfit.plan import SlotGroups
 
 NAME = "perfit_prefix"
@@ -92,20 +92,15 @@ def _with_shared(left: Tensor, right: Tensor, groups: SlotGroups | None) -> Tens
     return out[0] if groups is None else groups.scatter(out)
 
 
-@contextmanager
-def using_prefix_attention(config: Any) -> Iterator[None]:
-    """Let a model's layers attend through ``prefix_attention`` inside this context.
-
-    It changes the model's config for that long: two threads must not run one model at a time.
-    """
+def with_prefix_attention(decoder: nn.Module) -> nn.Module:
+    """A copy of a decoder, all weights shared, whose layers attend through ``prefix_attention``."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
     AttentionInterface.register(NAME, prefix_attention)
     AttentionMaskInterface.register(NAME, eager_mask)
-    usual = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual
+    config: Any = decoder.config
+    changed = copy.deepcopy(config)
+    changed._attn_implementation = NAME
+    copied: nn.Module = twin(decoder, (config, changed))
+    return copied

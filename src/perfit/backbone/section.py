@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,19 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
-from perfit.backbone.prefix_attention import using_prefix_attention
+from perfit.backbone.prefix_attention import with_prefix_attention
 from perfit.backbone.prefix_cache import KeysTakenError, PrefixCache
+from perfit.backbone.taps import Changes, looking, running, untouched
+from perfit.backbone.twin import twin, with_module
 
 
 class _Skip(nn.Module):
-    """Stands for a layer that does not run: hands on the states, or puts in (``given``) or takes out (``taken``) others."""
+    """Stands for a layer that does not run: hands on the states, or ``given`` ones, and notes them in ``taken``."""
 
-    def __init__(self, layer: nn.Module, as_tuple: bool):
+    def __init__(
+        self, layer: nn.Module, as_tuple: bool, given: Tensor | None = None, taken: list[Tensor] | None = None
+    ):
         super().__init__()
         object.__setattr__(self, "_layer", layer)
-        self.as_tuple = as_tuple
-        self.given: Tensor | None = None
-        self.taken: Tensor | None = None
+        self.as_tuple, self.given, self.taken = as_tuple, given, taken
 
     def __getattr__(self, name: str) -> Any:
         # A model's forward may ask a layer what kind it is (e.g. Gemma's attention_type).
@@ -33,7 +33,8 @@ class _Skip(nn.Module):
             return getattr(object.__getattribute__(self, "_layer"), name)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        self.taken = hidden_states
+        if self.taken is not None:
+            self.taken.append(hidden_states)
         out = hidden_states if self.given is None else self.given
         return (out,) if self.as_tuple else out
 
@@ -41,7 +42,9 @@ class _Skip(nn.Module):
 class _Echo(nn.Module):
     """Stands for the whole decoder in front of the head: its output is ``given``."""
 
-    given: Tensor | None = None
+    def __init__(self, given: Tensor):
+        super().__init__()
+        self.given = given
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -55,17 +58,13 @@ class _Echo(nn.Module):
         return Output(last_hidden_state=self.given)
 
 
-def _with_module(root: nn.Module, path: str, replacement: nn.Module) -> nn.Module:
-    """A copy of ``root`` that differs in one submodule; everything else, all weights included, is shared."""
-    clone = copy.copy(root)
-    clone._modules = dict(root._modules)
-    head, _, rest = path.partition(".")
-    child = root._modules[head]
-    if rest:
-        assert child is not None
-        replacement = _with_module(child, rest, replacement)
-    clone._modules[head] = replacement
-    return clone
+@dataclass(frozen=True)
+class _Decoder:
+    """A decoder, where its layers are, and which stand-ins they have."""
+
+    module: nn.Module
+    layers: list[nn.Module]
+    skips: list[_Skip]
 
 
 @dataclass
@@ -77,39 +76,34 @@ class Sections:
     """
 
     backbone: Backbone
-    _decoders: dict[tuple[int, int], tuple[nn.Module, list[nn.Module]]] = field(default_factory=dict)
     _tuples: list[bool] = field(init=False)
-    _head: tuple[nn.Module, _Echo] | None = None
+    _decoders: dict[bool, _Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Now, for sections may first run inside ``Backbone.editing``, whose plan does not fit this forward.
-        self._tuples = self._layer_outputs()
+        # Sections may be made while edits are in force whose plan does not fit this forward.
+        self._tuples = untouched(self._layer_outputs)
 
     def _layer_outputs(self) -> list[bool]:
-        """Which layers answer with a tuple, found by one forward of one token."""
+        """Which layers answer with a tuple, found by one forward of one token in a copy."""
         found: list[bool] = []
-        hooks = [
+        copied = twin(self.backbone.model)
+        for layer in copied.get_submodule(self.backbone.layers_path):
             layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
-            for layer in self.backbone.layers
-        ]
-        try:
-            with torch.no_grad():
-                self.backbone.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.no_grad():
+            copied(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
         return found
 
-    def _decoder(self, start: int, stop: int) -> tuple[nn.Module, list[nn.Module]]:
-        if (start, stop) not in self._decoders:
-            layers = self.backbone.layers
-            kept: list[nn.Module] = [
-                layer if start <= i < stop else _Skip(layer, self._tuples[i]) for i, layer in enumerate(layers)
-            ]
+    def _decoder(self, apart: bool) -> _Decoder:
+        """The base's decoder, or the copy of it that attends through ``prefix_attention``."""
+        if apart not in self._decoders:
             owner, _, name = self.backbone.layers_path.rpartition(".")
-            decoder = _with_module(self.backbone.model.get_submodule(owner), name, nn.ModuleList(kept))
-            self._decoders[start, stop] = decoder, kept
-        return self._decoders[start, stop]
+            decoder = self.backbone.model.get_submodule(owner)
+            if apart:
+                decoder = with_prefix_attention(decoder)
+            layers = list(cast(nn.ModuleList, decoder.get_submodule(name)))
+            skips = [_Skip(layer, as_tuple) for layer, as_tuple in zip(layers, self._tuples, strict=True)]
+            self._decoders[apart] = _Decoder(decoder, layers, skips)
+        return self._decoders[apart]
 
     def run(
         self,
@@ -135,53 +129,47 @@ class Sections:
                 result has no tokens, [rows, 0, d].
             finish: Put the states through the base's final norm, as the head wants them.
         """
-        decoder, kept = self._decoder(start, stop)
+        cache = cache if cache is not None else PrefixCache()
+        whole, depth = self._decoder(cache.apart), len(self.backbone.layers)
+        # Made for this call: nothing of it is left in anything that another call uses.
+        kept = [*whole.skips[:start], *whole.layers[start:stop], *whole.skips[stop:]]
+        taken: list[Tensor] = []
         if start > 0:
             assert states is not None
-            cast(_Skip, kept[start - 1]).given = states
+            kept[start - 1] = _Skip(whole.layers[start - 1], self._tuples[start - 1], given=states)
             inputs: dict[str, Any] = {"inputs_embeds": torch.zeros_like(states).detach()}
         else:
             assert tokens is not None
             inputs = {"input_ids": tokens}
-        cache = cache if cache is not None else PrefixCache()
-        last: list[Tensor] = []
-        handle = None
-        if stop == len(kept) and not finish:
-            handle = kept[-1].register_forward_hook(
-                lambda m, a, out: last.append(out[0] if isinstance(out, tuple) else out)
-            )
+        look: Changes = {}
+        if stop < depth:
+            kept[stop] = _Skip(whole.layers[stop], self._tuples[stop], taken=taken)
+        elif start < depth:
+            look = {self.backbone.output_of(depth - 1): looking(taken.append)}
+        elif not finish:
+            assert states is not None
+            return states
+        decoder = with_module(whole.module, self.backbone.layers_path.rpartition(".")[2], nn.ModuleList(kept))
         try:
-            with using_prefix_attention(decoder.config) if cache.apart else nullcontext():
-                out: Tensor = decoder(
-                    **inputs,
-                    attention_mask=attention_mask,
-                    position_ids=position_ids,
-                    past_key_values=cache,
-                    use_cache=True,
-                ).last_hidden_state
-            if finish:
-                return out
-            taken: Tensor = last[0] if stop == len(kept) else cast(_Skip, kept[stop]).taken  # type: ignore[assignment]
-            return taken
+            out: Tensor = running(
+                lambda: (
+                    decoder(
+                        **inputs,
+                        attention_mask=attention_mask,
+                        position_ids=position_ids,
+                        past_key_values=cache,
+                        use_cache=True,
+                    ).last_hidden_state
+                ),
+                look,
+            )
+            return out if finish else taken[0]
         except KeysTakenError:
             return torch.empty(*position_ids.shape[:1], 0, self.backbone.hidden_size)
-        finally:
-            if handle is not None:
-                handle.remove()
-            for layer in kept:
-                if isinstance(layer, _Skip):
-                    layer.given = layer.taken = None
 
     def head(self, states: Tensor) -> Tensor:
         """Logits [n, vocabulary] of states [n, d] after the final norm, with the family's own scaling or capping."""
-        if self._head is None:
-            echo = _Echo()
-            owner, _, _ = self.backbone.layers_path.rpartition(".")
-            self._head = _with_module(self.backbone.model, owner, echo), echo
-        model, echo = self._head
-        echo.given = states.unsqueeze(0)
-        try:
-            logits: Tensor = model(inputs_embeds=echo.given).logits.squeeze(0)
-        finally:
-            echo.given = None
+        owner, _, _ = self.backbone.layers_path.rpartition(".")
+        given = states.unsqueeze(0)
+        logits: Tensor = with_module(self.backbone.model, owner, _Echo(given))(inputs_embeds=given).logits.squeeze(0)
         return logits

@@ -1,17 +1,18 @@
-"""peft's LoRA inside the shared base, for as long as a context lasts; the base's weights are never written."""
+"""peft's LoRA in a copy of the base that shares its weights: the base is never written, and runs as it is meanwhile."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.twin import twin
 from perfit.errors import MissingExtraError
 from perfit.methods.attention import Projection
 from perfit.methods.options import check_counts, check_numbers
@@ -44,19 +45,46 @@ class LoraShape:
         return sum(self.rank * (target.inputs + target.outputs) for target in targets)
 
 
+class _Dropout(nn.Module):
+    """Dropout that draws from a generator of its own: torch's one draws from one that all threads share."""
+
+    def __init__(self, share: float, generator: torch.Generator):
+        super().__init__()
+        self.share, self.generator = share, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return x
+        kept = torch.empty_like(x).bernoulli_(1 - self.share, generator=self.generator)
+        return x * kept.div_(1 - self.share)
+
+
 class Adapters:
-    """The LoRA modules of one base, several adapters each.
+    """The LoRA modules in a copy of a base, several adapters each.
 
     Args:
-        model: What peft made.
+        backbone: The copy.
+        model: What peft made of it.
+        dropout: Share of dropout in training.
+
+    Attributes:
+        backbone: The copy, with all adapters at work in its forward.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, backbone: Backbone, model: Any, dropout: float):
         from peft.tuners.lora import LoraLayer
 
-        self._tuner = model.base_model
-        root = self._tuner.model
+        self.backbone = backbone
+        self._generator = torch.Generator(backbone.device)
+        root = model.base_model.model
         self._layers = {name: module for name, module in root.named_modules() if isinstance(module, LoraLayer)}
+        for layer in self._layers.values():
+            for name in layer.lora_dropout:
+                layer.lora_dropout[name] = _Dropout(dropout, self._generator)
+
+    def reseed(self, seed: int) -> None:
+        """Let dropout draw from here on what it draws after this seed, whatever ran before."""
+        self._generator.manual_seed(seed)
 
     def parameters(self, adapter: str) -> dict[str, Tensor]:
         """An adapter's matrices: "<projection>.A" [r, inputs] and "<projection>.B" [outputs, r]."""
@@ -69,11 +97,13 @@ class Adapters:
 
     def start(self, adapter: str, seed: int, learner: str) -> None:
         """A fresh adapter: A as peft draws it, B zero, so that it does nothing yet."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stable_random(seed, learner, "lora").getrandbits(62))
+        drawn = torch.Generator().manual_seed(stable_random(seed, learner, "lora").getrandbits(62))
+        with torch.no_grad():
             for layer in self._layers.values():
                 if adapter in layer.lora_A:
-                    layer.reset_lora_parameters(adapter, init_lora_weights=True)
+                    first = layer.lora_A[adapter].weight
+                    first.copy_(nn.init.kaiming_uniform_(torch.empty(first.shape), a=math.sqrt(5), generator=drawn))
+                    layer.lora_B[adapter].weight.zero_()
 
     @torch.no_grad()
     def load(self, adapter: str, tensors: Mapping[str, Tensor]) -> None:
@@ -94,15 +124,14 @@ class Adapters:
                 layer.lora_B[name].requires_grad_(name == adapter)
 
 
-@contextmanager
-def adapted(backbone: Backbone, targets: Mapping[str, Sequence[Projection]], shape: LoraShape) -> Iterator[Adapters]:
-    """Put LoRA adapters into the base, all of them at work together, and take them out again.
+def adapted(backbone: Backbone, targets: Mapping[str, Sequence[Projection]], shape: LoraShape) -> Adapters:
+    """LoRA adapters in a copy of the base, all of them at work together.
 
     Two adapters at work add up, which is what merging the first and training the second on top would give, but for the
     rounding that merging into low-precision weights costs.
 
     Args:
-        backbone: The base; its own weights are neither merged into nor copied.
+        backbone: The base; its modules stay as they are, and its weights are shared.
         targets: By adapter, the projections it changes.
         shape: Of all adapters.
 
@@ -127,16 +156,13 @@ def adapted(backbone: Backbone, targets: Mapping[str, Sequence[Projection]], sha
 
     configs = {name: config(projections) for name, projections in targets.items()}
     first, *more = configs
+    copied = Backbone(twin(backbone.model), backbone.tokenizer, name=backbone.name, layers_path=backbone.layers_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in words that are to be renamed
-        model = peft.get_peft_model(backbone.model, configs[first], adapter_name=first)
-    try:
-        for name in more:
-            model.add_adapter(name, configs[name])
-        model.base_model.set_adapter(list(configs))
-        adapters = Adapters(model)
-        adapters.train(None)
-        yield adapters
-    finally:
-        model.unload()
-        backbone.model.eval().requires_grad_(False)
+        model = peft.get_peft_model(copied.model, configs[first], adapter_name=first)
+    for name in more:
+        model.add_adapter(name, configs[name])
+    model.base_model.set_adapter(list(configs))
+    adapters = Adapters(copied, model, shape.dropout)
+    adapters.train(None)
+    return adapters

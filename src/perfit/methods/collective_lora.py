@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
+from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.methods.adapters import COLLECTIVE, LoraShape, adapted
 from perfit.methods.attention import Projection, find_attention
@@ -36,7 +36,7 @@ class CollectiveLoraOptions:
 
 
 class CollectiveLora:
-    """Trains it once, and puts it into the base when asked to."""
+    """Trains it once, and puts it into a copy of the base when asked to."""
 
     def __init__(self, setting: Setting, options: CollectiveLoraOptions):
         if options.layers is not None:
@@ -64,20 +64,21 @@ class CollectiveLora:
         def train(pool: str) -> dict[str, Tensor]:
             rows = prompts.collective_rows(others)
             setting.emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * self.stage.epochs})
-            with adapted(setting.backbone, {COLLECTIVE: self.targets}, self.options.shape) as adapters:
-                adapters.start(COLLECTIVE, setting.seed, COLLECTIVE)
-                adapters.train(COLLECTIVE)
-                parameters = adapters.parameters(COLLECTIVE)
-                tuning = Tuning(setting.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
-                tuning.run(
-                    parameters,
-                    rows,
-                    COLLECTIVE,
-                    checkpoint=self.work.checkpoint("collective"),
-                    context=self.work.context + pool,
-                )
-                prompts.warn()
-                return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+            adapters = adapted(setting.backbone, {COLLECTIVE: self.targets}, self.options.shape)
+            adapters.start(COLLECTIVE, setting.seed, COLLECTIVE)
+            adapters.train(COLLECTIVE)
+            parameters = adapters.parameters(COLLECTIVE)
+            tuning = Tuning(adapters.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
+            tuning.run(
+                parameters,
+                rows,
+                COLLECTIVE,
+                reseed=adapters.reseed,
+                checkpoint=self.work.checkpoint("collective"),
+                context=self.work.context + pool,
+            )
+            prompts.warn()
+            return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
         self.work.fit_once(others, train)
 
@@ -89,10 +90,10 @@ class CollectiveLora:
         """
         return self.work.collective().tensors
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """The base with this LoRA, frozen, in it."""
+    def at_work(self) -> Backbone:
+        """A copy of the base with this LoRA, frozen, in it."""
         tensors = self.tensors()
-        with adapted(self.setting.backbone, {COLLECTIVE: self.targets}, self.options.shape) as adapters:
-            adapters.load(COLLECTIVE, tensors)
-            yield
+        adapters = adapted(self.setting.backbone, {COLLECTIVE: self.targets}, self.options.shape)
+        adapters.load(COLLECTIVE, tensors)
+        adapters.backbone.model.requires_grad_(False)
+        return adapters.backbone

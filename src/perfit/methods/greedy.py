@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ from transformers import DynamicCache
 from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
+from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.backbone.within import Answers, Within, most_tokens, only
 from perfit.methods.answer import Tokens, batches
 from perfit.methods.method import Done
-from perfit.methods.tuning import head_on
 
 
 @torch.no_grad()
@@ -28,27 +28,28 @@ def greedy(
     limit: int,
     scores: Callable[[Tensor], Tensor] = lambda logits: logits,
     within: Sequence[Answers] | None = None,
+    changes: Changes = NOTHING,
 ) -> list[str]:
     """The text after each prompt of one batch, padded on the left.
 
     Args:
-        backbone: The base, in whatever state the method has put it.
+        backbone: The base.
         prompts: Token ids.
         limit: Most new tokens; no less than the longest answer of ``within`` has.
         scores: Turns logits [rows, vocabulary] in fp32 into scores whose largest wins.
         within: The answers that each row may give; None leaves it free.
+        changes: What the method does to the base's states, in all forwards of this batch.
     """
     ids, mask, _ = left_padded(prompts, backbone.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache, stops = DynamicCache(config=backbone.model.config), _stops(backbone)
     answers: list[list[int]] = [[] for _ in prompts]
     going = [True] * len(prompts)
+    last = backbone.head_on(lambda states: states[:, -1:].contiguous())
     for _ in range(limit):
-        with head_on(backbone, lambda states: states[:, -1:].contiguous()):
-            out = backbone.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            )
-        ranked = scores(out.logits[:, -1].float())
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+        call = partial(backbone.model, **inputs, use_cache=True)
+        ranked = scores(running(call, changes, last).logits[:, -1].float())
         chosen = (ranked if within is None else only(ranked, within, answers)).argmax(-1)
         for row, token in enumerate(chosen.tolist()):
             if within is not None:
@@ -72,7 +73,7 @@ def answer_changed(
     prompts: Sequence[Tokens],
     limit: int,
     done: Done,
-    during: Callable[[Sequence[int]], AbstractContextManager[None]],
+    during: Callable[[Sequence[int]], Changes],
     within: Within | None = None,
 ) -> list[str]:
     """The answer to each prompt, in order, batch by batch.
@@ -82,7 +83,7 @@ def answer_changed(
         prompts: Token ids.
         limit: Most new tokens.
         done: Called with the number of prompts finished.
-        during: What changes the base for a batch, from the indices of its rows in their order.
+        during: What the method does in the forwards of a batch, from the indices of its rows in their order.
         within: The answers a prompt may get; None for any text.
 
     Raises:
@@ -95,8 +96,8 @@ def answer_changed(
     texts = [""] * len(prompts)
     for batch in batches([len(prompt) for prompt in prompts]):
         rows = [prompts[i] for i in batch]
-        with during(batch):
-            answers = greedy(backbone, rows, limit, within=None if within is None else list(map(within, rows)))
+        own = None if within is None else list(map(within, rows))
+        answers = greedy(backbone, rows, limit, within=own, changes=during(batch))
         for index, text in zip(batch, answers, strict=True):
             texts[index] = text
         done(len(batch))

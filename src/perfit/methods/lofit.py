@@ -1,5 +1,5 @@
 """LoFiT: pick attention heads by trained scales, then tune a bias at each picked head (paper, D.3 and D.5.3; Yin et
-al., 2024). Both steps are each user's own, on the base, as the paper does; heads' outputs are reached by hooks.
+al., 2024). Both steps are each user's own, on the base, as the paper does.
 
     step 1    z ← (1 + a) ⊙ z at every head, loss + l1 Σ|a|;  the heads with the largest ‖a‖ are picked
     step 2    z ← z + v at the picked heads
@@ -7,16 +7,16 @@ al., 2024). Both steps are each user's own, on the base, as the paper does; head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import Changes
 from perfit.data.schema import User
 from perfit.errors import ConfigError
 from perfit.methods.answer import users_of
@@ -60,8 +60,7 @@ class Options:
 Change = Callable[[int, Tensor], Tensor]
 
 
-@contextmanager
-def changing_heads(backbone: Backbone, outs: Sequence[str], change: Change) -> Iterator[None]:
+def changing_heads(backbone: Backbone, outs: Sequence[str], change: Change) -> Changes:
     """Change all heads' outputs [rows, t, heads · size] on their way into the output projection of each layer.
 
     Args:
@@ -70,16 +69,10 @@ def changing_heads(backbone: Backbone, outs: Sequence[str], change: Change) -> I
         change: Gets the layer and the outputs, gives the changed ones.
     """
 
-    def hook(layer: int) -> Any:
-        return lambda module, inputs: (change(layer, inputs[0]).to(inputs[0].dtype), *inputs[1:])
+    def changed(layer: int, z: Tensor) -> Tensor:
+        return change(layer, z).to(z.dtype)
 
-    modules = [backbone.model.get_submodule(name) for name in outs]
-    handles = [module.register_forward_pre_hook(hook(layer)) for layer, module in enumerate(modules)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return {backbone.tap(name, "input"): partial(changed, layer) for layer, name in enumerate(outs)}
 
 
 class Lofit:
@@ -143,15 +136,15 @@ class Lofit:
         def scaled(layer: int, z: Tensor) -> Tensor:
             return z * (1 + scales.view(layers, -1)[layer])
 
-        with changing_heads(setting.backbone, self._outs, scaled):
-            first = tuning.run(
-                {"scales": scales},
-                rows,
-                user.id,
-                penalty=lambda: self.options.l1 * scales.abs().sum(),
-                checkpoint=self.work.checkpoint("scales"),
-                context=belongs,
-            )
+        first = tuning.run(
+            {"scales": scales},
+            rows,
+            user.id,
+            changes=lambda: changing_heads(setting.backbone, self._outs, scaled),
+            penalty=lambda: self.options.l1 * scales.abs().sum(),
+            checkpoint=self.work.checkpoint("scales"),
+            context=belongs,
+        )
         ranked = scales.detach().norm(dim=1).argsort(descending=True, stable=True)[: self.candidates]
         picked = ranked[: self.heads]
 
@@ -162,10 +155,14 @@ class Lofit:
         def moved(layer: int, z: Tensor) -> Tensor:
             return z + (spread @ biases).view(layers, -1)[layer]
 
-        with changing_heads(setting.backbone, self._outs, moved):
-            second = tuning.run(
-                {"biases": biases}, rows, user.id, checkpoint=self.work.checkpoint("biases"), context=belongs
-            )
+        second = tuning.run(
+            {"biases": biases},
+            rows,
+            user.id,
+            changes=lambda: changing_heads(setting.backbone, self._outs, moved),
+            checkpoint=self.work.checkpoint("biases"),
+            context=belongs,
+        )
         tensors = {"candidates": ranked.to(torch.int16), "biases": biases.detach().to(torch.bfloat16)}
         return tensors, {"steps": first["steps"] + second["steps"], "losses": second["losses"]}
 
@@ -180,7 +177,7 @@ class Lofit:
         self.prompts.warn()
         kept = {user: self.work.adapted(one).tensors for user, one in users_of(asks).items()}
 
-        def during(batch: Sequence[int]) -> AbstractContextManager[None]:
+        def during(batch: Sequence[int]) -> Changes:
             biases = torch.stack([self._biases(kept[asks[i].user.id]) for i in batch])
 
             def moved(layer: int, z: Tensor) -> Tensor:

@@ -76,13 +76,11 @@ class LoraPerFit:
 
     def adapt(self, users: Sequence[User]) -> dict[str, str]:
         """Train each user's shift on the base with the LoRA in it."""
-        with self.stage1.at_work():
-            return self.stage2.adapt(users, self.stage2.alone())
+        return self.stage2.adapt(users, self.stage2.alone(), self.stage1.at_work())
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """Answers with the LoRA and each row's own shift."""
-        with self.stage1.at_work():
-            return self.stage2.predict(asks, self.stage2.alone(), IDENTITY, done)
+        return self.stage2.predict(asks, self.stage2.alone(), IDENTITY, done, self.stage1.at_work())
 
     def cost(self) -> Cost:
         """The LoRA, and the user's shift."""

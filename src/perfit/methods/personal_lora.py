@@ -79,25 +79,26 @@ class PersonalLora:
         if any("qkv" in attention.parts for attention in find_attention(setting.backbone)):
             text = "q, k and v are one projection in this base: the personal LoRA changes k too"
             setting.emit({"event": "warning", "text": text})
-        tuning = Tuning(setting.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
-        with adapted(setting.backbone, self._targets(), self.options.shape) as adapters:
-            self._load_below(adapters)
-            adapters.train(PERSONAL)
-            parameters = adapters.parameters(PERSONAL)
+        adapters = adapted(setting.backbone, self._targets(), self.options.shape)
+        self._load_below(adapters)
+        adapters.train(PERSONAL)
+        parameters = adapters.parameters(PERSONAL)
+        tuning = Tuning(adapters.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
 
-            def one(user: User) -> tuple[dict[str, Tensor], dict[str, Any]]:
-                rows = self._rows(user)
-                adapters.start(PERSONAL, setting.seed, user.id)
-                notes = tuning.run(
-                    parameters,
-                    rows,
-                    user.id,
-                    checkpoint=self.work.checkpoint("user"),
-                    context=self.work.context + user.id + history_of(user),
-                )
-                return {name: tensor.detach().to(torch.bfloat16) for name, tensor in parameters.items()}, notes
+        def one(user: User) -> tuple[dict[str, Tensor], dict[str, Any]]:
+            rows = self._rows(user)
+            adapters.start(PERSONAL, setting.seed, user.id)
+            notes = tuning.run(
+                parameters,
+                rows,
+                user.id,
+                reseed=adapters.reseed,
+                checkpoint=self.work.checkpoint("user"),
+                context=self.work.context + user.id + history_of(user),
+            )
+            return {name: tensor.detach().to(torch.bfloat16) for name, tensor in parameters.items()}, notes
 
-            problems = self.work.adapt_each(users, one, self.stage.epochs)
+        problems = self.work.adapt_each(users, one, self.stage.epochs)
         self.prompts.warn()
         return problems
 
@@ -112,12 +113,12 @@ class PersonalLora:
         tokens = [self.prompts.retrieved(ask, k) if k else self.prompts.plain(ask) for ask in asks]
         self.prompts.warn()
         texts = [""] * len(asks)
-        with adapted(self.setting.backbone, self._targets(), self.options.shape) as adapters:
-            self._load_below(adapters)
-            for group in by_user(asks):
-                adapters.load(PERSONAL, self.work.adapted(asks[group[0]].user).tensors)
-                rows = [tokens[i] for i in group]
-                answers = answer(self.setting.backbone, rows, self.prompts.limit, done, self.prompts.within)
-                for index, text in zip(group, answers, strict=True):
-                    texts[index] = text
+        adapters = adapted(self.setting.backbone, self._targets(), self.options.shape)
+        self._load_below(adapters)
+        for group in by_user(asks):
+            adapters.load(PERSONAL, self.work.adapted(asks[group[0]].user).tensors)
+            rows = [tokens[i] for i in group]
+            answers = answer(adapters.backbone, rows, self.prompts.limit, done, self.prompts.within)
+            for index, text in zip(group, answers, strict=True):
+                texts[index] = text
         return texts

@@ -49,15 +49,22 @@ class PersonalShifts:
         nothing = new_shift((layers, 1, width), generator=torch.Generator().manual_seed(0), device=device)
         return nothing, fresh_shifts(self.config, width)[1]
 
-    def adapt(self, users: Sequence[User], shared: tuple[Shift, Shift]) -> dict[str, str]:
+    def adapt(
+        self, users: Sequence[User], shared: tuple[Shift, Shift], below: Backbone | None = None
+    ) -> dict[str, str]:
         """Train the second shift of each user that is not kept yet, on top of the first and from the second of ``shared``.
 
         All of them train together; a killed call goes on from its checkpoint, or without those that were done.
+
+        Args:
+            users: The users.
+            shared: Both shared shifts.
+            below: What they stand on; the setting's base when not given.
         """
         with self.work.locked():
             waiting = [user for user in users if self.work.user(user) is None]
             if waiting:
-                self._train(self._as_begun(users, waiting), shared)
+                self._train(self._as_begun(users, waiting), shared, below or self.setting.backbone)
             problems = {user.id: self.work.adapted(user).notes.get("problem") for user in users}
         self.prompts.warn()
         return {user: problem for user, problem in problems.items() if problem is not None}
@@ -74,7 +81,7 @@ class PersonalShifts:
         write_atomically(order, json.dumps([user.id for user in waiting]).encode())
         return list(waiting)
 
-    def _train(self, users: Sequence[User], shared: tuple[Shift, Shift]) -> None:
+    def _train(self, users: Sequence[User], shared: tuple[Shift, Shift], below: Backbone) -> None:
         rows: dict[str, Sequence[TokenRow]] = {}
         for user in users:
             try:
@@ -83,7 +90,7 @@ class PersonalShifts:
                 self._keep(user, Trained(user.id, (), (), 0, str(error)))
         by_id = {user.id: user for user in users}
         for trained in train_personal(
-            self.setting.backbone,
+            below,
             rows,
             shared,
             self.config,
@@ -102,7 +109,12 @@ class PersonalShifts:
         self.work.put_user(user, stored, {"steps": trained.steps, "losses": list(trained.losses)})
 
     def predict(
-        self, asks: Sequence[Ask], shared: tuple[Shift, Shift], without: tuple[int, int], done: Done
+        self,
+        asks: Sequence[Ask],
+        shared: tuple[Shift, Shift],
+        without: tuple[int, int],
+        done: Done,
+        below: Backbone | None = None,
     ) -> list[str]:
         """Answers with the first of ``shared`` and each row's own second shift.
 
@@ -111,8 +123,9 @@ class PersonalShifts:
             shared: As given to ``adapt``.
             without: The slots of a user who has no shift: (1, 1) for both of ``shared``, or (0, 0) for the bare base.
             done: Told of progress.
+            below: As given to ``adapt``.
         """
-        backbone, prompts = self.setting.backbone, [self.prompts.plain(ask) for ask in asks]
+        backbone, prompts = below or self.setting.backbone, [self.prompts.plain(ask) for ask in asks]
         self.prompts.warn()
         texts = [""] * len(asks)
         users = users_of(asks)

@@ -9,15 +9,16 @@ The generic answers are the base's own. Layer and strength are those that make h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import Changes, looking, running
 from perfit.data.schema import User
 from perfit.errors import ConfigError
 from perfit.methods.answer import Tokens, answer, batches, users_of
@@ -25,7 +26,7 @@ from perfit.methods.greedy import answer_changed
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
 from perfit.methods.prompts import Prompts
-from perfit.methods.tuning import answer_loss, chunks, head_on
+from perfit.methods.tuning import answer_loss, chunks
 from perfit.methods.work import Work
 from perfit.tasks.task import Example
 from perfit.training.rows import TokenRow, padded
@@ -55,8 +56,7 @@ class Options:
             raise ConfigError("strengths: none given; name at least one, such as 1.0")
 
 
-@contextmanager
-def adding(backbone: Backbone, layers: Sequence[int], vectors: Tensor, starts: Sequence[int]) -> Iterator[None]:
+def adding(backbone: Backbone, layers: Sequence[int], vectors: Tensor, starts: Sequence[int]) -> Changes:
     """Add vectors to layers' outputs from each row's start on, whether tokens come at once or one by one.
 
     Args:
@@ -68,27 +68,17 @@ def adding(backbone: Backbone, layers: Sequence[int], vectors: Tensor, starts: S
     first = torch.tensor(starts, device=vectors.device)[:, None]
     offset = 0
 
-    def measure(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    def measure(kwargs: dict[str, Any]) -> None:
         nonlocal offset
         cache = kwargs.get("past_key_values")
         offset = int(cache.get_seq_length()) if cache is not None else 0
 
-    def hook(place: int) -> Any:
-        def add(module: Any, args: Any, output: Any) -> Any:
-            hidden = output[0] if isinstance(output, tuple) else output
-            reached = (offset + torch.arange(hidden.shape[1], device=hidden.device)) >= first
-            changed = (hidden + vectors[:, place, None] * reached[:, :, None]).to(hidden.dtype)
-            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+    def add(place: int, hidden: Tensor) -> Tensor:
+        reached = (offset + torch.arange(hidden.shape[1], device=hidden.device)) >= first
+        return (hidden + vectors[:, place, None] * reached[:, :, None]).to(hidden.dtype)
 
-        return add
-
-    handles = [backbone.model.register_forward_pre_hook(measure, with_kwargs=True)]
-    handles += [backbone.layers[layer].register_forward_hook(hook(i)) for i, layer in enumerate(layers)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    outputs = {backbone.output_of(layer): partial(add, place) for place, layer in enumerate(layers)}
+    return {backbone.tap("", "start"): measure} | outputs
 
 
 @torch.no_grad()
@@ -97,18 +87,12 @@ def last_states(backbone: Backbone, layers: Sequence[int], sequences: Sequence[T
     ids, mask = padded(sequences, backbone.device)
     rows, ends = torch.arange(len(sequences)), torch.tensor([len(sequence) - 1 for sequence in sequences])
     found: list[Tensor] = []
-
-    def take(module: Any, args: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        found.append(hidden[rows, ends].float())
-
-    handles = [backbone.layers[layer].register_forward_hook(take) for layer in layers]
-    try:
-        with head_on(backbone, lambda states: states[:, -1:].contiguous()):
-            backbone.logits(ids, mask, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    look = looking(lambda hidden: found.append(hidden[rows, ends].float()))
+    running(
+        lambda: backbone.logits(ids, mask, use_cache=False),
+        {backbone.output_of(layer): look for layer in layers},
+        backbone.head_on(lambda states: states[:, -1:].contiguous()),
+    )
     return torch.stack(found, dim=1)
 
 
@@ -179,8 +163,8 @@ class StyleVector:
         for chunk in chunks(rows, self.setting.config.step_tokens):
             many = vector.expand(len(chunk), 1, -1)
             starts = [len(row.prompt_ids) - 1 for row in chunk]
-            with adding(backbone, [self.layers[place]], many, starts):
-                total += float(answer_loss(backbone, chunk).sum())
+            added = adding(backbone, [self.layers[place]], many, starts)
+            total += float(answer_loss(backbone, chunk, added).sum())
         return total
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
@@ -190,7 +174,7 @@ class StyleVector:
         backbone = self.setting.backbone
         vectors = {user: self._vectors(one) for user, one in users_of(asks).items()}
 
-        def during(batch: Sequence[int]) -> AbstractContextManager[None]:
+        def during(batch: Sequence[int]) -> Changes:
             width = max(len(tokens[i]) for i in batch)
             stacked = torch.stack([vectors[asks[i].user.id] for i in batch])
             # Padding is on the left, so that all prompts end at the same place.

@@ -9,7 +9,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.config import StageConfig
 from perfit.errors import DamagedError
 from perfit.files import write_atomically
@@ -31,26 +31,21 @@ from perfit.training.schedule import epoch_batches, learning_rate, stable_random
 _CHECKPOINT_SECONDS = 20.0
 
 
-def answer_loss(backbone: Backbone, rows: Sequence[TokenRow]) -> Tensor:
-    """Negative log-likelihood summed over each row's answer tokens, [rows], fp32; logits only where there is a label."""
+def answer_loss(backbone: Backbone, rows: Sequence[TokenRow], changes: Changes = NOTHING) -> Tensor:
+    """Negative log-likelihood summed over each row's answer tokens, [rows], fp32; logits only where there is a label.
+
+    Args:
+        backbone: The base.
+        rows: The rows, padded on the right.
+        changes: What a method does to the base's states in this forward.
+    """
     device = backbone.device
     ids, mask = padded([row.input_ids for row in rows], device)
     starts = [len(row.prompt_ids) - 1 for row in rows]
     places, columns, labels = label_places(starts, [row.answer_ids for row in rows], device)
-    with head_on(backbone, lambda states: states[places, columns].unsqueeze(0)):
-        logits = backbone.logits(ids, mask, use_cache=False)
+    labelled = backbone.head_on(lambda states: states[places, columns].unsqueeze(0))
+    logits = running(lambda: backbone.logits(ids, mask, use_cache=False), changes, labelled)
     return row_loss(logits[0], labels, places, len(rows))
-
-
-@contextmanager
-def head_on(backbone: Backbone, choose: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Give the head only some of the final states [rows, t, d]: a vocabulary of logits for each token is dear."""
-    head = backbone.model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda module, inputs: (choose(inputs[0]), *inputs[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def chunks(rows: Sequence[TokenRow], step_tokens: int) -> Iterator[list[TokenRow]]:
@@ -68,7 +63,7 @@ class Tuning:
     """How parameters inside the base are trained (paper, D.4 and D.5.1).
 
     Attributes:
-        backbone: The base, with the parameters at work in its forward.
+        backbone: The base, or the copy of it that holds the parameters.
         stage: Epochs, batch size, rate, decay, warm-up, clip.
         seed: Seed of row orders and dropout.
         step_tokens: Most tokens of one forward; a step adds up as many as its batch needs.
@@ -87,7 +82,9 @@ class Tuning:
         rows: Sequence[TokenRow],
         learner: str,
         *,
+        changes: Callable[[], Changes] = lambda: NOTHING,
         penalty: Callable[[], Tensor] | None = None,
+        reseed: Callable[[int], None] = lambda seed: None,
         checkpoint: Path | None = None,
         context: str = "",
     ) -> dict[str, Any]:
@@ -97,6 +94,8 @@ class Tuning:
             parameters: Leaf tensors by name.
             rows: One learner's rows.
             learner: Decides, with the seed, the order of rows and the dropout.
+            changes: What the parameters do in a forward, made for each; nothing where they stand inside the base.
+            reseed: Told what dropout draws from, before each step: seed, learner and step alone.
             penalty: Added to each step's loss, which is a mean over answer tokens.
             checkpoint: Where the state lies while training is under way; removed at the end.
             context: What a checkpoint must belong to.
@@ -125,8 +124,8 @@ class Tuning:
             tokens = sum(len(row.answer_ids) for row in batch)
             for group in state.optimiser.param_groups:
                 group["lr"] = learning_rate(state.step, total, stage)
-            with self._own_dropout(learner, state.step):
-                nll = self._backward(batch, tokens, penalty)
+            reseed(stable_random(self.seed, learner, "dropout", state.step).getrandbits(62))
+            nll = self._backward(batch, tokens, changes, penalty)
             norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), stage.clip))
             if not (math.isfinite(nll) and math.isfinite(norm)):
                 raise AdaptationError(f"its loss or gradient is not finite at step {state.step}")
@@ -142,23 +141,21 @@ class Tuning:
                 saved = time.monotonic()
         return {"steps": state.step, "losses": [nll / tokens for nll, tokens in state.losses]}
 
-    def _backward(self, batch: Sequence[TokenRow], tokens: int, penalty: Callable[[], Tensor] | None) -> float:
+    def _backward(
+        self,
+        batch: Sequence[TokenRow],
+        tokens: int,
+        changes: Callable[[], Changes],
+        penalty: Callable[[], Tensor] | None,
+    ) -> float:
         total = 0.0
         for chunk in chunks(batch, self.step_tokens):
-            loss = answer_loss(self.backbone, chunk).sum()
+            loss = answer_loss(self.backbone, chunk, changes()).sum()
             (loss / tokens).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if penalty is not None:
             penalty().backward()  # type: ignore[no-untyped-call]
         return total
-
-    @contextmanager
-    def _own_dropout(self, learner: str, step: int) -> Iterator[None]:
-        """Dropout draws from (seed, learner, step) alone, whatever ran before."""
-        device = self.backbone.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(stable_random(self.seed, learner, "dropout", step).getrandbits(62))
-            yield
 
 
 @dataclass

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
+from perfit.backbone.taps import running
 from perfit.plan import EditPlan, SlotGroups, TwoStageShift
 from perfit.positions import Positions
 from perfit.training.frozen_cache import FrozenCache, FrozenHome
@@ -156,8 +157,8 @@ class FrozenRunner:
         plan = EditPlan.build(where, slots, device)
         first = self.frozen.first
         states = shift.edit(states, first, plan)
-        with self.backbone.editing(plan, shift):
-            final = self.frozen.sections.run(
+        final = running(
+            lambda: self.frozen.sections.run(
                 first + 1,
                 len(self.backbone.layers),
                 states=states,
@@ -165,7 +166,9 @@ class FrozenRunner:
                 position_ids=positions.to(device),
                 cache=cache,
                 finish=True,
-            )
+            ),
+            self.backbone.edits(plan, shift),
+        )
         last = [n - 1 - start for n, start in zip(lengths, starts, strict=True)]
         rows, columns, labels = label_places(last, [item.row.answer_ids for item in items], device)
         return row_loss(self.frozen.sections.head(final[rows, columns]), labels, rows, count)
@@ -230,15 +233,17 @@ class FrozenRunner:
         plan = EditPlan.build([self.frozen.shared_edits] * len(owners), owners, device)
         states = shift.edit(self.frozen.shared_states.expand(len(owners), -1, -1), self.frozen.first, plan)
         cache = PrefixCache(apart=self.apart, record=True, last=above.stop - 1)
-        with self.backbone.editing(plan, shift):
-            self.frozen.sections.run(
+        running(
+            lambda: self.frozen.sections.run(
                 above.start,
                 above.stop,
                 states=states,
                 attention_mask=torch.ones(len(owners), count, dtype=torch.long, device=device),
                 position_ids=torch.arange(count, device=device).expand(len(owners), -1),
                 cache=cache,
-            )
+            ),
+            self.backbone.edits(plan, shift),
+        )
         assert cache.recorded is not None
         return cache.recorded
 
