@@ -12,9 +12,9 @@ import torch
 from small_base import LABELS, TASK, WORDS, person
 from torch import Tensor
 
-from perfit.backbone.taps import Tap
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.model import Backbone
+from perfit.backbone.taps import Tap
 from perfit.config import PerFitConfig, StageConfig
 from perfit.data.schema import User
 from perfit.methods.method import Ask, Method, Setting
