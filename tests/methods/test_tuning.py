@@ -174,8 +174,7 @@ def test_the_loop_is_adamw_on_the_schedule_over_the_mean_answer_token() -> None:
     for step in range(4):
         batch = epoch_batches(lengths, STAGE, seed=0, learner="anna", epoch=step // 2)[step % 2]
         optimiser.zero_grad()
-        with twin.at_work():
-            total = sum(answer_loss(twin.backbone, [ROWS[i]]).sum() for i in batch)
+        total = sum(answer_loss(twin.backbone, [ROWS[i]], twin.at_work()).sum() for i in batch)
         loss = total / sum(len(ROWS[i].answer_ids) for i in batch) + 0.01 * twin.scale.abs().sum()
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_([twin.scale], 0.35)))
