@@ -41,9 +41,10 @@ def answers_of(
     tokens = _tokens(perfit, prompts, limit.max_new_tokens, emit)
     positions = Positions.parse(perfit.config.positions)
     texts = [""] * len(tokens)
+    owners = perfit.owners
     # So many users' shifts at once, and no more, whatever the number of users.
     for group in _groups(users, _GENERATE_USERS):
-        shift, slots = perfit.rows_of([users[i] for i in group])
+        shift, slots = owners.rows_of([users[i] for i in group], perfit.backbone, perfit.config.layers)
         answers = generate(perfit.backbone, [tokens[i] for i in group], slots, shift, positions, limit, done)
         for index, answer in zip(group, answers, strict=True):
             texts[index] = answer
@@ -63,6 +64,7 @@ def label_scores_of(
     labels, tokenizer, chat = perfit.task.labels, perfit.backbone.tokenizer, perfit.config.chat_template
     if not labels:
         raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
+    owners = perfit.owners
     scores = torch.empty(len(prompts), len(labels))
     tokens = _tokens(perfit, prompts, perfit.answer_limit(), emit) if prompts else []
     # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
@@ -72,7 +74,7 @@ def label_scores_of(
         rows = [i for i, prompt in enumerate(tokens) if prompt[-1] == last]
         for group in _groups([users[i] for i in rows], _GENERATE_USERS):
             chosen = [rows[i] for i in group]
-            shift, slots = perfit.rows_of([users[i] for i in chosen])
+            shift, slots = owners.rows_of([users[i] for i in chosen], perfit.backbone, perfit.config.layers)
             asked = [tokens[i] for i in chosen]
             scores[chosen] = label_log_probs(
                 perfit.backbone, asked, slots, shift, positions, trie, best_only=best_only, done=done

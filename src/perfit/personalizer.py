@@ -21,11 +21,12 @@ from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.fitting import Collective, check_leaks, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
-from perfit.plan import IDENTITY, TwoStageShift
+from perfit.owners import Owners
+from perfit.plan import TwoStageShift
 from perfit.precision import resolve_dtype
-from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS, check_ids
+from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
-from perfit.shift import Shift, ShiftBank
+from perfit.shift import Shift
 from perfit.shown import shown
 from perfit.store.personal import PersonalShifts
 from perfit.tasks import get_task
@@ -37,7 +38,7 @@ from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
 from perfit.training.record import summary
 from perfit.training.rows import TokenRow
-from perfit.training.stages import bank_of, train_personal
+from perfit.training.stages import train_personal
 
 if TYPE_CHECKING:
     from perfit.erasure import Erasure
@@ -65,8 +66,8 @@ class PerFit:
         check_length(backbone, config.max_length)
         self.backbone, self.task, self.config, self.identity = backbone, task, config, identity
         self.belonging = Belonging(backbone, identity, task, config)
-        self._shared: Collective | None = None
-        self._personal = PersonalShifts()
+        # Replaced as one, so that a call that began with the old ones ends with them.
+        self.owners = Owners()
 
     @classmethod
     def from_pretrained(
@@ -139,19 +140,18 @@ class PerFit:
         """
         shared = Collective.of_run(run)
         spec = self.belonging.store_spec(shared.file)
-        self._personal = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec)
-        self._shared = shared
+        self.owners = Owners(shared, PersonalShifts.open(run.store_path, self.identity.as_dict(), spec))
 
     @property
     def collective(self) -> tuple[Shift, Shift] | None:
         """Both shared shifts, [layers, r, d] each, once there are any."""
-        return self._shared.shifts if self._shared is not None else None
+        return self.owners.collective
 
     # Users
 
     def users(self) -> list[str]:
         """Ids of all users with a personal shift."""
-        return self._personal.users()
+        return self.owners.personal.users()
 
     def shift_of(self, user: str) -> Shift:
         """A user's own second shift, [layers, r, d], fp32.
@@ -159,7 +159,7 @@ class PerFit:
         Raises:
             UnknownUserError: There is none.
         """
-        return self._personal.shift(user)
+        return self.owners.personal.shift(user)
 
     # Training
 
@@ -199,9 +199,8 @@ class PerFit:
         fitted = fit(
             self.belonging, data, RunDirectory(run) if run is not None else None, emit, self._home(frozen_cache)
         )
-        # Personal shifts of an earlier call belong to that call's shared shifts.
-        self._personal.close()
-        self._shared, self._personal = fitted.collective, fitted.personal
+        # Personal shifts of an earlier call belong to that call's shared shifts, and go when the last answer with them has.
+        self.owners = Owners(fitted.collective, fitted.personal)
         return fitted.results
 
     def _home(self, folder: str | Path | None) -> FrozenHome | None:
@@ -224,7 +223,8 @@ class PerFit:
         """
         check_user(user)
         check_ids([user])
-        if self.collective is None:
+        owners = self.owners
+        if owners.collective is None:
             raise StoreError("there is no collective shift to start from; call fit first or load a run")
         check_leaks(Dataset(users=(user,)), self.task, allow_leaks, emit)
         if self._folder is not None and frozen_cache is not None:
@@ -232,12 +232,12 @@ class PerFit:
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
         rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
         (trained,) = train_personal(
-            self.backbone, rows, self.collective, self.config, emit=emit, home=self._home(frozen_cache)
+            self.backbone, rows, owners.collective, self.config, emit=emit, home=self._home(frozen_cache)
         )
         if trained.problem is None:
             if self._folder is not None:
                 Tombstones(self._folder).lift(trained.name)
-            self._personal.put([(trained.name, trained.shifts[0], summary(trained))])
+            owners.personal.put([(trained.name, trained.shifts[0], summary(trained))])
         for line in maker.warnings():
             emit({"event": "warning", "text": line})
         return trained
@@ -318,18 +318,8 @@ class PerFit:
         return answer_limit(self.task, self.backbone.tokenizer, self.config.chat_template)
 
     def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
-        """Banks that hold the shifts of these users, and each row's slots in them."""
-        device = self.backbone.device
-        named = list(dict.fromkeys(user for user in users if user not in PSEUDO_USERS))
-        if self.collective is None and any(user != BASE for user in users):
-            raise StoreError("there is no collective shift yet; call fit first, load a run, or ask for 'base'")
-        if self.collective is None:
-            empty = ShiftBank.empty(0, len(self.config.layers), 1, self.backbone.hidden_size, device=device)
-            return TwoStageShift(self.config.layers, empty, empty), [IDENTITY] * len(users)
-        first, second = self.collective
-        personal = bank_of([second, *(self.shift_of(user) for user in named)], device)
-        place = {BASE: IDENTITY, COLLECTIVE: (1, 1)} | {user: (1, n) for n, user in enumerate(named, start=2)}
-        return TwoStageShift(self.config.layers, bank_of([first], device), personal), [place[user] for user in users]
+        """Banks that hold the shifts of these users, and each row's slots in them; see ``Owners.rows_of``."""
+        return self.owners.rows_of(users, self.backbone, self.config.layers)
 
     # At rest
 
@@ -342,31 +332,32 @@ class PerFit:
         Raises:
             StoreError: There is nothing to save yet, or the folder holds something else.
         """
-        if self._shared is None:
+        owners = self.owners
+        if owners.shared is None:
             raise StoreError("there is nothing to save yet; call fit first")
         run = RunDirectory(path)
-        if self._personal.path is not None and self._personal.path.resolve() == run.store_path.resolve():
+        if owners.personal.path is not None and owners.personal.path.resolve() == run.store_path.resolve():
             return  # it lies there already, user by user
         manifest = self.belonging.manifest(None)
         if run.exists():
             theirs = run.manifest()
             same = all(theirs[part] == manifest[part] for part in ("base", "task", "config"))
-            if not same or not run.has_collective() or run.read_collective() != self._shared.file:
+            if not same or not run.has_collective() or run.read_collective() != owners.shared.file:
                 raise StoreError(f"{run.path}: holds another run; choose another folder")
         elif run.store_path.exists():
             raise StoreError(f"{run.path}: holds a personal.sqlite that belongs to no run; choose another folder")
         else:
             run.create(manifest)
-            run.save_collective(self._shared.file)
+            run.save_collective(owners.shared.file)
         stones = Tombstones(run.path)
-        if erased := [user for user in self.users() if user in stones]:
+        if erased := [user for user in owners.personal.users() if user in stones]:
             raise StoreError(
                 f"{run.path}: user {shown(erased[0])!r} was erased from it; erase the user here too, or choose another folder"
             )
-        spec = self.belonging.store_spec(self._shared.file)
+        spec = self.belonging.store_spec(owners.shared.file)
         copy = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec, new=True)
         try:
-            copy.put_stored((user, self._personal.stored(user)) for user in self.users())
+            copy.put_stored((user, owners.personal.stored(user)) for user in owners.personal.users())
         finally:
             copy.close()
 

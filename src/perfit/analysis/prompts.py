@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perfit.analysis.recipe import BARE, Recipe
+from perfit.backbone.tokenizer_turn import TURN
 from perfit.data.schema import Query, User
 from perfit.errors import DataError
 from perfit.retrieval import HistoryIndex, fitting
@@ -51,7 +52,8 @@ class PromptMaker:
 
     def __init__(self, task: Task, tokenizer: Any, users: Sequence[User], recipe: Recipe):
         self.task, self.tokenizer, self.users, self.recipe = task, tokenizer, users, recipe
-        front = tokenizer.encode("", add_special_tokens=True)
+        with TURN:
+            front = tokenizer.encode("", add_special_tokens=True)
         self._front = [token for token in front if token != tokenizer.eos_token_id or len(front) == 1]
         held_back = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
         self._plain = [token for token in range(len(tokenizer)) if token not in held_back]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from perfit.backbone.tokenizer_turn import TURN
 from perfit.durable.records import digest_of
 from perfit.errors import BaseModelError
 
@@ -221,6 +222,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     marks = [token for token in (tokenizer.bos_token, tokenizer.eos_token) if token]
     for text in (*_PROBES, *(f"a{mark}b" for mark in marks)):
         for with_special in (True, False):
-            ids = tokenizer(text, add_special_tokens=with_special, truncation=False, padding=False)["input_ids"]
+            with TURN:
+                ids = tokenizer(text, add_special_tokens=with_special, truncation=False, padding=False)["input_ids"]
             digest.update(json.dumps(ids).encode())
     return digest.hexdigest()

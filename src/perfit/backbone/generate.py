@@ -128,6 +128,7 @@ def generate(
     return texts
 
 
+@torch.no_grad()
 def _beams(
     backbone: Backbone,
     prompts: Sequence[Sequence[int]],
@@ -154,12 +155,11 @@ def _beams(
     # penalty would not be decoded greedily. They are kept out of a copy, which shares all but its attributes.
     bare = copy.copy(backbone.model)
     bare.generation_config = GenerationConfig()
-    with torch.no_grad():
-        out = running(
-            lambda: bare.generate(input_ids=ids, attention_mask=mask, generation_config=settings),
-            backbone.edits(plan, shift),
-            backbone.head_on(),
-        )
+    out = running(
+        lambda: bare.generate(input_ids=ids, attention_mask=mask, generation_config=settings),
+        backbone.edits(plan, shift),
+        backbone.head_on(),
+    )
     return [_until(tokens, stops) for tokens in out[:, ids.shape[1] :].tolist()]
 
 

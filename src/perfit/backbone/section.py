@@ -83,14 +83,14 @@ class Sections:
         # Sections may be made while edits are in force whose plan does not fit this forward.
         self._tuples = untouched(self._layer_outputs)
 
+    @torch.no_grad()
     def _layer_outputs(self) -> list[bool]:
         """Which layers answer with a tuple, found by one forward of one token in a copy."""
         found: list[bool] = []
         copied = twin(self.backbone.model)
         for layer in copied.get_submodule(self.backbone.layers_path):
             layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
-        with torch.no_grad():
-            copied(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
+        copied(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
         return found
 
     def _decoder(self, apart: bool) -> _Decoder:

@@ -95,15 +95,15 @@ class Adapters:
                 found[f"{name}.B"] = layer.lora_B[adapter].weight
         return found
 
+    @torch.no_grad()
     def start(self, adapter: str, seed: int, learner: str) -> None:
         """A fresh adapter: A as peft draws it, B zero, so that it does nothing yet."""
         drawn = torch.Generator().manual_seed(stable_random(seed, learner, "lora").getrandbits(62))
-        with torch.no_grad():
-            for layer in self._layers.values():
-                if adapter in layer.lora_A:
-                    first = layer.lora_A[adapter].weight
-                    first.copy_(nn.init.kaiming_uniform_(torch.empty(first.shape), a=math.sqrt(5), generator=drawn))
-                    layer.lora_B[adapter].weight.zero_()
+        for layer in self._layers.values():
+            if adapter in layer.lora_A:
+                first = layer.lora_A[adapter].weight
+                first.copy_(nn.init.kaiming_uniform_(torch.empty(first.shape), a=math.sqrt(5), generator=drawn))
+                layer.lora_B[adapter].weight.zero_()
 
     @torch.no_grad()
     def load(self, adapter: str, tensors: Mapping[str, Tensor]) -> None:
@@ -154,12 +154,13 @@ def adapted(backbone: Backbone, targets: Mapping[str, Sequence[Projection]], sha
             fan_in_fan_out=transposed,
         )
 
+    # Peft asks transformers in words that are to be renamed. The filter stays: putting it on for a while would change
+    # what other threads hear.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     configs = {name: config(projections) for name, projections in targets.items()}
     first, *more = configs
     copied = Backbone(twin(backbone.model), backbone.tokenizer, name=backbone.name, layers_path=backbone.layers_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in words that are to be renamed
-        model = peft.get_peft_model(copied.model, configs[first], adapter_name=first)
+    model = peft.get_peft_model(copied.model, configs[first], adapter_name=first)
     for name in more:
         model.add_adapter(name, configs[name])
     model.base_model.set_adapter(list(configs))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from perfit.backbone.tokenizer_turn import TURN
 from perfit.errors import ConfigError, DataError
 from perfit.tasks.plain_text import chat_ids, plain_ids
 from perfit.tasks.task import Example
@@ -155,7 +156,8 @@ def _shorter(body: str, excess: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """``body`` without about its last ``excess`` tokens; always at least one character shorter."""
     if tokenizer.is_fast:
         # Offsets, not decoding: half a character would come back as a replacement sign.
-        offsets = tokenizer(body, return_offsets_mapping=True, **_PLAIN)["offset_mapping"]
+        with TURN:
+            offsets = tokenizer(body, return_offsets_mapping=True, **_PLAIN)["offset_mapping"]
         keep = len(offsets) - excess
         cut = offsets[keep][0] if keep > 0 else 0
     else:

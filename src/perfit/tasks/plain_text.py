@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
+from perfit.backbone.tokenizer_turn import TURN
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,12 +62,14 @@ def chat_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _rendered(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     turn = [{"role": "user", "content": text}]
-    rendered = cast(str, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    return cast("list[int]", tokenizer.encode(rendered, add_special_tokens=False))
+    with TURN:
+        rendered = cast(str, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        return cast("list[int]", tokenizer.encode(rendered, add_special_tokens=False))
 
 
 def _split(text: str, tokenizer: PreTrainedTokenizerBase, front: bool) -> list[int]:
-    return cast("list[int]", tokenizer.encode(text, add_special_tokens=front, split_special_tokens=True))
+    with TURN:
+        return cast("list[int]", tokenizer.encode(text, add_special_tokens=front, split_special_tokens=True))
 
 
 def _check(ids: list[int], harmless: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
