@@ -262,7 +262,8 @@ class PerFit:
     @property
     def _folder(self) -> Path | None:
         """The run the shifts lie in, if they lie in one."""
-        return None if self._personal.path is None else self._personal.path.parent
+        path = self.owners.personal.path
+        return None if path is None else path.parent
 
     # Answering
 
