@@ -354,6 +354,17 @@ def test_a_user_is_out_when_either_its_loss_or_its_gradient_is_not_finite(part: 
         assert_same(done[name], alone(name))
 
 
+def test_who_came_later_keeps_its_own_count_of_steps_when_an_earlier_one_breaks() -> None:
+    bad = learner("e", SIZES["e"])
+    lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in bad.rows]
+    row = bad.rows[epoch_batches(lengths, CONFIG, seed=0, learner="e", epoch=0)[-1][0]]
+    # "a" is through after three steps and "c" begins beside one that breaks in its fifth.
+    done = train(new_loop(CONFIG, 2, Spoiling(row, float("nan"), 1.0)), [bad, learner("a", 1), learner("c", 5)])
+    assert done["e"].problem == "its loss or gradient is not finite at step 5"
+    for name in "ac":
+        assert_same(done[name], alone(name))
+
+
 @pytest.mark.parametrize("tensor", ["R", "W", "b"])
 def test_a_shift_that_its_last_step_breaks_is_no_result_and_the_others_are_as_alone(tensor: str) -> None:
     loop, steps = new_loop(CONFIG, 2), dict[int, int]()
