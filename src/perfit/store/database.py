@@ -133,8 +133,8 @@ def _check_beside(path: Path, real: Path) -> None:
 
 
 def _set_modes(database: sqlite3.Connection, left: bool) -> None:
-    # PERSIST keeps a journal that is played back now, so that it can be overwritten before it is removed.
-    database.execute(f"PRAGMA journal_mode = {'PERSIST' if left else 'DELETE'}").fetchall()
+    if left:  # a journal that is played back now is kept, so that it can be overwritten before it is removed
+        database.execute("PRAGMA journal_mode = PERSIST").fetchall()
     # A commit is on the disk when it returns, journal removal included.
     database.execute("PRAGMA synchronous = EXTRA")
     database.execute("PRAGMA secure_delete = ON").fetchall()
