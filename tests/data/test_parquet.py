@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perfit.data import HistoryItem, User, read_dataset
+from perfit.data.parquet_pages import PageFaultError, unpacked_bytes
 from perfit.errors import DataError
 
 arrow = pytest.importorskip("pyarrow")
@@ -129,3 +130,35 @@ def test_values_that_a_few_bytes_repeat_are_refused_before_they_are_decoded(
     monkeypatch.setattr("perfit.data.opening.MIN_UNPACKED", 6_000_000)
     monkeypatch.setattr("perfit.data.parquet.to_python", None)
     assert "decodes to more than 6000000 bytes" in fault(path)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "zstd", "snappy"])
+def test_pages_tell_their_own_sizes(tmp_path: Path, version: str, compression: str) -> None:
+    path, texts = tmp_path / "u.parquet", [f"{number} {'é' * number}" for number in range(600)]
+    parquet.write_table(
+        arrow.table({"text": texts}), path, data_page_version=version, compression=compression, data_page_size=5000
+    )
+    with parquet.ParquetFile(path) as file:
+        chunk = file.metadata.row_group(0).column(0)
+    with open(path, "rb") as stream:
+        begin = chunk.dictionary_page_offset
+        size = unpacked_bytes(stream, begin, chunk.total_compressed_size, 600)
+        assert sum(len(text.encode()) for text in texts) <= size <= chunk.total_uncompressed_size
+        with pytest.raises(PageFaultError):
+            unpacked_bytes(stream, begin, chunk.total_compressed_size, 599)
+        with pytest.raises(PageFaultError):
+            unpacked_bytes(stream, 0, 40, 600)
+
+
+def test_a_footer_that_states_fewer_values_than_the_pages_hold(tmp_path: Path) -> None:
+    # pyarrow alone goes on for minutes with 20 million values here.
+    path, count = tmp_path / "u.parquet", 30_000
+    history = arrow.array([[{"text": "x"}] * count])
+    parquet.write_table(arrow.table({"user": ["u"], "history": history}), path, write_statistics=False)
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    number = bytes([(2 * count & 127) | 128, (2 * count >> 7 & 127) | 128, 2 * count >> 14])
+    assert number in content[footer:]
+    path.write_bytes(content[:footer] + content[footer:].replace(number, bytes([0x82, 0x80, 0])))
+    assert "its pages are not what its end states" in fault(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from perfit.errors import LeakError
+from perfit.shown import shown
 
 Severity = Literal["leak", "note"]
 
@@ -74,8 +75,8 @@ class AuditReport:
             users = len({finding.user for finding in same})
             result.append(f"{severity}: {KINDS[kind]} ({kind}): {count} findings, {users} users")
             for finding in same[:examples]:
-                query = "" if finding.query is None else f", query {finding.query}"
-                result.append(f"  user {finding.user}{query}: {finding.where} ({finding.matches} records)")
+                query = "" if finding.query is None else f", query {shown(finding.query)}"
+                result.append(f"  user {shown(finding.user)}{query}: {finding.where} ({finding.matches} records)")
             if count > examples:
                 result.append(f"  and {count - examples} more")
         return result
@@ -91,9 +92,9 @@ class AuditReport:
             kinds = ", ".join(
                 f"{kind} {count}" for (kind, severity), count in self.counts.items() if severity == "leak"
             )
-            query = "" if first.query is None else f", query {first.query}"
+            query = "" if first.query is None else f", query {shown(first.query)}"
             raise LeakError(
                 f"{len(self.leaks)} leaks of test answers into the training data ({kinds})",
-                record=f"user {first.user}{query}: {first.where}",
+                record=f"user {shown(first.user)}{query}: {first.where}",
                 remedy="remove these records, or allow leaks explicitly",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 
 from perfit.data.arrow_values import Leaves, NamedTwiceError, TooLargeError, find_leaves, to_python
 from perfit.data.jsonl import own_records, split_users
-from perfit.data.opening import allowed, check_is_file
+from perfit.data.opening import allowed, check_is_file, open_file
+from perfit.data.parquet_pages import PageFaultError, unpacked_bytes
 from perfit.data.records import OWN, NotText, Place
 from perfit.data.schema import Dataset
 from perfit.errors import DataError, MissingExtraError, PerfitError
+from perfit.files import write_atomically
 
 _COLUMNS = (OWN.user, OWN.history, OWN.queries, "split")
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -54,14 +57,9 @@ def write_parquet(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     schema = arrow.schema(
         [("user", text), ("history", arrow.list_(item_type)), ("queries", arrow.list_(query_type)), ("split", text)]
     )
-    target = Path(path)
-    part = target.with_name(target.name + ".tmp")
-    try:
-        parquet.write_table(arrow.Table.from_pylist(own_records(dataset), schema=schema), part)
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    parquet.write_table(arrow.Table.from_pylist(own_records(dataset), schema=schema), content)
+    write_atomically(Path(path), content.getvalue())
 
 
 def _rows(path: Path) -> Iterator[tuple[Place, object]]:
@@ -74,6 +72,7 @@ def _rows(path: Path) -> Iterator[tuple[Place, object]]:
         with parquet.ParquetFile(path) as file:
             leaves = _leaves(arrow, file, path)
             _check_size(file.metadata, leaves.indices, limit, path)
+            _check_pages(file.metadata, leaves.indices, limit, path)
         with parquet.ParquetFile(path, read_dictionary=leaves.texts) as file:
             for batch in file.iter_batches(batch_size=64, columns=leaves.paths, use_threads=False):
                 columns = [to_python(arrow, column, budget) for column in batch.columns]
@@ -86,6 +85,12 @@ def _rows(path: Path) -> Iterator[tuple[Place, object]]:
     except NamedTwiceError as error:
         raise DataError(
             f"the column {error} is there twice", file=str(path), remedy="give every column a name of its own"
+        ) from None
+    except PageFaultError:
+        raise DataError(
+            "not a readable Parquet file (its pages are not what its end states)",
+            file=str(path),
+            remedy="write or fetch it again",
         ) from None
     except TooLargeError:
         raise _too_large(path, limit) from None
@@ -126,6 +131,19 @@ def _check_size(metadata: Any, leaves: Sequence[int], limit: int, path: Path) ->
             chunk = metadata.row_group(group).column(leaf)
             size += max(chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES)
     if size > limit or metadata.num_rows * _VALUE_BYTES > limit:
+        raise _too_large(path, limit)
+
+
+def _check_pages(metadata: Any, leaves: Sequence[int], limit: int, path: Path) -> None:
+    """The same by what the pages say, for the footer may lie."""
+    size = 0
+    with open_file(path) as stream:
+        for group in range(metadata.num_row_groups):
+            for leaf in leaves:
+                chunk = metadata.row_group(group).column(leaf)
+                begin = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+                size += unpacked_bytes(stream, begin, chunk.total_compressed_size, chunk.num_values)
+    if size > limit:
         raise _too_large(path, limit)
 
 
