@@ -135,6 +135,15 @@ def test_where_lower_is_better_a_smaller_error_is_a_gain(monkeypatch: pytest.Mon
     assert helped.gain.value == pytest.approx(1 / 3)
 
 
+def test_users_of_another_run_are_told_so() -> None:
+    with pytest.raises(ConfigError, match="1 users without a personal shift") as refused:
+        evaluate(Told(), USERS[3:])  # type: ignore[arg-type]
+    assert "none of these users is in the run, it has 4 other users such as 'anna'" in str(refused.value)
+    unanswered = [replace(USERS[0], queries=(Query("a9", "x"),))]
+    with pytest.raises(ConfigError, match=r"\(1 queries without a known answer\); give users with queries"):
+        evaluate(Told(), unanswered)  # type: ignore[arg-type]
+
+
 def test_users_and_queries_that_cannot_be_evaluated_are_left_out_of_every_method_and_counted() -> None:
     result = run_it()
     assert result.left_out == {"users without a personal shift": 1, "queries without a known answer": 1}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perfit import errors
 from perfit.durable.records import SEAL, DamagedError, lines_of, opened, parse_object, read_bounded
 from perfit.errors import StoreError
 
@@ -44,7 +45,7 @@ class Ledger:
             pass
         except DamagedError as error:
             where = f" line {number}" if number else ""
-            raise StoreError(f"{path}:{where} {error}; {mend}") from None
+            raise errors.DamagedError(f"{path}:{where} {error}; {mend}") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 

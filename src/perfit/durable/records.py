@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from perfit import errors
 from perfit.errors import StoreError
 from perfit.files import write_atomically
 
@@ -136,7 +137,7 @@ def read_object(path: Path, *, missing: str, mend: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise StoreError(f"{path}: {missing}") from None
     except DamagedError as error:
-        raise StoreError(f"{path}: {error}; {mend}") from None
+        raise errors.DamagedError(f"{path}: {error}; {mend}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 
@@ -156,7 +157,7 @@ def read_record(path: Path, *, missing: str, mend: str) -> dict[str, Any]:
     try:
         return opened(record)
     except DamagedError as error:
-        raise StoreError(f"{path}: {error}; {mend}") from None
+        raise errors.DamagedError(f"{path}: {error}; {mend}") from None
 
 
 def lines_of(records: Iterable[Mapping[str, Any]], before: str = "") -> tuple[bytes, str]:
@@ -196,7 +197,7 @@ def read_records(path: Path, *, missing: str, mend: str) -> list[dict[str, Any]]
         raise StoreError(f"{path}: {missing}") from None
     except DamagedError as error:
         where = f" line {number}" if number else ""
-        raise StoreError(f"{path}:{where} {error}; {mend}") from None
+        raise errors.DamagedError(f"{path}:{where} {error}; {mend}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 

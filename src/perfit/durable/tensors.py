@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfit import errors
 from perfit.durable.records import DamagedError, parse, parse_object, read_bounded
 from perfit.errors import StoreError
 from perfit.files import write_atomically
@@ -92,6 +93,6 @@ def read_tensors(path: Path, *, mend: str) -> Tensors | None:
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        raise StoreError(f"{path}: {error}; {mend}") from None
+        raise errors.DamagedError(f"{path}: {error}; {mend}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None

@@ -23,6 +23,7 @@ from perfit.personalizer import PerFit
 from perfit.private import private_folder
 from perfit.pseudo_users import BASE, COLLECTIVE
 from perfit.run import RunDirectory
+from perfit.shown import shown
 from perfit.tasks.task import Task
 from perfit.tombstones import Tombstones
 from perfit.training.loop import Emit
@@ -171,7 +172,7 @@ def evaluate(
         for query in user.queries
     }
     if not golds:
-        raise ConfigError("there is nothing to evaluate: no user with a personal shift has a query with a known answer")
+        raise ConfigError(_nothing(perfit, users, left_out))
     limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
     results: dict[str, MethodResult] = {}
 
@@ -252,6 +253,20 @@ def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) ->
         if queries:
             chosen.append(replace(user, queries=queries))
     return chosen, left_out
+
+
+def _nothing(perfit: PerFit, users: Sequence[User], left_out: Mapping[str, int]) -> str:
+    """Why nothing is left to evaluate, and what to do."""
+    counts = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    if left_out["users without a personal shift"] == len(users) > 0:
+        some = perfit.users()[:1]
+        known = f", it has {len(perfit.users())} other users such as '{shown(some[0])}'" if some else ""
+        way_out = (
+            f"none of these users is in the run{known}: give the data it was trained on, or train them (users add)"
+        )
+    else:
+        way_out = "give users with queries whose answers are known"
+    return f"there is nothing to evaluate ({counts or 'no queries'}); {way_out}"
 
 
 def _write_predictions(
