@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import SETTINGS, House, Perfit
-from small_base import dataset, person
+from small_base import TASK_RECORD, dataset, person
 
 from perfit.data.jsonl import own_records, write_jsonl
 from perfit.data.schema import Dataset, User
@@ -44,6 +44,9 @@ def bad(tmp_path: Path, house: House) -> Path:
         "list.yaml": "[1, 2]",
         "broken.yaml": "layers: [1",
         "task.yaml": "name: x",
+        "brief.yaml": json.dumps(
+            TASK_RECORD | {"labels": ["work", "family", "travel", "a long one"], "max_new_tokens": 1}
+        ),
         "golds.json": '{"task": "LaMP_2N", "golds": [{"id": "1", "output": "politics"}]}',
         "other.json": '{"task": "LaMP_4", "golds": [{"id": "1", "output": "politics"}]}',
         "broken.json": SECRET,
@@ -135,6 +138,8 @@ FAULTS = {
     "cannot be read as JSON": "generate text --run {bad}/damaged",
     "'base' is missing": "generate text --run {bad}/partial",
     "stage 1 of this run is not finished": "generate text --run {bad}/unfinished",
+    "max_new_tokens is 1,": "train {data} --task {bad}/brief.yaml --base {base} --run {bad}/new",
+    "max_new_tokens is 1, ": "compare {data} --task {bad}/brief.yaml --base {base} --methods base --out {bad}/compared",
     "give texts to answer": "generate --run {run}",
     "give texts to answer ": "generate text --input {bad}/input.jsonl --run {run}",
     "leave --user out": "generate --input {bad}/input.jsonl --user anna --run {run}",
@@ -221,6 +226,8 @@ DAMAGED = (
     "cannot be read as JSON ",
     "'base' is missing ",
     "a value is missing or wrong",
+    "max_new_tokens is 1,",
+    "max_new_tokens is 1, ",
 )
 CODES = dict.fromkeys(USAGE, 2) | dict.fromkeys(LEAK, 3) | dict.fromkeys(DAMAGED, 4)  # all others: 1
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from small_base import dataset, person
+from small_base import TASK, dataset, person
 
+from perfit.comparison.bench import check_data
 from perfit.comparison.plan import Plan, Selection, Trial, groups
-from perfit.data.schema import Query, User
-from perfit.errors import ConfigError
+from perfit.data.schema import HistoryItem, Query, User
+from perfit.errors import ConfigError, DataError
 
 
 def test_trials_go_seed_by_seed() -> None:
@@ -61,3 +63,12 @@ def test_groups_are_the_same_whatever_is_done_already() -> None:
     users = [person(str(n), queries=2) for n in range(5)]
     assert [[user.id for user in group] for group in groups(users, 3)] == [["0", "1"], ["2", "3"], ["4"]]
     assert [[user.id for user in group] for group in groups(users, 1)] == [[str(n)] for n in range(5)]
+
+
+def test_a_history_with_an_answer_of_no_label_is_refused_before_any_method_begins() -> None:
+    data = dataset(("anna",), others=1)
+    other = data.others[0]
+    items = (*other.history[:-1], HistoryItem("odd", {"text": "a note", "folder": "gossip"}))
+    with pytest.raises(DataError, match=rf"user {other.id}.*history item odd"):
+        check_data(replace(data, others=(replace(other, history=items),)), TASK)
+    check_data(data, TASK)

@@ -13,7 +13,7 @@ from small_base import CONFIG, TASK, dataset, write_base
 
 from perfit.backbone.generate import Decoding
 from perfit.data.schema import HistoryItem, Query, User
-from perfit.errors import ConfigError, UnknownUserError
+from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import METHODS, Evaluation, evaluate
 from perfit.evaluation.lamp_format import read_lamp
 from perfit.personalizer import PerFit
@@ -252,3 +252,17 @@ def test_a_trained_perfit_is_evaluated_with_the_answers_it_generates(tmp_path: P
             assert found == [answer.strip() for answer in answers]
     with pytest.raises(UnknownUserError):
         perfit.generate(["x"], ["personal"])
+
+
+def test_what_cannot_be_answered_is_refused_before_anybody_is_asked() -> None:
+    class Brief(Told):
+        def answer_limit(self) -> int:
+            raise ConfigError("max_new_tokens is 1, but the longest label has 4 tokens")
+
+    perfit = Brief()
+    with pytest.raises(ConfigError, match="max_new_tokens"):
+        evaluate(perfit, USERS)  # type: ignore[arg-type]
+    odd = User("anna", USERS[0].history, (Query("q9", "a note", "no label"),))
+    with pytest.raises(DataError, match="query q9"):
+        evaluate(perfit := Told(), [odd, *USERS[1:]])  # type: ignore[arg-type]
+    assert perfit.asked == []
