@@ -173,6 +173,8 @@ FAULTS = {
 }  # fmt: skip
 
 USAGE = (
+    "max_new_tokens is 1,",
+    "max_new_tokens is 1, ",
     "does not say which task",
     "task is 'poems'",
     "kind is missing",
@@ -226,8 +228,6 @@ DAMAGED = (
     "cannot be read as JSON ",
     "'base' is missing ",
     "a value is missing or wrong",
-    "max_new_tokens is 1,",
-    "max_new_tokens is 1, ",
 )
 CODES = dict.fromkeys(USAGE, 2) | dict.fromkeys(LEAK, 3) | dict.fromkeys(DAMAGED, 4)  # all others: 1
 
