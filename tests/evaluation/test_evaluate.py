@@ -233,10 +233,18 @@ def test_unknown_methods_are_refused(methods: list[str]) -> None:
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="nothing to evaluate"):
-        evaluate(Told(), [User("stranger", (), (Query("q", "x", "work"),))])  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="nothing to evaluate"):
+    asked = (Query("q", "x", "work"),)
+    with pytest.raises(
+        ConfigError, match=r"nothing to evaluate \(1 users without .* none of these users is in the run"
+    ):
+        evaluate(Told(), [User("stranger", (), asked)])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"nothing to evaluate \(.*give users with queries whose answers are known"):
         evaluate(Told(), [User("anna", past("work"), (Query("q", "x"),))])  # type: ignore[arg-type]
+    films = (HistoryItem("1", {"plot": "x", "tag": "y"}),)
+    with pytest.raises(
+        ConfigError, match="the data are of another task: past items have the fields 'plot', 'tag', the"
+    ):
+        evaluate(Told(), [User("stranger", films, asked)])  # type: ignore[arg-type]
 
 
 def test_a_trained_perfit_is_evaluated_with_the_answers_it_generates(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perfit.backbone.generate import Decoding
+from perfit.data.saying import shown_name
 from perfit.data.schema import User
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
@@ -258,7 +259,9 @@ def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) ->
 def _nothing(perfit: PerFit, users: Sequence[User], left_out: Mapping[str, int]) -> str:
     """Why nothing is left to evaluate, and what to do."""
     counts = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
-    if left_out["users without a personal shift"] == len(users) > 0:
+    if other := _fields_of_another_task(perfit.task, users):
+        way_out = other
+    elif left_out["users without a personal shift"] == len(users) > 0:
         some = perfit.users()[:1]
         known = f", it has {len(perfit.users())} other users such as '{shown(some[0])}'" if some else ""
         way_out = (
@@ -267,6 +270,18 @@ def _nothing(perfit: PerFit, users: Sequence[User], left_out: Mapping[str, int])
     else:
         way_out = "give users with queries whose answers are known"
     return f"there is nothing to evaluate ({counts or 'no queries'}); {way_out}"
+
+
+def _fields_of_another_task(task: Task, users: Sequence[User]) -> str | None:
+    items = [item for user in users for item in user.history[:1]]
+    needed = [name for name in dict.fromkeys((task.body_field, task.history_answer)) if name is not None]
+    if not items or any(item.fields.keys() >= set(needed) for item in items):
+        return None
+    have = ", ".join(map(shown_name, sorted({name for item in items for name in item.fields})[:6]))
+    return (
+        f"the data are of another task: past items have the fields {have}, the run's task {task.name!r} reads "
+        f"{', '.join(map(repr, needed))}; give the data of this task"
+    )
 
 
 def _write_predictions(
