@@ -13,6 +13,7 @@ from command_line import House, Perfit, furnish
 
 from perfit.cli import show
 from perfit.cli.show import Screen, as_json, say, table
+from perfit.training.notices import print_notices
 
 CLI = Path(show.__file__).parent
 EVIL = "zoe\n12 users trained\x1b[2J\x1b]0;title\x07\x9b31m\u202emoc.evil\u2028[red]"
@@ -40,6 +41,12 @@ def test_a_line_a_table_and_an_event_escape_what_comes_from_outside(capsys: pyte
     assert len(told.out.splitlines()) == 4
     assert told.err.splitlines() == [f"skipped user {SAFE}: {SAFE}", SAFE]
     assert not set(told.out + told.err) & set("\x1b\x07\x9b\u202e\u2028")
+
+
+def test_notices_of_the_library_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    print_notices({"event": "skipped", "learner": EVIL, "problem": "why"})
+    print_notices({"event": "warning", "text": EVIL})
+    assert capsys.readouterr().err.splitlines() == [f"perfit: skipped user {SAFE}: why", f"perfit: {SAFE}"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

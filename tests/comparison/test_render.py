@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from perfit.comparison.render import as_csv, as_latex, as_markdown, cell
+from perfit.comparison.render import _markdown, as_csv, as_latex, as_markdown, cell
+from perfit.comparison.sections import Cell, Section
 from perfit.comparison.table import Row, Spread, Table
 from perfit.evaluation.significance import Difference
 from perfit.markdown import markdown
@@ -57,6 +58,12 @@ def test_markdown_has_no_html_links_or_further_cells() -> None:
     table = [line for line in text.splitlines() if line.startswith("|")]
     bars = [len(line.replace(r"\|", "").split("|")) for line in table[:4]]
     assert len(set(bars)) == 1
+
+
+def test_a_header_is_escaped_as_cells_are() -> None:
+    text = _markdown(Section("title", ("method", EVIL), ((Cell("a"), Cell("b")),)))
+    assert r"\<img" in text
+    assert len({line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
 def test_plain_names_and_numbers_are_written_as_they_are() -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from perfit.shown import shown
+
+_LONGEST = 4000
+
 
 def print_notices(event: dict[str, Any]) -> None:
     """Print warnings and skipped users; everything else is silent."""
     if event["event"] == "warning":
-        print(f"perfit: {event['text']}", file=sys.stderr)
+        print(f"perfit: {shown(event['text'], _LONGEST)}", file=sys.stderr)
     elif event["event"] == "skipped":
-        print(f"perfit: skipped user {event['learner']}: {event['problem']}", file=sys.stderr)
+        line = f"skipped user {event['learner']}: {event['problem']}"
+        print(f"perfit: {shown(line, _LONGEST)}", file=sys.stderr)
