@@ -132,7 +132,8 @@ class RunPlace:
     def _stored(self, user: str) -> bool:
         if not self.run.store_path.exists():
             return False
-        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"], readonly=True) as store:
+        # For writing: this finishes the overwriting that a kill cut off after the row was gone.
+        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"]) as store:
             return user in store
 
     def _drop(self, user: str) -> None:
