@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,9 +26,11 @@ def private_file(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: It cannot be made.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _FILE))
+    # One that is there is not opened: closing it would drop the locks SQLite holds on it in this process.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE))
 
 
 def private_opener(path: str, flags: int) -> int:
-    """For ``open(..., opener=private_opener)``: a file it makes is for its owner alone."""
-    return os.open(path, flags, _FILE)
+    """For ``open(..., opener=private_opener)``: a file it makes is for its owner alone, and no link is followed."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), _FILE)

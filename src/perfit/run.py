@@ -167,8 +167,13 @@ class RunDirectory:
         """The manifest.
 
         Raises:
-            StoreError: There is none, it is damaged, or of a newer format.
+            StoreError: There is none, it is damaged, of a newer format, or the run leads elsewhere by a link.
         """
+        for name in ("checkpoints", "predictions", "figures"):
+            if (self.path / name).is_symlink():
+                raise StoreError(
+                    f"{self.path / name}: is a symbolic link, which a run is not written through; put the folder itself there"
+                )
         manifest = self.read_json("manifest.json")
         if manifest.get("format") != FORMAT:
             raise StoreError(

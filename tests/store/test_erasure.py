@@ -169,6 +169,7 @@ def test_killed_anywhere_the_next_opening_leaves_no_byte_or_the_whole_user(tmp_p
         assert done.returncode == -signal.SIGKILL, done.stderr
         with ShiftStore.open(path) as store:
             assert [entry.name for entry in folder.iterdir()] == ["users.db"]
+            assert not erasure.is_pending(store._database)
             assert store.verify() == []
             there = CANARY in store
             seen.append(there)
