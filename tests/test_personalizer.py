@@ -556,7 +556,12 @@ def test_label_answers_have_room_for_the_longest_label_and_an_end(trained: PerFi
     tokenizer = trained.backbone.tokenizer
     longest = max(len(tokenizer.encode(" " + label)) for label in TASK.labels)
     assert trained.answer_limit() == min(longest + 3, TASK.max_new_tokens)
-    assert PerFit(trained.backbone, replace(TASK, max_new_tokens=2), CONFIG, trained.identity).answer_limit() == 2
+    for tight in (longest, longest + 1):
+        task = replace(TASK, max_new_tokens=tight)
+        assert PerFit(trained.backbone, task, CONFIG, trained.identity).answer_limit() == tight
+    brief = PerFit(trained.backbone, replace(TASK, max_new_tokens=longest - 1), CONFIG, trained.identity)
+    with pytest.raises(ConfigError, match=f"at least {longest}"):
+        brief.answer_limit()
     text = PerFit(trained.backbone, replace(TASK, kind="text", labels=()), CONFIG, trained.identity)
     assert text.answer_limit() == TASK.max_new_tokens
 
