@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ class PerFit:
         self.belonging = Belonging(backbone, identity, task, config)
         # Replaced as one, so that a call that began with the old ones ends with them.
         self.owners = Owners()
+        self._erasing = threading.Lock()
 
     @classmethod
     def from_pretrained(
@@ -257,7 +259,8 @@ class PerFit:
 
         if self._folder is None:
             raise StoreError("there is no run to erase from; shifts in memory go with this object")
-        return erase_user(user, self._folder, also)
+        with self._erasing:  # an erasure has the folder to itself: those of other threads wait for it
+            return erase_user(user, self._folder, also)
 
     @property
     def _folder(self) -> Path | None:
