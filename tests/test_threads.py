@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -149,3 +152,27 @@ def test_answers_that_began_before_a_new_training_end_with_the_old_shifts(mixed:
     after = owners.rows_of(NAMES, other.backbone, CONFIG.layers)[0]
     assert torch.equal(before.personal.shift.D, after.personal.shift.D)
     assert len(other.users()) == 2
+
+
+FORKED = """
+import os, sys
+import torch
+torch.set_num_threads(2)
+from perfit import PerFit
+perfit = PerFit.from_pretrained(sys.argv[1])
+asked = ["river stone", "lamp boat", "paper garden"], [perfit.users()[0], "collective", "base"]
+before = perfit.score_labels(*asked)
+child = os.fork()
+if not child:
+    torch.testing.assert_close(perfit.score_labels(*asked), before)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_off_after_loading_answers_too(mixed: Mixed) -> None:
+    assert mixed.perfit.owners.personal.path is not None
+    run = mixed.perfit.owners.personal.path.parent
+    done = subprocess.run([sys.executable, "-c", FORKED, str(run)], timeout=120, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-500:]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfit.backbone.after_fork import one_thread_after_fork
 from perfit.backbone.layers import find_layers
 from perfit.backbone.taps import Changes, Side, Tap, running
 from perfit.errors import BaseModelError, ConfigError
@@ -35,6 +36,7 @@ class Backbone:
                 f"{name or type(model).__name__}: keeps no keys and values (past_key_values), so that edits could not be "
                 "told from generated tokens; choose a base with attention in every layer"
             )
+        one_thread_after_fork()
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
