@@ -20,9 +20,9 @@ from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.tasks import get_task
 
-# One label begins another, and the task's limit would cut both.
+# One label begins another, and the task's limit holds the longer one without its end.
 MORE = (*LABELS, "river stone", "river stone lamp boat")
-NARROW = replace(TASK, labels=MORE, max_new_tokens=1)
+NARROW = replace(TASK, labels=MORE, max_new_tokens=4)
 EOS = 2
 TOKENS = ((40, 41, EOS), (50, EOS), (50, 51, 52, EOS), (50, 51, 53, EOS), (60, 61, 62, 63, EOS), (60, 61, 62, 64, EOS))
 ANSWERS = Answers.of("abcdef", TOKENS)
