@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Flow:
     with_task = ("--task", flow.task, "--base", flow.base)
     cache = ("--frozen-cache", flow.cache)
     do("train", flow.data, *with_task, *SETTINGS, "--run", flow.run, *cache)
-    do("users", "add", "dora", "--data", flow.more, "--run", flow.run, *cache)
+    do("users", "add", "dora", "--data", flow.more, "--run", flow.run)
     do("evaluate", flow.data, "--run", flow.run)
     do("report", flow.run, "--data", flow.data)
     do("generate", "a lamp", "--user", CANARY, "--run", flow.run)

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 from command_line import SETTINGS
-from flow import ASKED, CANARY, TEXTS, Flow, canary, do, texts_in, traces
+from filelock import FileLock
+from flow import ASKED, CANARY, TEXTS, Flow, data_with_canary, do, texts_in, traces
 
+from perfit import PerFit, fitting
 from perfit.analysis.folder import measured
+from perfit.data import read_dataset
 from perfit.durable.records import read_records, write_records
+from perfit.elsewhere import Elsewhere
 from perfit.erasure import erase_user
 from perfit.erasure.step import Step
 from perfit.erasure.words import lines_out
-from perfit.errors import ConfigError, StoreError, UnknownUserError
+from perfit.errors import ConfigError, DataError, StoreError, UnknownUserError
 from perfit.run import RunDirectory
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import Tombstones
@@ -38,6 +42,7 @@ def test_the_canary_is_everywhere_before(made: Flow) -> None:
         assert name in found
     assert any(name.startswith("compared/trials/oppu/seed-3/work/users/") for name in found)
     assert list(made.cache.glob("*/*.frozen"))
+    assert Elsewhere(made.run).paths("frozen_cache") == [made.cache.resolve()]
 
 
 def test_every_byte_goes_and_everything_is_said(flow: Flow) -> None:
@@ -49,6 +54,7 @@ def test_every_byte_goes_and_everything_is_said(flow: Flow) -> None:
     mark = bytes(payload.view(dtype=__import__("torch").uint8).numpy())
     assert not [path for path in flow.artifacts() if mark in path.read_bytes()]
     assert not list(flow.cache.glob("*/*")) + list((flow.searched / "frozen").glob("*/*"))
+    assert not list(flow.compared.glob("table.*")), "numbers of which the user was a part"
     told = {deed.path for deed in done.deeds}
     for gone in before - set(flow.artifacts()):
         assert any(gone == path or gone.is_relative_to(path) for path in told), gone
@@ -99,12 +105,14 @@ def test_a_training_after_it_leaves_the_user_out_and_says_so(flow: Flow, capsys:
     assert scores["left_out"]["users_who_were_erased_from_the_run"] == 1
     assert traces(sorted(flow.run.rglob("*.json*")), ALL) == {}
     # The same without what tells that training is complete: nobody comes back.
-    record = TrainingRecord(run)
-    record.add([], complete=False)
+    for path in flow.run.glob("training.*"):
+        path.unlink()
     assert json.loads(do(*train, "--json"))["trained"] == 3
     with ShiftStore.open(run.store_path, readonly=True) as store:
         assert CANARY not in store
-    do("users", "add", CANARY, "--data", flow.data, "--run", flow.run)
+    other = flow.top / "other-cache"
+    do("users", "add", CANARY, "--data", flow.data, "--run", flow.run, "--frozen-cache", other)
+    assert other.resolve() in Elsewhere(flow.run).paths("frozen_cache")
     assert CANARY not in Tombstones(flow.run)
     with ShiftStore.open(run.store_path, readonly=True) as store:
         assert CANARY in store
@@ -213,10 +221,10 @@ def test_what_is_not_of_the_run_is_named_and_left(flow: Flow) -> None:
     assert traces([other / "queries.jsonl"], ALL)
 
 
-def test_stage_1_on_the_users_own_histories_is_said(flow: Flow) -> None:
-    manifest = json.loads((flow.run / "manifest.json").read_text())
+def test_stage_1_on_the_users_own_histories_is_said(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = RunDirectory(flow.run).manifest()
     manifest["data"]["others"] = 0
-    (flow.run / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(RunDirectory, "manifest", lambda run: manifest)
     (flow.run / "checkpoints" / "stage1.safetensors").write_bytes(b"state")
     left = {one.what: one.why for one in erase_user(CANARY, flow.run).unreached}
     assert "this user's among them" in left[str(flow.run / "collective.safetensors")]
@@ -226,13 +234,12 @@ def test_stage_1_on_the_users_own_histories_is_said(flow: Flow) -> None:
 def test_it_waits_for_nobody(flow: Flow) -> None:
     with RunDirectory(flow.run).locked(), pytest.raises(StoreError, match="another process trains here"):
         erase_user(CANARY, flow.run)
-    assert canary().id == CANARY
 
 
 def test_what_killed_processes_left_goes_too(flow: Flow) -> None:
     left = json.dumps({"user": CANARY, "query": "asked-0"})
     work = flow.compared / "trials" / "perfit" / "seed-3" / "work"
-    group = flow.analysed / "folders" / "test"
+    group = flow.analysed / "folders" / "stage1"
     for path in (
         flow.run / ".metrics.json.0123456789abcdef.part",
         flow.run / "predictions" / ".base.jsonl.0123456789abcdef.part",
@@ -281,3 +288,65 @@ def test_records_with_checksums_stay_readable(tmp_path: Path) -> None:
     step = lines_out(path, lambda record: record["user"] == "cleo")
     assert step is not None
     assert step.what == "removed; damaged"
+
+
+def test_a_cache_in_use_is_not_pulled_away(flow: Flow) -> None:
+    kind = next(path for path in flow.cache.iterdir() if path.is_dir())
+    with FileLock(kind / "write.lock"), pytest.raises(StoreError, match="a training writes here"):
+        erase_user(CANARY, flow.run)
+    assert CANARY not in Tombstones(flow.run)
+    with ShiftStore.open(flow.run / "personal.sqlite", readonly=True) as store:
+        assert CANARY in store
+
+
+def test_the_library_erases_and_brings_back(flow: Flow) -> None:
+    perfit = PerFit.from_pretrained(flow.run)
+    perfit.save_pretrained(flow.top / "copy")
+    done = PerFit.from_pretrained(flow.top / "copy").erase(CANARY)
+    assert flow.top / "copy" / "personal.sqlite" in {deed.path for deed in done.deeds}
+    assert CANARY not in PerFit.from_pretrained(flow.top / "copy").users()
+    with pytest.raises(StoreError, match="was erased from it"):
+        perfit.save_pretrained(flow.top / "copy")
+    assert CANARY in perfit.users()
+    do("users", "export", CANARY, flow.top / "x.safetensors", "--run", flow.run)
+    do("users", "import", flow.top / "x.safetensors", "--run", flow.top / "copy")
+    assert CANARY not in Tombstones(flow.top / "copy")
+    perfit.save_pretrained(flow.top / "copy")
+
+
+def test_a_training_that_began_before_the_erasure_does_not_train_the_user(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = fitting._claim
+
+    def late(belonging: Any, run: RunDirectory, data: Any) -> None:
+        claim(belonging, run, data)
+        Tombstones(run.path).put(CANARY, "done")
+
+    monkeypatch.setattr(fitting, "_claim", late)
+    perfit = PerFit.from_pretrained(flow.run)
+    with pytest.raises(StoreError, match="was erased from it just now"):
+        perfit.fit(read_dataset(flow.data), run=flow.run)
+
+
+def test_checkpoints_of_all_are_not_taken_up_without_the_erased(tmp_path: Path) -> None:
+    data, context = data_with_canary(), {"run": "r"}
+    assert fitting._living(data, RunDirectory(tmp_path), context, print) is data
+    assert context == {"run": "r"}
+    Tombstones(tmp_path).put(CANARY, "done")
+    said: list[dict[str, Any]] = []
+    living = fitting._living(data, RunDirectory(tmp_path), context, said.append)
+    assert [user.id for user in living.users] == ["anna", "ben", "cleo"]
+    assert len(context["erased"]) == 1
+    assert "1 of the data's users were erased" in said[0]["text"]
+    for user in ("anna", "ben", "cleo"):
+        Tombstones(tmp_path).put(user, "done")
+    with pytest.raises(DataError, match="all users of the data were erased"):
+        fitting._living(data, RunDirectory(tmp_path), {}, print)
+
+
+def test_a_comparison_does_not_learn_from_an_erased_other_user(flow: Flow) -> None:
+    Tombstones(flow.compared).put("other-1", "done")
+    compare = ("compare", flow.data, "--task", flow.task, "--base", flow.base, *SETTINGS, "--out", flow.compared)
+    with pytest.raises(StoreError, match="stage 1 would learn from a user who was erased here"):
+        do(*compare, "--methods", "base", "--seeds", "3")

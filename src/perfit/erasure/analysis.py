@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from perfit.analysis.deltas import DeltaVectors
-from perfit.erasure.run import leftovers
 from perfit.erasure.step import Step, Unreached, removal
-from perfit.erasure.words import read_json
+from perfit.erasure.words import read_json, unfinished
 from perfit.files import write_atomically
 from perfit.private import private_folder
 from perfit.tombstones import Tombstones
@@ -52,7 +51,7 @@ class AnalysisPlace:
 
     def steps(self, user: str) -> list[Step]:
         """What was derived goes first and the δ-vectors last, so that a kill leaves the sign that there is more."""
-        steps = [removal(path, "an unfinished write") for path in leftovers(self.path)]
+        steps = unfinished(self.path)
         # They do not say whose they are.
         steps += [removal(path, "an unfinished measurement") for path in sorted(self.path.glob("*/*/parts"))]
         if self.knows(user):

@@ -9,9 +9,9 @@ from pathlib import Path
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Trial
 from perfit.elsewhere import Elsewhere
-from perfit.erasure.run import leftovers, line_of, strangers
+from perfit.erasure.run import line_of, strangers
 from perfit.erasure.step import Step, Unreached, removal
-from perfit.erasure.words import holds, lines_out, names, read_lines
+from perfit.erasure.words import holds, lines_out, names, read_lines, unfinished
 from perfit.methods.work import user_file
 from perfit.tombstones import Tombstones
 
@@ -57,7 +57,7 @@ class ComparisonPlace:
 
     def steps(self, user: str) -> list[Step]:
         """What was derived goes first and the queries last, so that a kill leaves the sign that there is more."""
-        steps = [removal(path, "an unfinished write") for path in leftovers(self.path)]
+        steps = unfinished(self.path)
         steps += [removal(path) for path in sorted(self.path.glob(f"**/users/{user_file(user)}"))]
         asked = self.knows(user)
         if asked:

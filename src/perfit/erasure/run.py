@@ -11,7 +11,7 @@ from typing import Any
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
-from perfit.files import is_part, write_atomically
+from perfit.files import write_atomically
 from perfit.run import RunDirectory
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import Tombstones
@@ -55,9 +55,9 @@ class RunPlace:
 
     def steps(self, user: str) -> list[Step]:
         """What names the user goes last of what was made of it, so that a kill leaves the sign that there is more."""
-        steps = [removal(path, "an unfinished write") for path in leftovers(self.path)]
+        # What killed writers left of a run goes as it is locked.
         answered = self._answered(user)
-        steps += [
+        steps = [
             removal(path, "perfit report makes it again")
             for path in self._reports()
             if answered or (path.is_file() and holds(path, user))
@@ -147,13 +147,6 @@ class RunPlace:
 def line_of(line: Any, user: str) -> bool:
     """Whether a line of predictions is the user's."""
     return isinstance(line, dict) and line.get("user") == user
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """What killed writers left of files they had not finished."""
-    return sorted(
-        path for path in folder.rglob(".*") if path.is_file() and (is_part(path.name) or ".tmp" in path.suffixes)
-    )
 
 
 def strangers(folder: Path, known: tuple[str, ...]) -> list[Path]:

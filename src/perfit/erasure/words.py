@@ -14,7 +14,7 @@ from typing import Any
 from perfit.durable.records import SEAL, read_records, write_records
 from perfit.erasure.step import Step, removal
 from perfit.errors import StoreError
-from perfit.files import write_atomically
+from perfit.files import is_part, write_atomically
 from perfit.shown import shown
 
 
@@ -36,7 +36,8 @@ def holds(path: Path, user: str) -> bool:
     forms += [json.dumps(form)[1:-1] for form in forms]
     marks = {form.encode(errors="surrogatepass") for form in forms}
     if path.suffix in (".html", ".md", ".svg"):
-        marks |= {html.escape(user).encode(errors="surrogatepass"), user.encode(errors="surrogatepass")}
+        forms = [user, shown(user, len(user) * 10 + 1)]
+        marks |= {text.encode(errors="surrogatepass") for form in forms for text in (form, html.escape(form))}
     try:
         if path.suffix == ".gz":
             content = gzip.decompress(path.read_bytes())
@@ -50,6 +51,12 @@ def holds(path: Path, user: str) -> bool:
         raise StoreError(
             f"{path}: cannot be searched for the user ({error}); remove it, then repeat the command"
         ) from error
+
+
+def unfinished(folder: Path) -> list[Step]:
+    """Remove what killed writers left of files they had not finished."""
+    left = sorted(path for path in folder.rglob(".*") if path.is_file() and is_part(path.name))
+    return [removal(path, "an unfinished write") for path in left]
 
 
 def lines_out(path: Path, mine: Callable[[Any], bool]) -> Step | None:
