@@ -74,6 +74,7 @@ def test_every_byte_goes_and_everything_is_said(flow: Flow) -> None:
     }
     do("report", flow.compared)
     assert {one.group: one.users for one in measured(flow.analysed)}["test"] == ("anna", "ben", "cleo")
+    assert all(len(one.means) == len(one.counts) == len(one.users) for one in measured(flow.analysed))
     assert traces(flow.artifacts(), ALL) == {}
     again = erase_user(CANARY, flow.run, also(flow))
     assert [deed.path.parent for deed in again.deeds] == []
