@@ -63,9 +63,9 @@ def state(run: Path) -> str:
                 store.get(user)
         if damaged:
             raise SystemExit(f"damaged after a kill: {damaged}")
-    training = run / "training.json"
+    training = run / "training.jsonl"
     if training.exists():
-        return "done" if json.loads(training.read_text())["complete"] else "stage 2, users stored"
+        return "done" if '"complete"' in training.read_text() else "stage 2, users stored"
     if (run / "collective.safetensors").exists():
         return "stage 2"
     if (run / "checkpoints" / "stage1.safetensors").exists():

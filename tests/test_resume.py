@@ -52,8 +52,14 @@ def result(run: Path) -> dict[str, Any]:
         users = dict(database.execute("SELECT user_id, payload FROM users"))
         meta = dict(database.execute("SELECT user_id, meta FROM users"))
     files = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and p.name != "events.jsonl")
-    contents = {name: (run / name).read_bytes() for name in ("collective.safetensors", "training.json")}
+    contents = {name: (run / name).read_bytes() for name in ("collective.safetensors", "training.jsonl")}
     return {"users": users, "meta": meta, "files": files, **contents}
+
+
+def told(run: Path) -> list[str]:
+    """Users of the training's record, in order."""
+    lines = (run / "training.jsonl").read_text().splitlines()
+    return [record["user"] for record in map(json.loads, lines) if "user" in record]
 
 
 def stop_at(place: int, kind: str | None = None) -> Callable[[dict[str, Any]], None]:
@@ -86,7 +92,7 @@ def test_a_run_stopped_at_any_event_ends_with_the_same_bytes(
         if (run / "personal.sqlite").exists():
             with ShiftStore.open(run / "personal.sqlite", readonly=True) as store:
                 assert store.verify() == []
-        assert fit(base, run) == list(json.loads(wanted["training.json"])["users"])
+        assert fit(base, run) == told(whole)
         assert result(run) == wanted, (place, interval)
 
 

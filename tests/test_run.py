@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
-from perfit.errors import StoreError
+from perfit.belonging import open_store
+from perfit.durable.records import sealed
+from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.evaluate import evaluate
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory, decode_collective, encode_collective, versions
@@ -19,6 +22,11 @@ from perfit.shift import new_shift
 from perfit.training.events import EventFile
 
 MANIFEST: dict[str, Any] = {"base": {"name": "b"}, "task": {}, "config": {}}
+
+
+def written(content: dict[str, Any]) -> bytes:
+    """A manifest whose checksum holds."""
+    return json.dumps(sealed(content)).encode()
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +107,12 @@ def test_nothing_a_user_wrote_is_in_the_files(run: RunDirectory) -> None:
         (b"\xff\xfe", "cannot be read as JSON"),
         (b"[1]", "not a JSON object"),
         (b"{}", "format None"),
-        (b'{"format": 2}', "format 2 is not 1"),
-        (b'{"format": 1, "base": 3}', "'base' is missing"),
-        (b'{"format": 1, "base": {}, "task": {}, "config": {}, "versions": {}}', "the base has no name"),
+        (b'{"format": 3}', "format 3 is not 2"),
+        (b'{"format": 1, "base": {"name": "b"}}', "format 1 of an earlier perfit is not 2; .* train again in another"),
+        (b'{"format": 2, "base": {"name": "b"}}', "has no checksum"),
+        (written({"format": 2, "base": 3}), "'base' is missing"),
+        (written({"format": 2, "base": {}, "task": {}, "config": {}, "versions": {}}), "the base has no name"),
+        (written({"format": 2, **MANIFEST, "versions": {}, "context": {}}), "its parts are not of one run"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(content: bytes, message: str, tmp_path: Path) -> None:
@@ -119,8 +130,9 @@ def test_a_collective_shift_cut_anywhere_or_of_other_tensors_is_one_line(run: Ru
     contents = [whole[:size] for size in range(0, len(whole), len(whole) // 40)]
     contents += [save({"first.R": torch.zeros(1, 1, 2)}), b"<html>", save({})]
     damaged = RunDirectory(tmp_path)
+    damaged.create(MANIFEST)
     for content in contents:
-        (tmp_path / "collective.safetensors").write_bytes(content)
+        damaged.save_collective(content)  # whatever its checksum says
         with pytest.raises(StoreError, match=r"collective\.safetensors: is damaged") as caught:
             damaged.load_collective()
         assert "\n" not in str(caught.value)
@@ -172,6 +184,50 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        run.write_json("manifest.json", {})
+    with pytest.raises(StoreError, match="No space left"):
+        run.create({})
     assert run.manifest() == before
+
+
+def test_no_character_of_a_manifest_changes_unnoticed(run: RunDirectory, tmp_path: Path) -> None:
+    whole, wanted = run.manifest_path.read_bytes(), run.manifest()
+    other = RunDirectory(tmp_path)
+    for place in range(0, len(whole), 3):
+        content = bytearray(whole)
+        content[place] ^= 1 << (place % 7)
+        other.manifest_path.write_bytes(bytes(content))
+        try:
+            found = other.manifest()
+        except StoreError:
+            continue
+        assert found == wanted, place  # such as one blank for another
+
+
+def test_another_runs_collective_shift_is_refused_before_there_is_a_store(run: RunDirectory, tmp_path: Path) -> None:
+    perfit = PerFit.from_pretrained(run.path)
+    ours = RunDirectory(tmp_path / "ours")
+    ours.create(perfit.belonging.manifest(dataset()))
+    (ours.path / "collective.safetensors").write_bytes(run.read_collective())
+    assert not ours.store_path.exists()
+    for use in (ours.read_collective, ours.load_collective, lambda: perfit.fit(dataset(), run=ours.path)):
+        with pytest.raises(DamagedError, match="of another run"):
+            use()
+
+
+def test_a_manifest_changed_throughout_is_not_the_one_users_were_trained_with(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    shutil.copytree(run.path, tmp_path / "copy")
+    copy = RunDirectory(tmp_path / "copy")
+    manifest = copy.manifest()
+    changes = [("config", "positions", "l2"), ("config", "max_length", 255), ("task", "prompt", "Folder? {input} is:")]
+    for part, name, value in changes:
+        copy._write_manifest(manifest | {part: manifest[part] | {name: value}})
+        with pytest.raises(DamagedError, match="not of one run"):
+            copy.manifest()
+        copy.create(
+            {key: value for key, value in manifest.items() if key != "context"} | {part: manifest[part] | {name: value}}
+        )
+        for use in (lambda: PerFit.from_pretrained(copy.path), lambda: open_store(copy)):
+            with pytest.raises(StoreError, match="another base, task or settings than its users were trained with"):
+                use()

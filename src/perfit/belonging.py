@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.model import Backbone
-from perfit.config import PerFitConfig
+from perfit.config import RESOURCES, PerFitConfig
 from perfit.data.schema import Dataset
+from perfit.durable.records import digest_of
+from perfit.errors import DamagedError, PerfitError, StoreError
+from perfit.run import RunDirectory, context_of
+from perfit.store.personal import check_spec
+from perfit.store.shifts import ShiftStore
 from perfit.tasks.task import Task
 
 
@@ -30,8 +35,11 @@ class Belonging:
         return {
             # A folder by its full path: the run is used from other working directories too.
             "name": str(Path(name).resolve()) if Path(name).is_dir() else name,
+            # Of a base on the hub, the very commit: its branch may move on.
+            "revision": getattr(self.backbone.model.config, "_commit_hash", None),
             "layers_path": self.backbone.layers_path,
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "device": self.backbone.device.type,
             "identity": self.identity.as_dict(),
         }
 
@@ -54,21 +62,110 @@ class Belonging:
 
     def context(self, data: Dataset) -> str:
         """What decides a run's numbers, as one hash: a run or checkpoint of anything else is not used."""
-        device = self.backbone.device.type
-        base = self.base()
-        parts = [base["identity"], base["dtype"], device, task_record(self.task), data.fingerprint()]
-        text = json.dumps(parts, sort_keys=True) + self.config.digest_text()
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest_of(context_of(self.manifest(data)))
 
     def store_spec(self, collective: bytes) -> dict[str, Any]:
         """What a personal shift must agree on with this run to be of any use in it."""
-        return {
-            "layers": list(self.config.layers),
-            "rank": self.config.personal_rank,
-            "hidden_size": self.backbone.hidden_size,
-            "positions": self.config.positions,
-            "collective": hashlib.sha256(collective).hexdigest(),
-        }
+        return _spec(
+            self.identity, self.task, self.config, self.backbone.hidden_size, hashlib.sha256(collective).hexdigest()
+        )
+
+
+def _spec(identity: BaseIdentity, task: Task, config: PerFitConfig, width: int, collective: str) -> dict[str, Any]:
+    return {
+        "layers": list(config.layers),
+        "rank": config.personal_rank,
+        "hidden_size": width,
+        "positions": config.positions,
+        "collective": collective,
+        "run": digest_of(identity.as_dict(), task_record(task), config.deciding()),
+    }
+
+
+def spec_digest(manifest: Mapping[str, Any]) -> str:
+    """One hash over base, task and settings of a manifest, whatever data and device it was trained with."""
+    config = {name: value for name, value in manifest["config"].items() if name not in RESOURCES}
+    return digest_of(manifest["base"].get("identity"), manifest["task"], config)
+
+
+def parts_of(run: RunDirectory) -> tuple[PerFitConfig, Task, BaseIdentity]:
+    """Settings, task and base of a run, from its manifest.
+
+    Raises:
+        DamagedError: A value is missing or wrong.
+        StoreError: There is no run, or it is of another format.
+    """
+    manifest = run.manifest()
+    try:
+        return (
+            PerFitConfig.from_dict(manifest["config"]),
+            task_from_record(manifest["task"]),
+            BaseIdentity.from_dict(manifest["base"]["identity"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, PerfitError):
+        raise DamagedError(f"{run.manifest_path}: a value is missing or wrong; restore it or train again") from None
+
+
+def open_store(run: RunDirectory, *, readonly: bool = True) -> ShiftStore:
+    """The users' shifts of a run whose manifest and collective shift are those they were trained with.
+
+    Raises:
+        StoreError: They are not, or training has not got to the users yet.
+    """
+    config, task, identity = parts_of(run)
+    if not run.has_collective():
+        raise StoreError(
+            f"{run.path}: training has not got to the users yet; repeat the perfit train command that began it"
+        )
+    collective = hashlib.sha256(run.read_collective()).hexdigest()
+    store = ShiftStore.open(run.store_path, identity=identity.as_dict(), readonly=readonly)
+    try:
+        check_spec(run.path, store.spec, _spec(identity, task, config, identity.hidden_size, collective))
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """What decides the numbers and differs between two manifests, in words; their own texts are not repeated."""
+    found = []
+    try:
+        identity = BaseIdentity.from_dict(theirs["base"]["identity"])
+        phrases = identity.differences(BaseIdentity.from_dict(mine["base"]["identity"]))
+        if phrases:
+            found.append(f"another base ({'; '.join(phrases)})")
+        found += [
+            f"{part} {theirs['base'].get(part)}, not {mine['base'].get(part)}"
+            for part in ("dtype", "device")
+            if theirs["base"].get(part) != mine["base"].get(part)
+        ]
+    except (PerfitError, KeyError, TypeError, AttributeError):
+        found.append("another base")
+    parts = [name for name in mine["task"] if digest_of(theirs["task"].get(name)) != digest_of(mine["task"][name])]
+    if parts:
+        found.append(f"another task (they differ in {', '.join(parts)})")
+    a, b = context_of(theirs), context_of(mine)
+    if a["data"] != b["data"]:
+        found.append("other data")
+    flat_a, flat_b = _flat(theirs["config"]), _flat(mine["config"])
+    if a["settings"] != b["settings"]:
+        found += [
+            f"{name} {flat_a.get(name)!r}, not {flat_b.get(name)!r}"
+            for name in sorted({*flat_a, *flat_b})
+            if flat_a.get(name) != flat_b.get(name)
+        ]
+    return found
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 def task_record(task: Task) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from typing import Any
 from perfit.errors import ConfigError
 from perfit.positions import Positions
 
+RESOURCES = ("users_together", "step_tokens", "memory_gib")
+"""Settings of how much runs at once: they change the order of sums and nothing else, so that a run may go on with less."""
+
 
 def _check(ok: bool, name: str, value: object, way_out: str) -> None:
     if not ok:
@@ -219,10 +222,17 @@ class PerFitConfig:
             flat["layers"] = tuple(flat["layers"])
         return cls().with_options(**flat)
 
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the numbers: all but ``RESOURCES``."""
+        return {name: value for name, value in self.as_dict().items() if name not in RESOURCES}
+
+    def resources(self) -> dict[str, Any]:
+        """The settings of how much runs at once."""
+        return {name: getattr(self, name) for name in RESOURCES}
+
     def digest_text(self) -> str:
         """The settings that decide the numbers, as one line of JSON, to tell whether a run may be resumed."""
-        values = self.as_dict()
-        return json.dumps(values, sort_keys=True)
+        return json.dumps(self.deciding(), sort_keys=True)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perfit.belonging import Belonging
+from perfit.belonging import Belonging, differences
 from perfit.data.audit import audit
 from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
-from perfit.run import RunDirectory, decode_collective, encode_collective
+from perfit.run import RunDirectory, context_of, decode_collective, encode_collective
 from perfit.shift import Shift
 from perfit.store.personal import PersonalShifts
 from perfit.tasks.leaks import audit_arguments
@@ -169,14 +169,18 @@ def _collective_rows(data: Dataset, maker: RowMaker) -> list[TokenRow]:
 
 def _claim(belonging: Belonging, run: RunDirectory, data: Dataset) -> None:
     """Make the run directory this training's own, or see that it is."""
-    manifest = belonging.manifest(data) | {"context": belonging.context(data)}
-    if run.exists() and run.manifest().get("context") == manifest["context"]:
+    manifest = belonging.manifest(data)
+    theirs = run.manifest() if run.exists() else None
+    if theirs is not None and theirs["context"] == context_of(manifest):
+        if any(theirs["config"].get(name) != value for name, value in belonging.config.resources().items()):
+            run.use_settings(belonging.config.as_dict())
         return
     # A run that never got going (too little memory, say) loses nothing, and would only be in the way.
-    if run.exists() and run.begun():
+    if run.begun():
+        what = "; ".join(differences(theirs, manifest)) if theirs is not None else "no manifest"
         raise StoreError(
-            f"{run.path}: holds a run with another base, data or settings; choose another folder to train anew, "
-            "or repeat the command that began it to resume"
+            f"{run.path}: holds another run, with {what}; choose another folder to train anew, or repeat the command "
+            "that began it to resume"
         )
     run.create(manifest)
 
@@ -217,10 +221,16 @@ def _stage_2(
     emit: Emit,
     home: FrozenHome | None,
 ) -> list[Trained]:
-    record = TrainingRecord(run) if run is not None else None
-    if run is not None and record is not None and record.complete:
-        run.drop_checkpoint(2)
-        return record.results()
+    record, asked = TrainingRecord(run) if run is not None else None, list(rows)
+    if run is not None and record is not None:
+        if record.complete:
+            run.drop_checkpoint(2)
+            return record.results(rows, personal.users())
+        resources = belonging.config.resources()
+        record.begin(resources)
+        # With other resources users train in other company: those under way begin again, those that are through stay.
+        rows = {user: own for user, own in rows.items() if user not in record.before}
+        context = {**context, "resources": resources}
     finished: list[Trained] = []
     waiting: list[Trained] = []
 
@@ -231,7 +241,7 @@ def _stage_2(
             record.add(waiting)
         waiting.clear()
 
-    for trained in train_personal(
+    left = train_personal(
         belonging.backbone,
         rows,
         collective.shifts,
@@ -241,7 +251,8 @@ def _stage_2(
         before_save=keep,
         emit=emit,
         home=home,
-    ):
+    )
+    for trained in left if rows or record is None else ():
         waiting.append(trained)
         if record is None:
             finished.append(trained)
@@ -252,4 +263,4 @@ def _stage_2(
         return finished
     record.add([], complete=True)
     run.drop_checkpoint(2)
-    return record.results()
+    return record.results(asked, personal.users())

@@ -15,11 +15,11 @@ from perfit.backbone.generate import Decoding
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length
-from perfit.belonging import Belonging, task_from_record
+from perfit.belonging import Belonging, parts_of, spec_digest
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
 from perfit.elsewhere import Elsewhere
-from perfit.errors import ConfigError, DamagedError, StoreError
+from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
 from perfit.owners import Owners
@@ -92,7 +92,7 @@ class PerFit:
             device: Where the base runs.
             layers_path: Dotted path of the decoder layers where structure does not tell.
             base_at: For a run: where its base lies now, if no longer where it lay in training.
-            load_options: Passed on to the loader.
+            load_options: Passed on to the loader; ``verify=True`` reads every byte of the base for its identity.
 
         Raises:
             BaseModelError: The base cannot be loaded, or is not the one a run belongs to.
@@ -108,29 +108,27 @@ class PerFit:
             raise ConfigError(f"base_at: {base} is not a run; name the base itself")
         the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
         wanted = config.dtype if config is not None else "auto"
-        loaded = load_base(str(base), dtype=resolve_dtype(wanted, device), device=device, **load_options)
+        # What is trained on it will name this base.
+        options = {"verify": True, **load_options}
+        loaded = load_base(str(base), dtype=resolve_dtype(wanted, device), device=device, **options)
         backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
         config = config if config is not None else small_preset(len(backbone.layers))
         return cls(backbone, the_task, config, loaded.identity)
 
     @classmethod
     def _from_run(cls, run: RunDirectory, base_at: str | Path | None, **options: Any) -> PerFit:
-        manifest = run.manifest()
-        try:
-            config = PerFitConfig.from_dict(manifest["config"])
-            task = task_from_record(manifest["task"])
-            identity = BaseIdentity.from_dict(manifest["base"]["identity"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedError(
-                f"{run.manifest_path}: a value is missing or wrong; restore it or train again"
-            ) from error
-        layers_path = options.pop("layers_path") or manifest["base"].get("layers_path")
+        config, task, identity = parts_of(run)
+        trained_on = run.manifest()["base"]
+        layers_path = options.pop("layers_path") or trained_on.get("layers_path")
         device = options["device"]
-        where = str(base_at if base_at is not None else manifest["base"]["name"])
+        where = str(base_at if base_at is not None else trained_on["name"])
+        # A hub's branch moves on; the run's base is a commit of it.
+        if base_at is None and trained_on.get("revision") and options.get("revision") is None:
+            options["revision"] = trained_on["revision"]
         loaded = load_base(where, dtype=resolve_dtype(config.dtype, device), **options)
         identity.check(loaded.identity)
         backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-        perfit = cls(backbone, task, config, loaded.identity)
+        perfit = cls(backbone, task, config, identity)
         perfit.attach(run)
         return perfit
 
@@ -345,7 +343,7 @@ class PerFit:
         manifest = self.belonging.manifest(None)
         if run.exists():
             theirs = run.manifest()
-            same = all(theirs[part] == manifest[part] for part in ("base", "task", "config"))
+            same = spec_digest(theirs) == spec_digest(manifest)
             if not same or not run.has_collective() or run.read_collective() != owners.shared.file:
                 raise StoreError(f"{run.path}: holds another run; choose another folder")
         elif run.store_path.exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,32 +13,43 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from perfit.config import RESOURCES
+from perfit.durable.records import (
+    NotAsWrittenError,
+    digest_of,
+    opened,
+    read_bounded,
+    read_object,
+    read_record,
+    write_record,
+)
 from perfit.errors import DamagedError, StoreError
 from perfit.files import sweep, write_atomically
 from perfit.private import private_folder
 from perfit.shift import Shift, from_stored, to_stored
 
-FORMAT = 1
+FORMAT = 2
 _STAGES = ("first", "second")
+_MEND = "restore it or train again"
 
 _README = """# A perfit run
 
 | file | what it holds |
 |---|---|
 | `README.md` | this table |
-| `manifest.json` | base (name, architecture, weights fingerprint, tokenizer hash), task, settings, data hash, versions |
+| `manifest.json` | base (name, revision, identity), task, settings, data hash, versions, hash of the collective shift; with checksum |
 | `collective.safetensors` | both shared shifts of stage 1: `first.R/D/b`, `second.R/D/b`; D = W − R; [layers, r, d], fp32 |
 | `personal.sqlite` | the users' own second shifts: one safetensors payload per user, with checksum |
-| `training.json` | per user: steps, mean loss per epoch; users that were skipped, and why |
+| `training.jsonl` | grows line by line: what each user's training came to (steps, mean loss per epoch), or why it was skipped |
 | `events.jsonl` | what happened during training, one JSON object a line: `stage`, `prepare`, `step`, `finished`, `skipped`, `resumed`, `phase` (with seconds), `warning` |
 | `checkpoints/` | state of an unfinished stage; gone when the stage is done |
-| `predictions/*.jsonl` | one line per query: user, query, prediction |
+| `predictions/*.jsonl` | one line per query: user, query, prediction, checksum |
 | `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |
-| `metrics.json`, `metrics.md` | scores of the last evaluation |
+| `metrics.json`, `metrics.md` | scores of the last evaluation, and the hashes of the predictions they are of |
 | `report.html`, `figures/*` | what `perfit report` made; the page has users' texts where it was given the data |
 | `erased.json` | who was erased, by keyed hashes; `train` and `evaluate` leave them out |
 | `elsewhere.json` | frozen caches that trainings used, and pages written to other places: erasing a user goes there too |
-| `.lock` | keeps a second training out while one runs |
+| `.lock` | keeps a second training or evaluation out while one runs |
 
 Load it with `PerFit.from_pretrained("<this folder>")` or `perfit generate --run <this folder>`.
 """
@@ -53,6 +64,19 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def context_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What decides a run's numbers, part by part, as hashes of what its manifest says."""
+    base, config, data = manifest.get("base"), manifest.get("config"), manifest.get("data")
+    base = base if isinstance(base, Mapping) else {}
+    config = config if isinstance(config, Mapping) else {}
+    return {
+        "base": digest_of(base.get("identity"), base.get("dtype"), base.get("device")),
+        "task": digest_of(manifest.get("task")),
+        "settings": digest_of({name: value for name, value in config.items() if name not in RESOURCES}),
+        "data": digest_of(data.get("fingerprint") if isinstance(data, Mapping) else None),
+    }
 
 
 def encode_collective(shifts: tuple[Shift, Shift]) -> bytes:
@@ -101,6 +125,11 @@ class RunDirectory:
         """``events.jsonl``."""
         return self.path / "events.jsonl"
 
+    @property
+    def training_path(self) -> Path:
+        """``training.jsonl``."""
+        return self.path / "training.jsonl"
+
     def checkpoint_path(self, stage: int) -> Path:
         """State of an unfinished stage."""
         return self.path / "checkpoints" / f"stage{stage}.safetensors"
@@ -116,12 +145,12 @@ class RunDirectory:
 
     def begun(self) -> bool:
         """Whether the folder holds anything that was trained."""
-        kept = (self.checkpoint_path(1), self.checkpoint_path(2), self.store_path, self.path / "training.json")
+        kept = (self.checkpoint_path(1), self.checkpoint_path(2), self.store_path, self.training_path)
         return self.has_collective() or any(path.exists() for path in kept)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this run.
+        """Keep other processes from training and evaluating in this run.
 
         Raises:
             StoreError: One does already, or the folder cannot be made.
@@ -134,7 +163,7 @@ class RunDirectory:
             lock.acquire()
         except Timeout:
             raise StoreError(
-                f"{self.path}: another process trains here; wait for it or choose another folder"
+                f"{self.path}: another process trains or evaluates here; wait for it or choose another folder"
             ) from None
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise StoreError(
@@ -161,54 +190,71 @@ class RunDirectory:
             raise StoreError(
                 f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"
             ) from error
-        self.write_json("manifest.json", {"format": FORMAT, "versions": versions(), **manifest})
+        self._write_manifest({"format": FORMAT, "versions": versions(), **manifest, "context": context_of(manifest)})
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_record(self.manifest_path, manifest)
+
+    def use_settings(self, config: Mapping[str, Any]) -> None:
+        """Keep the settings a run goes on with; those that decide its numbers are the same."""
+        self._write_manifest(self.manifest() | {"config": dict(config)})
 
     def manifest(self) -> dict[str, Any]:
         """The manifest.
 
         Raises:
-            StoreError: There is none, it is damaged, of a newer format, or the run leads elsewhere by a link.
+            DamagedError: It is not as it was written, or its parts do not belong together.
+            StoreError: There is none, or it is of another format, or the run leads elsewhere by a link.
         """
         for name in ("checkpoints", "predictions", "figures"):
             if (self.path / name).is_symlink():
                 raise StoreError(
                     f"{self.path / name}: is a symbolic link, which a run is not written through; put the folder itself there"
                 )
-        manifest = self.read_json("manifest.json")
-        if manifest.get("format") != FORMAT:
+        missing = f"not found; is {self.path} a run of perfit train?"
+        record = read_object(self.manifest_path, missing=missing, mend=_MEND)
+        if (found := record.get("format")) != FORMAT:
+            older = " of an earlier perfit" if type(found) is int and found < FORMAT else ""
             raise StoreError(
-                f"{self.manifest_path}: format {manifest.get('format')!r} is not {FORMAT}; use the perfit that wrote it"
+                f"{self.manifest_path}: format {str(found)[:20]}{older} is not {FORMAT}; use the perfit that wrote it, "
+                "or train again in another folder"
             )
+        try:
+            manifest = opened(record)
+        except NotAsWrittenError as error:
+            raise DamagedError(f"{self.manifest_path}: {error}; {_MEND}") from None
         for part in ("base", "task", "config", "versions"):
             if not isinstance(manifest.get(part), dict):
-                raise DamagedError(f"{self.manifest_path}: {part!r} is missing; restore it or train again")
+                raise DamagedError(f"{self.manifest_path}: {part!r} is missing; {_MEND}")
         if not isinstance(manifest["base"].get("name"), str):
-            raise DamagedError(f"{self.manifest_path}: the base has no name; restore it or train again")
+            raise DamagedError(f"{self.manifest_path}: the base has no name; {_MEND}")
+        if manifest.get("context") != context_of(manifest):
+            raise DamagedError(f"{self.manifest_path}: its parts are not of one run; {_MEND}")
         return manifest
 
-    def write_json(self, name: str, content: Any) -> None:
-        """Write one JSON file."""
-        write_atomically(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    def context(self) -> str:
+        """One hash over what decides this run's numbers."""
+        return digest_of(self.manifest()["context"])
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read one JSON file.
+    def write_record(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write one JSON file with its checksum."""
+        write_record(self.path / name, content)
+
+    def read_record(self, name: str, mend: str = "restore it or train again") -> dict[str, Any]:
+        """Read one JSON file whose checksum holds.
 
         Raises:
-            StoreError: It is missing or damaged.
+            StoreError: It is missing or damaged; ``mend`` is the way out.
         """
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StoreError(f"{path}: not found; is {self.path} a run of perfit train?") from None
-        except (ValueError, OSError) as error:
-            raise DamagedError(f"{path}: cannot be read as JSON; restore it or train again") from error
-        if not isinstance(content, dict):
-            raise DamagedError(f"{path}: is not a JSON object; restore it or train again")
-        return content
+        missing = f"not found; is {self.path} a run of perfit train?"
+        return read_record(self.path / name, missing=missing, mend=mend)
 
     def save_collective(self, content: bytes) -> None:
-        """Write both shared shifts, as ``encode_collective`` gives them."""
+        """Write both shared shifts, as ``encode_collective`` gives them, and into the manifest which they are.
+
+        The manifest first: whatever lies under the name then either is this very file, or is refused.
+        """
+        self._write_manifest(self.manifest() | {"collective": hashlib.sha256(content).hexdigest()})
         write_atomically(self.path / "collective.safetensors", content)
 
     def has_collective(self) -> bool:
@@ -219,15 +265,20 @@ class RunDirectory:
         """The file of both shared shifts as it is.
 
         Raises:
-            StoreError: There is none, or it cannot be read.
+            StoreError: There is none, it cannot be read, or it is not the one that this run's stage 1 made.
         """
         path = self.path / "collective.safetensors"
         try:
-            return path.read_bytes()
+            content = read_bounded(path)
         except FileNotFoundError:
             raise StoreError(f"{path}: not found; stage 1 of this run is not finished, train it again") from None
+        except NotAsWrittenError as error:
+            raise DamagedError(f"{path}: {error}; {_MEND}") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        if self.manifest().get("collective") != hashlib.sha256(content).hexdigest():
+            raise DamagedError(f"{path}: is damaged, or of another run (its checksum differs); {_MEND}")
+        return content
 
     def load_collective(self, *, device: Any = "cpu") -> tuple[Shift, Shift]:
         """Both shared shifts.

@@ -91,7 +91,7 @@ def test_json_is_all_that_is_on_stdout(own: House, tmp_path: Path, perfit: Perfi
     assert told(*own.train, *options) == {"run": str(run), "trained": 2, "skipped": []}
     scores = told("evaluate", own.data, *options, "--methods", "personal,base")
     assert list(scores["methods"]) == ["floor_majority", "floor_user_majority", "personal", "base"]
-    assert scores == json.loads((run / "metrics.json").read_text())
+    assert scores.items() < json.loads((run / "metrics.json").read_text()).items()
     answers = told("generate", "a lamp", "--user", "anna", "--user", "base", *options)
     assert [answer["user"] for answer in answers] == ["anna", "base"]
     assert told("users", "list", *options) == ["anna", "ben"]
@@ -171,7 +171,7 @@ def test_ids_are_never_paths_or_markup(base: Path, tmp_path: Path, perfit: Perfi
     assert made == {
         *("data.jsonl", "task.yaml", "README.md", "manifest.json", "collective.safetensors", "personal.sqlite"),
         # The scores went with the first user: they were theirs too.
-        *("training.json", "events.jsonl", "erased.json", ".lock"),
+        *("training.jsonl", "events.jsonl", "erased.json", ".lock"),
         *(f"{method}.jsonl" for method in methods),
         *(f"{number}.safetensors" for number in range(len(ODD_IDS))),
     }

@@ -14,6 +14,8 @@ from small_base import TASK_RECORD, dataset, person
 
 from perfit.data.jsonl import own_records, write_jsonl
 from perfit.data.schema import Dataset, User
+from perfit.durable.records import sealed
+from perfit.run import context_of
 
 SECRET = "my private thoughts"
 
@@ -61,10 +63,12 @@ def bad(tmp_path: Path, house: House) -> Path:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text(SECRET)
     (tmp_path / "partial").mkdir()
-    (tmp_path / "partial" / "manifest.json").write_text('{"format": 1}')
+    (tmp_path / "partial" / "manifest.json").write_text(json.dumps(sealed({"format": 2})))
     (tmp_path / "hollow").mkdir()
     parts = {part: {"name": "x"} for part in ("base", "task", "config", "versions")}
-    (tmp_path / "hollow" / "manifest.json").write_text(json.dumps({"format": 1, **parts}))
+    (tmp_path / "hollow" / "manifest.json").write_text(
+        json.dumps(sealed({"format": 2, **parts, "context": context_of(parts)}))
+    )
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "manifest.json").write_bytes((house.run / "manifest.json").read_bytes())
     return tmp_path
@@ -90,7 +94,7 @@ FAULTS = {
     "no such folder": "train {data} --task {task} --base {bad}/nowhere --run {bad}/new",
     "no config.json": "train {data} --task {task} --base {bad} --run {bad}/new",
     "file/new: cannot write a run": "train {data} --task {task} --base {base} --run {bad}/file/new",
-    "another base, data or settings": "train {data} --task {task} --base {base} --run {run}",
+    "holds another run, with dtype float32, not bfloat16; collective_rank 4, not 32; ": "train {data} --task {task} --base {base} --run {run}",
     "nonsense: no such setting": TRAIN + " --set nonsense=1",
     "epochs: 0": TRAIN + " --set stage2.epochs=0",
     "epochs: 'many'": TRAIN + " --set stage2.epochs=many",

@@ -14,7 +14,7 @@ import torch
 
 from perfit.durable.ledger import Ledger
 from perfit.durable.records import (
-    DamagedError,
+    NotAsWrittenError,
     opened,
     parse,
     read_object,
@@ -111,7 +111,7 @@ def test_what_is_no_checked_file_is_refused(content: bytes) -> None:
     from safetensors.torch import save
 
     for bad in (content, save({"a": torch.zeros(1)}), save({"a": torch.zeros(1)}, {"notes": "[]", "sha256": ""})):
-        with pytest.raises(DamagedError):
+        with pytest.raises(NotAsWrittenError):
             unpack(bad)
 
 
@@ -169,7 +169,7 @@ def test_deep_large_and_odd_files_are_one_line(tmp_path: Path, monkeypatch: pyte
 def test_the_order_of_keys_is_bound_too() -> None:
     record = sealed({"a": 1, "b": 2})
     assert opened(record) == {"a": 1, "b": 2}
-    with pytest.raises(DamagedError):
+    with pytest.raises(NotAsWrittenError):
         opened({"b": 2, "a": 1, "sha256": record["sha256"]})
-    with pytest.raises(DamagedError, match="no checksum"):
+    with pytest.raises(NotAsWrittenError, match="no checksum"):
         opened({"a": 1})

@@ -233,7 +233,7 @@ def test_stage_1_on_the_users_own_histories_is_said(flow: Flow, monkeypatch: pyt
 
 
 def test_it_waits_for_nobody(flow: Flow) -> None:
-    with RunDirectory(flow.run).locked(), pytest.raises(StoreError, match="another process trains here"):
+    with RunDirectory(flow.run).locked(), pytest.raises(StoreError, match="another process trains or evaluates here"):
         erase_user(CANARY, flow.run)
 
 

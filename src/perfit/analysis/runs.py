@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from perfit.analysis.recipe import HISTORY
 from perfit.analysis.subspace import centred
 from perfit.analysis.tables import Tables
 from perfit.analysis.trained import gain_correlation, overlaps
-from perfit.errors import ConfigError, DamagedError
+from perfit.backbone.fingerprint import BaseIdentity
+from perfit.belonging import open_store
+from perfit.errors import BaseModelError, ConfigError, DamagedError
 from perfit.evaluation.score import higher_is_better
 from perfit.run import RunDirectory
 from perfit.shift import Shift, from_stored
-from perfit.store.shifts import ShiftStore
 
 
 def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:
@@ -35,14 +37,16 @@ def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:
     manifest = run.manifest()
     identity, task, layers = manifest["base"]["identity"], manifest["task"]["name"], manifest["config"]["layers"]
     fitting = [
-        one for one in many if (one.task, one.group) == (task, "test") and one.notes["base"]["identity"] == identity
+        one
+        for one in many
+        if (one.task, one.group) == (task, "test") and _same(one.notes["base"]["identity"], identity)
     ]
     if not fitting:
         raise ConfigError(
             f"--run: {path} trained {task} on another base, or its δ-vectors are not here; measure them first"
         )
     deltas = fitting[0]
-    with ShiftStore.open(run.store_path, identity=identity, readonly=True) as store:
+    with open_store(run) as store:
         known = set(store.users())
         personal = {user: from_stored(store.get(user).tensors) for user in deltas.users if user in known}
     at = {"task": task, "run": str(path)}
@@ -67,6 +71,13 @@ def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:
     return tables
 
 
+def _same(measured: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    try:
+        return not BaseIdentity.from_dict(measured).differences(BaseIdentity.from_dict(trained))
+    except (BaseModelError, AttributeError):  # measured before identities were what they are
+        return False
+
+
 def gains_of(run: RunDirectory) -> dict[str, float]:
     """By user: mean score of the personal shift minus that of the collective one, positive where it is better.
 
@@ -75,7 +86,7 @@ def gains_of(run: RunDirectory) -> dict[str, float]:
     if not (run.path / "metrics.json").is_file():
         return {}
     try:
-        methods = run.read_json("metrics.json")["methods"]
+        methods = run.read_record("metrics.json", "run perfit evaluate again")["methods"]
         if "personal" not in methods or "collective" not in methods:
             return {}
         sign = 1.0 if higher_is_better(methods["personal"]["primary"]) else -1.0

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from perfit.backbone.cache_folder import cache_dir
 from perfit.backbone.file_hashes import remembered_hash, sha256_of
-from perfit.durable.records import DamagedError, parse_object, read_bounded
+from perfit.durable.records import NotAsWrittenError, parse_object, read_bounded
 from perfit.errors import BaseModelError, MissingExtraError
 
 Progress = Callable[[str], None]
@@ -153,7 +153,7 @@ def _is_whole(folder: Path, model: PackagedModel) -> bool:
         # Caches from before there were hashes cannot be told from damaged ones: they are made again.
         hashes = manifest["sha256"]
         return bool(hashes) and all(remembered_hash(folder / name) == found for name, found in hashes.items())
-    except (OSError, DamagedError, KeyError, TypeError, AttributeError):
+    except (OSError, NotAsWrittenError, KeyError, TypeError, AttributeError):
         return False
 
 

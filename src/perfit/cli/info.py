@@ -9,7 +9,7 @@ import typer
 
 from perfit.cli.show import as_json, show_facts
 from perfit.cli.train import JSON
-from perfit.errors import DamagedError
+from perfit.errors import ConfigError, DamagedError
 
 if TYPE_CHECKING:
     from perfit.run import RunDirectory
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 
 def info(
     run: Annotated[Path | None, typer.Argument(help="A run directory; without one, the installation.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte of the run and of its base, and check it.")
+    ] = False,
     json: JSON = False,
 ) -> None:
     """What a run holds, or what is installed on this machine."""
+    if verify and run is None:
+        raise ConfigError("--verify: checks a run; name its folder")
     facts = _installation() if run is None else _run(run)
+    if verify and run is not None:
+        from perfit.run import RunDirectory
+        from perfit.run_check import verify as check
+
+        facts |= {f"verified {what}": result for what, result in check(RunDirectory(run)).items()}
     if json:
         as_json(facts)
     else:
@@ -58,15 +68,15 @@ def _run(run: Path) -> dict[str, Any]:
 
 
 def _facts(directory: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
+    from perfit.belonging import open_store
     from perfit.shift import parameter_count
-    from perfit.store.shifts import ShiftStore
 
     config, base = manifest["config"], manifest["base"]
     width = base["identity"]["hidden_size"]
     layers = len(config["layers"])
     users = 0
     if directory.store_path.exists():
-        with ShiftStore.open(directory.store_path, readonly=True) as store:
+        with open_store(directory) as store:
             users = len(store)
     data = manifest.get("data") or {}
     return {

@@ -28,7 +28,7 @@ TASK = Annotated[
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 DEVICE = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 REVISION = Annotated[
-    str | None, typer.Option("--revision", help="Branch, tag or commit of a base on the hub; runs do not keep it.")
+    str | None, typer.Option("--revision", help="Branch, tag or commit of a base on the hub; runs keep its commit.")
 ]
 MEMORY = Annotated[
     str | None, typer.Option("--memory", help="Memory the training may take, e.g. 8GiB; sets memory_gib.")
@@ -185,7 +185,7 @@ def train(
         screen({"event": "warning", "text": note})
     no_loading_bars()
     dtype = resolve_dtype(str(settings.get("dtype", "auto")), device)
-    loaded = load_base(base, dtype=dtype, device=device, **at_revision(revision))
+    loaded = load_base(base, dtype=dtype, device=device, verify=True, **at_revision(revision))
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
     chosen = make_config(preset, the_task.name, settings, len(backbone.layers))
     perfit = PerFit(backbone, the_task, chosen, loaded.identity)

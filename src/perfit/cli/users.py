@@ -9,7 +9,7 @@ import typer
 
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, show_facts
 from perfit.cli.train import DATES, DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision, form_of_dates
-from perfit.errors import PerfitError, StoreError, UnknownUserError
+from perfit.errors import PerfitError, UnknownUserError
 
 if TYPE_CHECKING:
     from perfit.store.shifts import ShiftStore
@@ -19,14 +19,10 @@ USER = Annotated[str, typer.Argument(help="The user's id.")]
 
 
 def _store(run: Path, readonly: bool = True) -> ShiftStore:
+    from perfit.belonging import open_store
     from perfit.run import RunDirectory
-    from perfit.store.shifts import ShiftStore
 
-    directory = RunDirectory(run)
-    manifest = directory.manifest()
-    if not directory.has_collective():
-        raise StoreError(f"{run}: training has not got to the users yet; repeat the perfit train command that began it")
-    return ShiftStore.open(directory.store_path, identity=manifest["base"]["identity"], readonly=readonly)
+    return open_store(RunDirectory(run), readonly=readonly)
 
 
 @app.command("list", epilog="Example: perfit users list --run runs/quickstart")
@@ -98,7 +94,7 @@ def add(
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
+    perfit = PerFit.from_pretrained(run, device=device, verify=True, **at_revision(revision))
 
     def show_event(event: dict[str, Any]) -> None:
         if event["event"] != "skipped":  # said below, as the fault of this command

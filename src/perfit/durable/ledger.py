@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfit import errors
-from perfit.durable.records import SEAL, DamagedError, lines_of, opened, parse_object, read_bounded
-from perfit.errors import StoreError
+from perfit.durable.records import SEAL, NotAsWrittenError, lines_of, opened, parse_object, read_bounded
+from perfit.errors import DamagedError
 
 
 class Ledger:
@@ -23,7 +22,7 @@ class Ledger:
         records: All records so far, without their checksums.
 
     Raises:
-        StoreError: A line is not as it was written.
+        DamagedError: A line is not as it was written.
     """
 
     def __init__(self, path: Path, *, mend: str):
@@ -43,11 +42,11 @@ class Ledger:
                 self._last = record[SEAL]
         except FileNotFoundError:
             pass
-        except DamagedError as error:
+        except NotAsWrittenError as error:
             where = f" line {number}" if number else ""
-            raise errors.DamagedError(f"{path}:{where} {error}; {mend}") from None
+            raise DamagedError(f"{path}:{where} {error}; {mend}") from None
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
+            raise DamagedError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records; on return they are on the disk."""

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from perfit import errors
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
 
 SEAL = "sha256"
@@ -23,7 +22,7 @@ MAX_BYTES = 1 << 30
 _MAX_DEPTH = 64
 
 
-class DamagedError(ValueError):
+class NotAsWrittenError(ValueError):
     """Bytes that are no record, or not the ones that were written. Its text never quotes them."""
 
 
@@ -31,14 +30,14 @@ def parse(content: bytes) -> Any:
     """JSON of bounded depth.
 
     Raises:
-        DamagedError: It is none.
+        NotAsWrittenError: It is none.
     """
     try:
         value = json.loads(content)
     except (ValueError, RecursionError, MemoryError):
-        raise DamagedError("cannot be read as JSON") from None
+        raise NotAsWrittenError("cannot be read as JSON") from None
     if content.count(b"[") + content.count(b"{") > _MAX_DEPTH and _deeper(value, _MAX_DEPTH):
-        raise DamagedError("is nested too deeply")
+        raise NotAsWrittenError("is nested too deeply")
     return value
 
 
@@ -60,11 +59,11 @@ def parse_object(content: bytes) -> dict[str, Any]:
     """A JSON object of bounded depth.
 
     Raises:
-        DamagedError: It is none.
+        NotAsWrittenError: It is none.
     """
     value = parse(content)
     if not isinstance(value, dict):
-        raise DamagedError("is not a JSON object")
+        raise NotAsWrittenError("is not a JSON object")
     return value
 
 
@@ -72,12 +71,12 @@ def seal(content: Mapping[str, Any], before: str = "") -> str:
     """The checksum of a record that follows another.
 
     Raises:
-        DamagedError: It is nothing JSON can hold.
+        NotAsWrittenError: It is nothing JSON can hold.
     """
     try:
         text = json.dumps(content, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
-        raise DamagedError("holds something JSON cannot") from None
+        raise NotAsWrittenError("holds something JSON cannot") from None
     return hashlib.sha256(f"{before}{text}".encode()).hexdigest()
 
 
@@ -91,14 +90,14 @@ def opened(record: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """The content of a record whose checksum holds.
 
     Raises:
-        DamagedError: It does not.
+        NotAsWrittenError: It does not.
     """
     content = dict(record)
     claimed = content.pop(SEAL, None)
     if claimed is None:
-        raise DamagedError("has no checksum")
+        raise NotAsWrittenError("has no checksum")
     if claimed != seal(content, before):
-        raise DamagedError("is not as it was written (its checksum differs)")
+        raise NotAsWrittenError("is not as it was written (its checksum differs)")
     return content
 
 
@@ -107,7 +106,7 @@ def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
 
     Raises:
         FileNotFoundError: There is none.
-        DamagedError: It is too large, or no regular file.
+        NotAsWrittenError: It is too large, or no regular file.
         OSError: It cannot be read.
     """
     # A pipe would keep its reader waiting for ever.
@@ -115,9 +114,9 @@ def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
     with open(handle, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise DamagedError("is no regular file")
+            raise NotAsWrittenError("is no regular file")
         if status.st_size > most:
-            raise DamagedError(f"has {status.st_size:,} bytes, more than the {most:,} that are read")
+            raise NotAsWrittenError(f"has {status.st_size:,} bytes, more than the {most:,} that are read")
         return file.read()
 
 
@@ -136,10 +135,10 @@ def read_object(path: Path, *, missing: str, mend: str) -> dict[str, Any]:
         return parse_object(read_bounded(path))
     except FileNotFoundError:
         raise StoreError(f"{path}: {missing}") from None
-    except DamagedError as error:
-        raise errors.DamagedError(f"{path}: {error}; {mend}") from None
+    except NotAsWrittenError as error:
+        raise DamagedError(f"{path}: {error}; {mend}") from None
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
@@ -156,8 +155,8 @@ def read_record(path: Path, *, missing: str, mend: str) -> dict[str, Any]:
     record = read_object(path, missing=missing, mend=mend)
     try:
         return opened(record)
-    except DamagedError as error:
-        raise errors.DamagedError(f"{path}: {error}; {mend}") from None
+    except NotAsWrittenError as error:
+        raise DamagedError(f"{path}: {error}; {mend}") from None
 
 
 def lines_of(records: Iterable[Mapping[str, Any]], before: str = "") -> tuple[bytes, str]:
@@ -195,11 +194,11 @@ def read_records(path: Path, *, missing: str, mend: str) -> list[dict[str, Any]]
         return found
     except FileNotFoundError:
         raise StoreError(f"{path}: {missing}") from None
-    except DamagedError as error:
+    except NotAsWrittenError as error:
         where = f" line {number}" if number else ""
-        raise errors.DamagedError(f"{path}:{where} {error}; {mend}") from None
+        raise DamagedError(f"{path}:{where} {error}; {mend}") from None
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 
 
 def digest_of(*parts: Any) -> str:

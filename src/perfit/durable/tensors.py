@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfit import errors
-from perfit.durable.records import DamagedError, parse, parse_object, read_bounded
-from perfit.errors import StoreError
+from perfit.durable.records import NotAsWrittenError, parse, parse_object, read_bounded
+from perfit.errors import DamagedError
 from perfit.files import write_atomically
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def unpack(content: bytes) -> Tensors:
     """The inverse of ``pack``.
 
     Raises:
-        DamagedError: It is not what ``pack`` gave.
+        NotAsWrittenError: It is not what ``pack`` gave.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -64,16 +63,16 @@ def unpack(content: bytes) -> Tensors:
         tensors: dict[str, Tensor] = load(content)
         size = int.from_bytes(content[:8], "little")
         if size > _MAX_HEADER:
-            raise DamagedError("is damaged")
+            raise NotAsWrittenError("is damaged")
         metadata = parse_object(content[8 : 8 + size])["__metadata__"]
         notes, claimed = metadata["notes"], metadata["sha256"]
         if claimed != _digest(notes, tensors):
-            raise DamagedError("is not as it was written (its checksum differs)")
+            raise NotAsWrittenError("is not as it was written (its checksum differs)")
         value = parse(notes.encode())
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DamagedError(str(error) if isinstance(error, DamagedError) else "is damaged") from None
+        raise NotAsWrittenError(str(error) if isinstance(error, NotAsWrittenError) else "is damaged") from None
     if not isinstance(value, dict):
-        raise DamagedError("is damaged")
+        raise NotAsWrittenError("is damaged")
     return Tensors(tensors, value)
 
 
@@ -86,13 +85,13 @@ def read_tensors(path: Path, *, mend: str) -> Tensors | None:
     """What ``write_tensors`` wrote; None where there is nothing.
 
     Raises:
-        StoreError: It is not as it was written; ``mend`` is the way out.
+        DamagedError: It is not as it was written; ``mend`` is the way out.
     """
     try:
         return unpack(read_bounded(path, MAX_BYTES))
     except FileNotFoundError:
         return None
-    except DamagedError as error:
-        raise errors.DamagedError(f"{path}: {error}; {mend}") from None
+    except NotAsWrittenError as error:
+        raise DamagedError(f"{path}: {error}; {mend}") from None
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {mend}") from None

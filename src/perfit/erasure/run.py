@@ -74,7 +74,7 @@ class RunPlace:
             if path.exists() and (path == self.run.checkpoint_path(2) or self._own_histories())
         ]
         if user in TrainingRecord(self.run).users:
-            steps.append(Step(self.path / "training.json", "the user's record taken out", lambda: self._forget(user)))
+            steps.append(Step(self.run.training_path, "the user's record taken out", lambda: self._forget(user)))
         if self._stored(user):
             steps.append(Step(self.run.store_path, "the user's shift overwritten", lambda: self._drop(user)))
         return steps

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perfit.backbone.generate import Decoding
 from perfit.data.saying import shown_name
 from perfit.data.schema import User
+from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
 from perfit.evaluation.floors import floors
 from perfit.evaluation.label_scores import best_labels
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.score import Scores, score
+from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
 from perfit.json_keys import json_key
 from perfit.markdown import markdown
@@ -160,9 +163,25 @@ def evaluate(
         ConfigError: An unknown method or kind of answers, labels asked of a task that has none, nothing to evaluate, or a
             label that is longer than the task's ``max_new_tokens``.
         DataError: A gold answer is none of the task's.
+        StoreError: Another process trains or evaluates in ``run``.
     """
     check_methods(methods)
     check_answers(answers, perfit.task, decoding)
+    with run.locked() if run is not None else nullcontext():
+        return _evaluate(perfit, users, methods, decoding, answers, with_floors, run, done, emit)
+
+
+def _evaluate(
+    perfit: PerFit,
+    users: Sequence[User],
+    methods: Sequence[str],
+    decoding: Decoding | None,
+    answers: str,
+    with_floors: bool,
+    run: RunDirectory | None,
+    done: Callable[[str, int], None],
+    emit: Emit,
+) -> Evaluation:
     living = users if run is None else Tombstones(run.path).living(users)
     chosen, left_out = _evaluable(perfit, living, methods)
     if len(living) < len(users):
@@ -176,12 +195,13 @@ def evaluate(
         raise ConfigError(_nothing(perfit, users, left_out))
     limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
     results: dict[str, MethodResult] = {}
+    files: dict[str, str] = {}
 
     def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:
         scores = score(perfit.task, predictions, golds)
         results[name] = MethodResult(predictions, scores, aggregate(scores.per_query, chosen), seconds)
         if run is not None:
-            _write_predictions(run, name, perfit.task, chosen, predictions)
+            files[json_key(name)] = _write_predictions(run, name, perfit.task, chosen, predictions)
 
     if with_floors and (bare := sum(1 for user in chosen if not user.history)):
         left_out[_NO_HISTORY] = bare
@@ -211,7 +231,7 @@ def evaluate(
         helped = compare(personal.per_query, collective.per_query, chosen, higher_is_better=personal.higher_is_better)
     evaluation = Evaluation(perfit.task, results, helped, left_out, answers)
     if run is not None:
-        run.write_json("metrics.json", evaluation.as_dict())
+        write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
     return evaluation
 
@@ -286,14 +306,18 @@ def _fields_of_another_task(task: Task, users: Sequence[User]) -> str | None:
 
 def _write_predictions(
     run: RunDirectory, method: str, task: Task, users: Sequence[User], predictions: Mapping[str, str]
-) -> None:
+) -> str:
+    """Write a method's answers; the hash of the file."""
     private_folder(run.path / "predictions")
-    stem = method.replace(": ", "_")
-    lines = [
-        json.dumps({"user": user.id, "query": query.id, "prediction": predictions[query.id]}, ensure_ascii=False)
-        for user in users
-        for query in user.queries
-    ]
-    write_atomically(run.path / "predictions" / f"{stem}.jsonl", ("\n".join(lines) + "\n").encode())
+    path = predictions_path(run, method)
+    write_records(
+        path,
+        (
+            {"user": user.id, "query": query.id, "prediction": predictions[query.id]}
+            for user in users
+            for query in user.queries
+        ),
+    )
     if task.lamp_id is not None:
-        write_lamp(run.path / "predictions" / f"{stem}.lamp.json", task, predictions, model=method)
+        write_lamp(path.with_suffix(".lamp.json"), task, predictions, model=method)
+    return hashlib.sha256(path.read_bytes()).hexdigest()

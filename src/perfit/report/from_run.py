@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from perfit.data.schema import Dataset, User
 from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.score import higher_is_better, metrics_by_query
 from perfit.evaluation.significance import Summed, interval, resampled
+from perfit.evaluation.written import read_metrics, read_predictions
 from perfit.report.content import Content, MethodView, disagreements, failures
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
@@ -35,15 +35,29 @@ def from_run(run: RunDirectory, data: Dataset | None = None, *, texts: bool = Tr
     """
     if not (run.path / "metrics.json").is_file():
         raise StoreError(f"{run.path}: has no scores yet; run perfit evaluate --run {run.path} first")
-    manifest, metrics = run.manifest(), run.read_json("metrics.json")
+    try:
+        return _content(run, data, texts)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration):
+        raise DamagedError(
+            f"{run.path / 'metrics.json'}: a value is missing or wrong; run perfit evaluate again"
+        ) from None
+
+
+def _content(run: RunDirectory, data: Dataset | None, texts: bool) -> Content:
+    manifest, metrics = run.manifest(), read_metrics(run)
     task = task_from_record(manifest["task"])
     methods: Mapping[str, Any] = {_label(name): found for name, found in metrics["methods"].items()}
     first = next(iter(methods.values()))
     upward = higher_is_better(first["primary"])
     shown = texts and data is not None
-    answers = {name: _predictions(run, name) for name in methods} if texts else {}
+    answers = {name: read_predictions(run, metrics, name) for name in methods}
+    for name, found in methods.items():
+        if set(found["per_query"]) != set(answers[name]):
+            raise StoreError(
+                f"{run.path}: metrics.json scores other queries than were answered; run perfit evaluate again"
+            )
     users = _asked(data, task, first["per_query"]) if data is not None else []
-    values = {name: _values(run, name, task, users) for name in methods} if shown else {}
+    values = {name: _values(answers[name], task, users) for name in methods} if shown else {}
     return Content(
         title=f"Run {run.path.name} on {task.name}",
         facts=[
@@ -76,16 +90,6 @@ def _notes(data: Dataset | None, texts: bool) -> list[str]:
     return [] if data is not None else ["give --data to see texts, and gains against history length"]
 
 
-def _predictions(run: RunDirectory, method: str) -> dict[str, str]:
-    path = run.path / "predictions" / f"{method.replace(': ', '_')}.jsonl"
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file]
-        return {line["query"]: line["prediction"] for line in lines}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path}: cannot be read; run perfit evaluate again") from error
-
-
 def _asked(data: Dataset, task: Task, per_query: Mapping[str, float]) -> list[User]:
     """The evaluated users with the evaluated queries, whose inputs are the texts alone."""
     users = []
@@ -99,9 +103,9 @@ def _asked(data: Dataset, task: Task, per_query: Mapping[str, float]) -> list[Us
     return users
 
 
-def _values(run: RunDirectory, method: str, task: Task, users: list[User]) -> dict[str, float]:
+def _values(predictions: Mapping[str, str], task: Task, users: list[User]) -> dict[str, float]:
     golds = {query.id: query.gold or "" for user in users for query in user.queries}
-    rows = metrics_by_query(task, _predictions(run, method), golds)
+    rows = metrics_by_query(task, predictions, golds)
     return {query: row[task.primary_metric] for query, row in rows.items()}
 
 

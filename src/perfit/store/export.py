@@ -60,7 +60,7 @@ def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dic
     with faults(path):
         try:
             content = read_bounded(path, most_bytes({}))
-        except records.DamagedError as error:
+        except records.NotAsWrittenError as error:
             raise StoreError(f"{shown(path, 400)} {error}; give a file that perfit users export wrote") from None
     metadata = _metadata(path, content)
     place = _place(content)

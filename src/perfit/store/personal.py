@@ -10,8 +10,27 @@ from typing import Any
 from perfit.errors import StoreError, UnknownUserError
 from perfit.shift import Shift, from_stored, to_stored
 from perfit.shown import shown
-from perfit.store.payload import StoredShift, rounded
+from perfit.store.payload import StoredShift, differences, rounded
 from perfit.store.shifts import ShiftStore
+
+
+def check_spec(run: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a store whose users were trained with another collective shift, base, task or settings.
+
+    Raises:
+        StoreError: They were.
+    """
+    if stored.get("collective") != wanted["collective"]:
+        raise StoreError(
+            f"{run}: collective.safetensors is not the one its users were trained on; restore it or train again"
+        )
+    if stored.get("run") != wanted["run"]:
+        raise StoreError(
+            f"{run}: manifest.json names another base, task or settings than its users were trained with; restore it "
+            "or train again"
+        )
+    if found := differences(stored, wanted):
+        raise StoreError(f"{run}: its users hold another kind of shift: {found}; restore it or train again")
 
 
 class PersonalShifts:
@@ -39,16 +58,16 @@ class PersonalShifts:
             new: Make the store where there is none.
 
         Raises:
-            StoreError: It is missing, damaged, or of another base or collective shift.
+            StoreError: It is missing, damaged, or of another base, task, settings or collective shift.
         """
         if new and not path.exists():
             return cls(ShiftStore.create(path, identity=identity, spec=spec))
         store = ShiftStore.open(path, identity=identity)
-        if store.spec.get("collective") != spec["collective"]:
+        try:
+            check_spec(path.parent, store.spec, spec)
+        except BaseException:
             store.close()
-            raise StoreError(
-                f"{path.parent}: collective.safetensors is not the one its users were trained on; restore it or train again"
-            )
+            raise
         return cls(store)
 
     @property
