@@ -123,7 +123,11 @@ class PerFitConfig:
         collective_rank, personal_rank: Ranks of the two shifts (Table 9's LRank and ULRank).
         init: "identity" or "loreft".
         stage1, stage2: Training of the collective and the personal stage.
-        stage1_data: What of the other users trains stage 1: "queries", "history" or "both".
+        stage1_users: Who trains stage 1: "others" (the protocol's, and the paper's), or "all": the users' own histories
+            too, never their queries.
+        stage1_data: What of the other users trains stage 1: "queries", "history" or "both". Users without queries give
+            their history.
+        strength: How far a user's own shift goes from the shared one, from 0 (not at all) to 1.
         max_length: Longest prompt + answer in tokens; longer prompts lose the end of the user's text, counted.
         chat_template: Put prompts through the base's chat template.
         seed: Seed of everything random.
@@ -141,7 +145,9 @@ class PerFitConfig:
     init: str = "identity"
     stage1: StageConfig = field(default_factory=StageConfig)
     stage2: StageConfig = field(default_factory=StageConfig)
+    stage1_users: str = "others"
     stage1_data: str = "queries"
+    strength: float = 1.0
     max_length: int = 1024
     chat_template: bool = False
     seed: int = 0
@@ -154,7 +160,7 @@ class PerFitConfig:
     def __post_init__(self) -> None:
         _check_kinds(self)
         whole = ("collective_rank", "personal_rank", "max_length", "seed", "users_together", "step_tokens")
-        _check_types(self, whole=whole, numbers=("memory_gib",), switches=("chat_template",))
+        _check_types(self, whole=whole, numbers=("memory_gib", "strength"), switches=("chat_template",))
         _check(isinstance(self.layers, (list, tuple)), "layers", self.layers, "give a list such as [9, 10]")
         object.__setattr__(self, "layers", tuple(self.layers))
         _check(all(map(_whole, self.layers)), "layers", self.layers, "give whole numbers, counted from 0")
@@ -167,6 +173,7 @@ class PerFitConfig:
         _check(self.personal_rank >= 1, "personal_rank", self.personal_rank, "give at least 1")
         for name, allowed in (
             ("init", ("identity", "loreft")),
+            ("stage1_users", ("others", "all")),
             ("stage1_data", ("queries", "history", "both")),
             ("dtype", ("auto", "bfloat16", "float32", "float16")),
             ("engine", ("auto", "frozen", "plain")),
@@ -174,6 +181,7 @@ class PerFitConfig:
             _check(getattr(self, name) in allowed, name, getattr(self, name), f"choose one of {', '.join(allowed)}")
         _check(abs(self.seed) < 2**63, "seed", self.seed, "give a number of at most 18 digits")
         _check(self.max_length >= 8, "max_length", self.max_length, "give at least 8 tokens")
+        _check(0 <= self.strength <= 1, "strength", self.strength, "give a number from 0 to 1")
         _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")
         _check(self.step_tokens >= 1, "step_tokens", self.step_tokens, "give at least 1")
         _check(0 < self.memory_gib < math.inf, "memory_gib", self.memory_gib, "give a positive number of GiB")

@@ -10,6 +10,7 @@ from typing import Any
 
 from perfit.belonging import Belonging, differences
 from perfit.data.audit import audit
+from perfit.data.pool import stage1_pool
 from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
@@ -154,10 +155,7 @@ def _personal_rows(data: Dataset, maker: RowMaker) -> dict[str, HistoryRows]:
 
 
 def _collective_rows(data: Dataset, maker: RowMaker) -> list[TokenRow]:
-    if data.others:
-        rows = maker.collective_rows(data.others)
-    else:
-        rows = [row for user in data.users for row in maker.history_rows(user)]
+    rows = maker.collective_rows(stage1_pool(data, maker.config.stage1_users))
     if not rows:
         raise DataError(
             f"stage 1 has nothing to train on: none of the {len(data.others) or len(data.users)} users has the "
@@ -236,7 +234,8 @@ def _stage_2(
 
     def keep() -> None:
         """Make finished users durable: their shifts first, then the record of what happened."""
-        personal.put((t.name, t.shifts[0], summary(t)) for t in waiting if t.problem is None)
+        kept = {"strength": belonging.config.strength}
+        personal.put((t.name, t.shifts[0], summary(t) | kept) for t in waiting if t.problem is None)
         if record is not None:
             record.add(waiting)
         waiting.clear()

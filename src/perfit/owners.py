@@ -10,8 +10,9 @@ from perfit.errors import StoreError
 from perfit.fitting import Collective
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS
-from perfit.shift import Shift, ShiftBank
+from perfit.shift import Shift, ShiftBank, from_stored
 from perfit.store.personal import PersonalShifts
+from perfit.strength import bank_with_strengths, strength_of
 from perfit.training.stages import bank_of
 
 
@@ -49,6 +50,7 @@ class Owners:
             empty = ShiftBank.empty(0, len(layers), 1, backbone.hidden_size, device=device)
             return TwoStageShift(layers, empty, empty), [IDENTITY] * len(users)
         first, second = self.collective
-        personal = bank_of([second, *(self.personal.shift(user) for user in named)], device)
+        own = [(from_stored(kept.tensors), strength_of(kept.meta)) for kept in map(self.personal.stored, named)]
+        personal = bank_with_strengths(second, own, device)
         place = {BASE: IDENTITY, COLLECTIVE: (1, 1)} | {user: (1, n) for n, user in enumerate(named, start=2)}
         return TwoStageShift(layers, bank_of([first], device), personal), [place[user] for user in users]

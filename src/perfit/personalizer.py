@@ -237,7 +237,8 @@ class PerFit:
         if trained.problem is None:
             if self._folder is not None:
                 Tombstones(self._folder).lift(trained.name)
-            owners.personal.put([(trained.name, trained.shifts[0], summary(trained))])
+            kept = summary(trained) | {"strength": self.config.strength}
+            owners.personal.put([(trained.name, trained.shifts[0], kept)])
         for line in maker.warnings():
             emit({"event": "warning", "text": line})
         return trained

@@ -26,10 +26,10 @@ from perfit.durable.records import (
 from perfit.errors import DamagedError, StoreError
 from perfit.files import sweep, write_atomically
 from perfit.private import private_folder
-from perfit.shift import Shift, from_stored, to_stored
+from perfit.shift import Shift
+from perfit.store.collective_file import collective_shifts, collective_tensors
 
 FORMAT = 2
-_STAGES = ("first", "second")
 _MEND = "restore it or train again"
 
 _README = """# A perfit run
@@ -81,23 +81,13 @@ def context_of(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def encode_collective(shifts: tuple[Shift, Shift]) -> bytes:
     """Both shared shifts as the bytes of ``collective.safetensors``, in fp32: stage 2 starts from them."""
-    content: bytes = save(
-        {
-            f"{stage}.{name}": tensor
-            for stage, shift in zip(_STAGES, shifts, strict=True)
-            for name, tensor in to_stored(shift).items()
-        }
-    )
+    content: bytes = save(collective_tensors(shifts))
     return content
 
 
 def decode_collective(content: bytes, *, device: Any = "cpu") -> tuple[Shift, Shift]:
     """The inverse of ``encode_collective``, R orthonormal again."""
-    tensors = load(content)
-    first, second = (
-        from_stored({name: tensors[f"{stage}.{name}"] for name in ("R", "D", "b")}, device=device) for stage in _STAGES
-    )
-    return first, second
+    return collective_shifts(load(content), device=device)
 
 
 class RunDirectory:

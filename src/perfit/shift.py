@@ -214,3 +214,17 @@ def from_stored(tensors: Mapping[str, Tensor], *, device: torch.device | str = "
 def to_stored(shift: Shift) -> dict[str, Tensor]:
     """The stored form of a shift: R, D = W − R, b, detached on the CPU."""
     return {name: t.detach().cpu().contiguous() for name, t in (("R", shift.R), ("D", shift.D), ("b", shift.b))}
+
+
+def blended(shared: Shift, own: Shift, strength: float) -> Shift:
+    """The map x + (1 − a) δ_shared(x) + a δ_own(x): from the shared shift towards a user's own, as one of rank 2r.
+
+    Its R holds both bases, which are orthonormal each and not together: it is for use, not for training.
+
+    Args:
+        shared, own: [..., r, d].
+        strength: a, from 0 (the shared shift) to 1 (the user's own).
+    """
+    R = torch.cat([shared.R, own.R], dim=-2)
+    D = torch.cat([(1 - strength) * shared.D, strength * own.D], dim=-2)
+    return Shift(R, R + D, torch.cat([(1 - strength) * shared.b, strength * own.b], dim=-1))

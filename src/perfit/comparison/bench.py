@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfit.comparison.plan import Selection
+from perfit.data.pool import stage1_pool, without_queries
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError, DataError
 from perfit.pseudo_users import check_ids
@@ -46,13 +47,13 @@ class Bench:
     notes: tuple[str, ...] = ()
     answers: str = "free"
 
-    def others(self) -> list[User]:
-        """Who stage 1 learns from: the others, or the users' own histories where there are none."""
-        return list(self.data.others) if self.data.others else self.bare_users()
+    def pool(self) -> list[User]:
+        """Who stage 1 of every method learns from."""
+        return list(stage1_pool(self.data, self.config.stage1_users))
 
     def bare_users(self) -> list[User]:
         """The users without their queries: what a method may learn from."""
-        return [replace(user, queries=()) for user in self.data.users]
+        return list(without_queries(self.data.users))
 
     def parameters(self) -> int:
         """Numbers of the base, tied ones counted once."""
@@ -126,8 +127,6 @@ class Source:
         config = start.with_options(**self.settings)
         notes = list(dataset.notes)
         if not data.others:
-            # Their queries are what is asked later, so that histories are all that stage 1 may learn from.
-            config = config.with_options(stage1_data="history")
             notes.append("no other users: stage 1 of every method learns from the histories of the users themselves")
         backbone.check_layers(config.layers)
         check_length(backbone, config.max_length)

@@ -83,7 +83,7 @@ def _run(
 ) -> None:
     bare = {user.id: user for user in bench.bare_users()}
     with folder.stage1_lock(trial.seed), clock.phase("fit"):
-        method.fit(bench.others())
+        method.fit(bench.pool())
     with clock.phase("adapt"):
         record.problems = method.adapt(list(bare.values()))
     done = set(record.users)

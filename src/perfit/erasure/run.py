@@ -100,8 +100,9 @@ class RunPlace:
 
     def _own_histories(self) -> bool:
         """Whether stage 1 trains on the users themselves."""
-        data = self.manifest.get("data")
-        return isinstance(data, dict) and data.get("others") == 0
+        data, config = self.manifest.get("data"), self.manifest.get("config")
+        alone = isinstance(data, dict) and data.get("others") == 0
+        return alone or (isinstance(config, dict) and config.get("stage1_users") == "all")
 
     def _answered(self, user: str, unknown: bool = True) -> bool:
         """Whether the last scores or a prediction are of this user; ``unknown`` where scores are damaged."""

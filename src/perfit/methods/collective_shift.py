@@ -13,6 +13,7 @@ from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.shift import Shift
+from perfit.store.collective_file import collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
 
 
@@ -26,7 +27,8 @@ class CollectiveShift:
 
     def __init__(self, setting: Setting, config: PerFitConfig):
         self.setting, self.config = setting, config
-        decides = {name: value for name, value in asdict(config).items() if name != "stage2"}
+        decides = {name: value for name, value in asdict(config).items() if name not in ("stage2", "strength")}
+        decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
         self.work = Work.shared(setting, "collective-shift", decides)
 
     def fit(self, others: Sequence[User]) -> None:
@@ -44,11 +46,7 @@ class CollectiveShift:
                 emit=setting.emit,
             )
             prompts.warn()
-            return {
-                f"{stage}.{name}": tensor
-                for stage, shift in zip(("first", "second"), shifts, strict=True)
-                for name, tensor in shift.tensors().items()
-            }
+            return collective_tensors(shifts)
 
         self.work.fit_once(others, train)
 
@@ -58,9 +56,4 @@ class CollectiveShift:
         Raises:
             StoreError: ``fit`` has not been called.
         """
-        tensors = self.work.collective().tensors
-        device = self.setting.backbone.device
-        first, second = (
-            Shift(*(tensors[f"{stage}.{name}"].to(device) for name in ("R", "W", "b"))) for stage in ("first", "second")
-        )
-        return first, second
+        return collective_shifts(self.work.collective().tensors, device=self.setting.backbone.device)

@@ -25,7 +25,7 @@ class PerFitMethod:
         self.config = options.config(setting)
         self.stage1 = CollectiveShift(setting, self.config)
         work = Work(setting.folder, setting, name, options, below=self.stage1.work)
-        self.stage2 = PersonalShifts(setting, self.config, work)
+        self.stage2 = PersonalShifts(setting, self.config, work, self.config.strength)
 
     def fit(self, others: Sequence[User]) -> None:
         """Train the shared shifts."""

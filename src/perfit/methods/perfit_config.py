@@ -19,6 +19,7 @@ class Options:
         init: "identity" or "loreft".
         collective_epochs, personal_epochs: Of the two stages.
         collective_learning_rate, personal_learning_rate: Peak rates.
+        strength: How far a user's own shift goes from the shared one, from 0 to 1; of PerFit alone.
     """
 
     layers: tuple[int, ...] | None = None
@@ -30,6 +31,7 @@ class Options:
     personal_epochs: int | None = None
     collective_learning_rate: float | None = None
     personal_learning_rate: float | None = None
+    strength: float | None = None
 
     def config(self, setting: Setting) -> PerFitConfig:
         """The setting's config with these values and the setting's seed.

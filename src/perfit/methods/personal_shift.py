@@ -22,6 +22,7 @@ from perfit.methods.work import Work
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.shift import Shift, ShiftBank, from_stored, new_shift, to_stored
+from perfit.strength import bank_with_strengths
 from perfit.training.loop import Trained
 from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, fresh_shifts, train_personal
@@ -36,11 +37,12 @@ class PersonalShifts:
         setting: The setting.
         config: Layers, positions, ranks and stage 2.
         work: Where they are kept.
+        strength: How far answers go from the shared second shift towards a user's own.
     """
 
-    def __init__(self, setting: Setting, config: PerFitConfig, work: Work):
+    def __init__(self, setting: Setting, config: PerFitConfig, work: Work, strength: float = 1.0):
         setting.backbone.check_layers(config.layers)
-        self.setting, self.config, self.work = setting, config, work
+        self.setting, self.config, self.work, self.strength = setting, config, work, strength
         self.prompts = Prompts(setting)
 
     def alone(self) -> tuple[Shift, Shift]:
@@ -135,7 +137,8 @@ class PersonalShifts:
             group = [i for i, ask in enumerate(asks) if ask.user.id in some]
             shifts = {user: shift for user in ids if user in some and (shift := self._shift(users[user])) is not None}
             place = {user: (1, slot) for slot, user in enumerate(shifts, start=2)}
-            banks = bank_of([shared[0]], backbone.device), bank_of([shared[1], *shifts.values()], backbone.device)
+            own = [(shift, self.strength) for shift in shifts.values()]
+            banks = bank_of([shared[0]], backbone.device), bank_with_strengths(shared[1], own, backbone.device)
             rows = [prompts[i] for i in group]
             slots = [place.get(asks[i].user.id, without) for i in group]
             limit, within = self.prompts.limit, self.prompts.within

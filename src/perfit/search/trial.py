@@ -11,6 +11,7 @@ from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length
 from perfit.config import PerFitConfig
+from perfit.data.pool import stage1_pool
 from perfit.data.schema import User
 from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
 from perfit.plan import TwoStageShift
@@ -93,7 +94,7 @@ def run_trial(
     maker = RowMaker(material.task, backbone.tokenizer, config)
     own = {user.id: maker.history_rows(user) for user in data.users}
     judged = {u.id: maker.history_rows(replace(u, history=material.held.later[u.id])) for u in data.users}
-    rows = maker.collective_rows(data.others) if data.others else [row for every in own.values() for row in every]
+    rows = maker.collective_rows(stage1_pool(data, config.stage1_users))
     shared = train_collective(backbone, rows, config, emit=emit, home=material.home)
     scorer = _Scorer(material, config, judged)
     collective = fmean(scorer.of(list(judged), shared, {}))

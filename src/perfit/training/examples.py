@@ -57,12 +57,12 @@ class RowMaker:
         return self._rows(known, lambda query: self.task.query_example(query, training=True), user)
 
     def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
-        """Rows of stage 1, as ``stage1_data`` says."""
+        """Rows of stage 1, as ``stage1_data`` says; users without queries give their history in any case."""
         rows: list[TokenRow] = []
         for user in others:
             if self.config.stage1_data in ("queries", "both"):
                 rows += self.query_rows(user)
-            if self.config.stage1_data in ("history", "both"):
+            if self.config.stage1_data in ("history", "both") or not user.queries:
                 rows += self.history_rows(user)
         return rows
 
