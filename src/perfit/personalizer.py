@@ -235,8 +235,9 @@ class PerFit:
             self.backbone, rows, owners.collective, self.config, emit=emit, home=self._home(frozen_cache)
         )
         if trained.problem is None:
-            if self._folder is not None:
-                Tombstones(self._folder).lift(trained.name)
+            if self._folder is not None and trained.name in Tombstones(self._folder):
+                with self._erasing, RunDirectory(self._folder).locked():
+                    Tombstones(self._folder).lift(trained.name)
             kept = summary(trained) | {"strength": self.config.strength}
             owners.personal.put([(trained.name, trained.shifts[0], kept)])
         for line in maker.warnings():

@@ -131,13 +131,16 @@ def import_(
 ) -> None:
     """Take a user's shift from a file into this run; one of another base is refused."""
     from perfit.pseudo_users import check_id
+    from perfit.run import RunDirectory
     from perfit.store.export import read_export
     from perfit.tombstones import Tombstones
 
     with _store(run, readonly=False) as store:
         check_id(user if user is not None else read_export(file)[0])
         name = store.import_user(file, user=user, overwrite=overwrite)
-    Tombstones(run).lift(name)
+    if name in Tombstones(run):
+        with RunDirectory(run).locked():
+            Tombstones(run).lift(name)
     say(f"{file} -> {name}")
 
 
