@@ -13,6 +13,7 @@ from perfit.errors import ConfigError
 from perfit.shift import (
     Shift,
     ShiftBank,
+    blended,
     fold,
     from_stored,
     new_shift,
@@ -311,3 +312,13 @@ def test_parameter_counts_are_the_papers(task: str) -> None:
         assert round(100 * ours / LLAMA_2_7B, 4) == percent
         assert round(100 * (1 - ours / oppu), 2) == reduction
         assert parameter_count(len(setting.layers), rank, 4096) == ours + len(setting.layers) * rank
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_a_blend_lies_between_the_shared_and_the_own_map(strength: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    shared, own = (new_shift((2, 3, 16), init="loreft", generator=generator) for _ in "ab")
+    x = torch.randn(2, 5, 16, generator=generator)
+    expected = x + (1 - strength) * (shared(x) - x) + strength * (own(x) - x)
+    torch.testing.assert_close(blended(shared, own, strength)(x), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(shared(x), own(x), atol=0.1)

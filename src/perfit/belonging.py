@@ -22,12 +22,17 @@ from perfit.tasks.task import Task
 
 @dataclass(frozen=True)
 class Belonging:
-    """Base, task and settings of one personaliser."""
+    """Base, task and settings of one personaliser.
+
+    Attributes:
+        given: SHA-256 of the collective shift that stage 2 starts from, where it was given and not trained here.
+    """
 
     backbone: Backbone
     identity: BaseIdentity
     task: Task
     config: PerFitConfig
+    given: str | None = None
 
     def base(self) -> dict[str, Any]:
         """The base as manifests name it."""
@@ -58,6 +63,7 @@ class Belonging:
                 "users": len(data.users),
                 "others": len(data.others),
             },
+            "stage1_from": self.given,
         }
 
     def context(self, data: Dataset) -> str:
@@ -148,6 +154,8 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
     a, b = context_of(theirs), context_of(mine)
     if a["data"] != b["data"]:
         found.append("other data")
+    if a.get("stage1_from") != b.get("stage1_from"):
+        found.append("another collective shift that was given")
     flat_a, flat_b = _flat(theirs["config"]), _flat(mine["config"])
     if a["settings"] != b["settings"]:
         found += [

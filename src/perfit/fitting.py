@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perfit.belonging import Belonging, differences
+from perfit.belonging import Belonging, differences, parts_of
 from perfit.data.audit import audit
 from perfit.data.pool import stage1_pool
 from perfit.data.schema import Dataset
@@ -76,20 +77,54 @@ def check_leaks(data: Dataset, task: Task, allow_leaks: bool, emit: Emit) -> Non
             emit({"event": "warning", "text": line})
 
 
+def collective_of(source: RunDirectory, belonging: Belonging) -> Collective:
+    """The collective shift of another run, for a training of this base; the run's task and data may be others.
+
+    Raises:
+        StoreError: It is damaged or unfinished, of another base, or edits elsewhere or with other ranks.
+    """
+    config, _, identity = parts_of(source)
+    if phrases := identity.differences(belonging.identity):
+        raise StoreError(f"{source.path}: its collective shift is of another base ({'; '.join(phrases)})")
+    for name in ("layers", "positions", "collective_rank", "personal_rank"):
+        theirs, mine = getattr(config, name), getattr(belonging.config, name)
+        if theirs != mine:
+            raise StoreError(
+                f"{source.path}: its collective shift has {name} {theirs}, not {mine}; set {name} to the same"
+            )
+    return Collective.of_run(source)
+
+
 def fit(
-    belonging: Belonging, data: Dataset, run: RunDirectory | None, emit: Emit, home: FrozenHome | None = None
+    belonging: Belonging,
+    data: Dataset,
+    run: RunDirectory | None,
+    emit: Emit,
+    home: FrozenHome | None = None,
+    ready: Collective | None = None,
 ) -> Fitted:
     """Train both stages, or go on where the same training stopped.
+
+    Args:
+        belonging: Base, task, settings.
+        data: The users, and who else trains stage 1.
+        run: Where everything is kept.
+        emit: Receives events.
+        home: Where frozen parts are kept between runs.
+        ready: A collective shift that takes the place of stage 1.
 
     Raises:
         DataError: A record is unusable, or stage 1 has nothing to train on.
         StoreError: The run directory holds another run, or another process trains in it.
     """
     maker = RowMaker(belonging.task, belonging.backbone.tokenizer, belonging.config)
+    if ready is not None:
+        belonging = replace(belonging, given=hashlib.sha256(ready.file).hexdigest())
     context: dict[str, Any] = {"run": belonging.context(data)}
     given, data = data, data if run is None else _living(data, run, context, emit)
     # All records are read before anything is written: a run of unusable data would only be in the way.
-    shared = [] if run is not None and run.has_collective() else _collective_rows(data, maker)
+    done = ready is not None or (run is not None and run.has_collective())
+    shared = [] if done else _collective_rows(data, maker)
     own = _personal_rows(data, maker)
     with run.locked() if run is not None else nullcontext():
         if run is not None:
@@ -103,7 +138,9 @@ def fit(
             emit(
                 {"event": "warning", "text": "no other users: stage 1 trains on the histories of the users themselves"}
             )
-        collective = _stage_1(belonging, shared, run, context, emit, home)
+        if ready is not None and run is not None and not run.has_collective():
+            run.save_collective(ready.file)
+        collective = ready or _stage_1(belonging, shared, run, context, emit, home)
         personal = PersonalShifts()
         if run is not None:
             new = not TrainingRecord(run).exists()

@@ -20,7 +20,7 @@ from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
-from perfit.fitting import Collective, check_leaks, fit
+from perfit.fitting import Collective, check_leaks, collective_of, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
@@ -168,6 +168,7 @@ class PerFit:
         dataset: Dataset | Iterable[User],
         *,
         run: str | Path | None = None,
+        collective: str | Path | None = None,
         allow_leaks: bool = False,
         frozen_cache: str | Path | None = None,
         emit: Emit = print_notices,
@@ -179,6 +180,8 @@ class PerFit:
                 the users themselves, never on their queries, and says so.
             run: A run directory. With one, everything is durable, and the same call after a crash goes on where the
                 last one stopped and ends with the same numbers.
+            collective: Another run, whose collective shift takes the place of stage 1: its base, layers, positions and
+                ranks must be these. The manifest says which it was.
             allow_leaks: Train although the audit found answers in the training data.
             frozen_cache: A folder that keeps frozen parts for later trainings on the same base, layers and texts; it
                 holds hidden states of users' texts.
@@ -196,9 +199,9 @@ class PerFit:
         data = checked_dataset(dataset)
         check_ids(data.users)
         check_leaks(data, self.task, allow_leaks, emit)
-        fitted = fit(
-            self.belonging, data, RunDirectory(run) if run is not None else None, emit, self._home(frozen_cache)
-        )
+        ready = None if collective is None else collective_of(RunDirectory(collective), self.belonging)
+        where = RunDirectory(run) if run is not None else None
+        fitted = fit(self.belonging, data, where, emit, self._home(frozen_cache), ready)
         # Personal shifts of an earlier call belong to that call's shared shifts, and go when the last answer with them has.
         self.owners = Owners(fitted.collective, fitted.personal)
         return fitted.results

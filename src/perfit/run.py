@@ -76,6 +76,8 @@ def context_of(manifest: Mapping[str, Any]) -> dict[str, str]:
         "task": digest_of(manifest.get("task")),
         "settings": digest_of({name: value for name, value in config.items() if name not in RESOURCES}),
         "data": digest_of(data.get("fingerprint") if isinstance(data, Mapping) else None),
+        # A stage 1 that was given; runs that trained their own say nothing of it.
+        **({"stage1_from": digest_of(manifest["stage1_from"])} if manifest.get("stage1_from") else {}),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,8 @@ from perfit.analysis.subspace import basis, centred, complete, rank_table
 from perfit.analysis.suggest import layer_scores, suggest
 from perfit.analysis.tasks_together import tasks_together
 from perfit.errors import ConfigError
-from perfit.private import private_file, private_folder
+from perfit.files import write_atomically
+from perfit.private import private_folder
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -169,7 +171,6 @@ def write_tables(tables: Tables, folder: Path) -> None:
     arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
     private_folder(folder)
     for name, rows in tables.items():
-        part = folder / f".{name}.part"
-        private_file(part)
-        parquet.write_table(arrow.Table.from_pylist(rows), part)
-        part.replace(folder / f"{name}.parquet")
+        content = io.BytesIO()
+        parquet.write_table(arrow.Table.from_pylist(rows), content)
+        write_atomically(folder / f"{name}.parquet", content.getvalue())

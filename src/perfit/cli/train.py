@@ -151,6 +151,9 @@ def train(
     task: TASK = None,
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
+    collective: Annotated[
+        Path | None, typer.Option(help="Another run, whose collective shift takes the place of stage 1.")
+    ] = None,
     dates: DATES = "iso",
     preset: Annotated[str, typer.Option(help="small: measured for small bases; paper: Table 9.")] = "small",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/training.md).")] = None,
@@ -194,7 +197,14 @@ def train(
     if board is not None:
         listeners.append(board)
     try:
-        results = perfit.fit(dataset, run=run, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=tee(listeners))
+        results = perfit.fit(
+            dataset,
+            run=run,
+            collective=collective,
+            allow_leaks=allow_leaks,
+            frozen_cache=frozen_cache,
+            emit=tee(listeners),
+        )
     finally:
         screen.close()
         if board is not None:

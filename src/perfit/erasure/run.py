@@ -84,7 +84,9 @@ class RunPlace:
         left = []
         if self.run.has_collective():
             others = (self.manifest.get("data") or {}).get("others")
-            if self._own_histories():
+            if self.manifest.get("stage1_from"):
+                why = "trained in another run; what that one learnt from stays in it"
+            elif self._own_histories():
                 why = "trained on the users' own histories, this user's among them; only a new run is without"
             elif others:
                 why = f"trained on {others} other users, who are not listed; if this user was among them, only a new run is without"
