@@ -97,8 +97,9 @@ def test_an_unknown_paper_task_is_refused() -> None:
         paper_preset("poems")
 
 
+@pytest.mark.parametrize("kind", ["label", "rating", "text"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 12, 30])
-def test_the_small_preset_fits_every_depth(depth: int) -> None:
-    layers = small_preset(depth).layers
+def test_the_small_preset_fits_every_depth(depth: int, kind: str) -> None:
+    layers = small_preset(depth, kind).layers
     assert all(0 <= layer < depth for layer in layers)
-    assert depth != 30 or layers == (9, 10)
+    assert depth != 30 or layers == (14, 15)

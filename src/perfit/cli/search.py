@@ -67,7 +67,7 @@ def search(
 ) -> None:
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
     fixed = parse_settings(config, set_) | parse_memory(memory)
-    make_config(preset, "news_categorize", fixed, 1)
+    make_config(preset, "news_categorize", "label", fixed, 1)
     from perfit.search.space import read_space, table_8, without
     from perfit.search.study import SearchPlan, check_extra
     from perfit.search.study import search as run_search
@@ -101,7 +101,7 @@ def search(
         base, dtype=resolve_dtype(str(fixed.get("dtype", "auto")), device), device=device, **at_revision(revision)
     )
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
-    start = make_config(preset, the_task.name, fixed, len(backbone.layers))
+    start = make_config(preset, the_task.name, the_task.kind, fixed, len(backbone.layers))
     answer_limit(the_task, backbone.tokenizer, start.chat_template)  # refuses labels that could never be answered
     belonging = PerFit(backbone, the_task, start, loaded.identity).belonging
     plan = SearchPlan(

@@ -130,13 +130,13 @@ def first_users(users: tuple[User, ...], count: int | None) -> tuple[User, ...]:
     return users[:count]
 
 
-def make_config(preset: str, task: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
+def make_config(preset: str, task: str, kind: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
     """The preset with the settings on top."""
     from perfit.config import paper_preset, small_preset
 
     if preset not in ("small", "paper"):
         raise ConfigError(f"--preset: {preset!r} is unknown; choose small or paper")
-    start = paper_preset(task) if preset == "paper" else small_preset(layers)
+    start = paper_preset(task) if preset == "paper" else small_preset(layers, kind)
     return start.with_options(**settings)
 
 
@@ -172,7 +172,7 @@ def train(
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
     settings = parse_settings(config, set_) | parse_memory(memory)
-    make_config(preset, "news_categorize", settings, 1)  # wrong settings show before the data is read
+    make_config(preset, "news_categorize", "label", settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users, dates)
     from perfit.backbone.load import load_base
     from perfit.backbone.model import Backbone
@@ -190,7 +190,7 @@ def train(
     dtype = resolve_dtype(str(settings.get("dtype", "auto")), device)
     loaded = load_base(base, dtype=dtype, device=device, verify=True, **at_revision(revision))
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-    chosen = make_config(preset, the_task.name, settings, len(backbone.layers))
+    chosen = make_config(preset, the_task.name, the_task.kind, settings, len(backbone.layers))
     perfit = PerFit(backbone, the_task, chosen, loaded.identity)
     listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
     board = None if tensorboard is None else TensorBoard(tensorboard)
