@@ -87,7 +87,7 @@ def bench(names: Sequence[str] = NAMES, queries: int = 2) -> Bench:
         dtype="torch.float32",
         name="nothing",
         layers_path="layers",
-        model=SimpleNamespace(parameters=lambda: [parameter]),
+        model=SimpleNamespace(parameters=lambda: [parameter], config=None),
     )
     identity = BaseIdentity("None", 8, 1, 16, "weights", "tokenizer", "config", "none", "tensors:x")
     data = dataset(names, history=3, queries=queries)
