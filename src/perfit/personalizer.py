@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from perfit.answer_scores import AnswerScore, answer_scores_of
 from perfit.answering import answers_of, label_scores_of
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding
@@ -30,6 +31,7 @@ from perfit.run import RunDirectory
 from perfit.shift import Shift
 from perfit.shown import shown
 from perfit.store.personal import PersonalShifts
+from perfit.strength import strength_of
 from perfit.tasks import get_task
 from perfit.tasks.task import Task
 from perfit.tombstones import Tombstones
@@ -319,6 +321,35 @@ class PerFit:
             ConfigError: The task has no labels, or ``prompts`` and ``users`` differ in length.
         """
         return label_scores_of(self, prompts, users, best_only, done, emit)
+
+    def score_answers(
+        self,
+        queries: Sequence[Query],
+        users: Sequence[str],
+        *,
+        done: Callable[[int], None] = lambda rows: None,
+    ) -> list[AnswerScore]:
+        """Exact log-probability of each query's known answer, its closing eos included, as ``users`` would give it.
+
+        Args:
+            queries: With ``gold`` answers; the prompts are those of ``generate``.
+            users, done: As in ``generate``.
+
+        Raises:
+            UnknownUserError: A user has no shift.
+            DataError: A query has no answer, or none of the task's.
+            ConfigError: ``queries`` and ``users`` differ in length, or prompt and answer have no room in the base.
+        """
+        return answer_scores_of(self, queries, users, done)
+
+    def strength_of(self, user: str) -> float:
+        """How far this user's answers go from the collective shift (0) to the own one (1, also where none is kept).
+
+        Raises:
+            UnknownUserError: There is no such user.
+            DamagedError: What is kept is no strength.
+        """
+        return strength_of(self.owners.personal.stored(user).meta)
 
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""

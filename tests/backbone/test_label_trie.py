@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perfit.backbone.label_trie import LabelTrie, _Asked, label_log_probs
+from perfit.backbone.label_trie import LabelTrie, _Asked, answer_log_probs, label_log_probs
 from perfit.backbone.model import Backbone
 from perfit.errors import ConfigError
 from perfit.plan import TwoStageShift
@@ -62,6 +62,28 @@ def test_scores_are_those_of_separate_forwards_in_every_family(family: str, rule
     assert sum(finished) == len(prompts)
     best = label_log_probs(backbone, prompts, PAIRS, shift, Positions.parse(rule), trie, best_only=True)
     assert best.argmax(1).tolist() == wanted.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 64])
+@pytest.mark.parametrize("rule", ["f2+l3", "l2"])
+@pytest.mark.parametrize("family", NAMES)
+def test_each_prompts_own_answer_has_the_score_of_a_separate_forward(family: str, rule: str, batch_rows: int) -> None:
+    backbone, shift, prompts = tiny(family), random_shift(LAYERS), some_prompts(LENGTHS)
+    own = [5, 0, 1, 3, 0]  # of the answers; two prompts share one, one answer begins another
+    wanted = one_by_one(backbone, prompts, PAIRS, shift, rule, ANSWERS)
+    finished: list[int] = []
+    found = answer_log_probs(
+        backbone,
+        prompts,
+        [ANSWERS[n] for n in own],
+        PAIRS,
+        shift,
+        Positions.parse(rule),
+        batch_rows=batch_rows,
+        done=finished.append,
+    )
+    assert found == pytest.approx([float(wanted[row, n]) for row, n in enumerate(own)], rel=1e-4, abs=1e-4)
+    assert sum(finished) == len(prompts)
 
 
 @given(

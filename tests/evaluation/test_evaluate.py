@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from small_base import CONFIG, TASK, dataset, write_base
 
+from perfit.answer_scores import AnswerScore
 from perfit.backbone.generate import Decoding
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError, UnknownUserError
@@ -46,6 +47,16 @@ TOLD = {
 }
 
 
+# Minus log-probability of each known answer, by owner; an answer has as many tokens as its query's id says.
+LOSSES = {
+    "base": {"a1": 9.0, "a2": 9.0, "a3": 9.0, "b1": 9.0, "c1": 9.0},
+    "collective": {"a1": 2.0, "a2": 2.0, "a3": 2.0, "b1": 1.0, "c1": 3.0},
+    "anna": {"a1": 1.0, "a2": 2.0, "a3": 2.0},
+    "ben": {"b1": 1.0},
+    "cleo": {"c1": 3.5},
+}
+
+
 class Told:
     """Stands for a trained PerFit: answers from the table."""
 
@@ -69,6 +80,16 @@ class Told:
         done(len(queries))
         emit({"event": "warning", "text": "3 shortened prompts"})
         return [TOLD[owner][query.id] for owner, query in zip(owners, queries, strict=True)]
+
+    def score_answers(self, queries: Sequence[Query], owners: Sequence[str], *, done: Any) -> list[AnswerScore]:
+        done(len(queries))
+        return [
+            AnswerScore(-LOSSES[owner].get(query.id, 1.0), 1 + int(query.id[-1]))
+            for owner, query in zip(owners, queries, strict=True)
+        ]
+
+    def strength_of(self, user: str) -> float:
+        return {"ben": 0.0, "cleo": 0.25}.get(user, 1.0)
 
 
 def run_it(**options: Any) -> Evaluation:
@@ -106,6 +127,7 @@ def test_helped_and_harmed_users_are_counted() -> None:
 def test_the_gain_is_personal_over_collective_and_not_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
     # anna gains a2 and loses nothing, cleo stays: helped 1, harmed 0, and 4 of 5 right against 3 of 5.
     monkeypatch.setitem(TOLD, "cleo", {"c1": "family"})
+    monkeypatch.setitem(LOSSES, "cleo", {"c1": 3.0})
     result = run_it()
     helped = result.helped
     assert helped is not None
@@ -115,6 +137,61 @@ def test_the_gain_is_personal_over_collective_and_not_the_other_way(monkeypatch:
     assert 0 <= helped.gain.low <= 1 / 5
     (line,) = [line for line in result.summary() if line.startswith("personal against collective")]
     assert "helps 1 users, harms 0, leaves 2; gain in accuracy +0.200" in line
+
+
+def test_the_effect_counts_answers_users_and_strengths_as_by_hand() -> None:
+    result = run_it()
+    effect, nll = result.effect, result.nll
+    assert effect is not None
+    assert nll is not None
+    # a2: work, then family; c1: family, then work; the other three answers stay (" work " is "work").
+    assert effect.answers_changed == pytest.approx(2 / 5)
+    assert [(one.user, one.outcome, one.worse) for one in effect.users] == [
+        ("anna", "helped", False),
+        ("ben", "left_alone", False),
+        ("cleo", "harmed", True),
+    ]
+    assert [(one.history, one.strength) for one in effect.users] == [(3, 1.0), (2, 0.0), (1, 0.25)]
+    assert effect.strength_zero == 1
+    # Tokens: a1 2, a2 3, a3 4, b1 2, c1 2.
+    assert {name: nll.mean(name) for name in METHODS} == pytest.approx(
+        {"base": 45 / 13, "collective": 10 / 13, "personal": 9.5 / 13}
+    )
+    assert (effect.users[0].nll_reference, effect.users[0].nll) == pytest.approx((6 / 9, 5 / 9))
+    gain = nll.gain()
+    assert gain is not None
+    assert gain.value == pytest.approx(0.5 / 13)
+    lines = result.summary()
+    assert "answers that changed: 40.0% of 5; 1 users have strength 0" in lines
+    (line,) = [line for line in lines if line.startswith("NLL")]
+    assert line.startswith(
+        "NLL per answer token of the known answers: base 3.462, collective 0.769, personal 0.731; personal is better by +0.038"
+    )
+    told = json.loads(json.dumps(result.as_dict()))
+    assert told["nll"]["methods"]["personal"] == pytest.approx(9.5 / 13)
+    assert (told["nll"]["unit"], told["nll"]["n"]) == ("answer_token", 13)
+    assert told["effect"]["harmed"]["share"] == pytest.approx(1 / 3)
+    assert told["effect"]["users"][2]["user"] == "cleo"
+
+
+def test_without_nll_harm_is_by_the_metric_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Told, "score_answers", never)
+    result = run_it(with_nll=False)
+    assert result.nll is None
+    assert result.as_dict()["nll"] is None
+    assert not any("NLL" in line for line in result.summary())
+    assert any(line.startswith("harmed (accuracy worse): 33.3% of users") for line in result.summary())
+
+
+def test_without_both_methods_there_is_no_effect_but_nll() -> None:
+    result = run_it(methods=["base", "personal"])
+    assert result.effect is None
+    assert result.nll is not None
+    assert result.nll.gain() is None
+    assert list(result.nll.users) == ["base", "personal"]
 
 
 def test_where_lower_is_better_a_smaller_error_is_a_gain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +211,13 @@ def test_where_lower_is_better_a_smaller_error_is_a_gain(monkeypatch: pytest.Mon
     assert (helped.helped, helped.harmed, helped.equal) == (1, 1, 0)
     # Absolute errors: collective 2 + 1 + 0, personal 0 + 1 + 1; over three queries.
     assert helped.gain.value == pytest.approx(1 / 3)
+    effect = result.effect
+    assert effect is not None
+    assert {one.user: (one.outcome, one.gain) for one in effect.users} == {
+        "anna": ("helped", 1.0),
+        "ben": ("harmed", -1.0),
+    }
+    assert effect.worst_tenth == -1.0
 
 
 def test_users_of_another_run_are_told_so() -> None:
@@ -176,7 +260,7 @@ def test_each_method_asks_its_own_owner_with_the_tasks_limit() -> None:
     )
     own = [("anna", "a1"), ("anna", "a2"), ("anna", "a3"), ("ben", "b1"), ("cleo", "c1")]
     assert told.asked == [(o, q) for o in ("base", "collective") for _, q in own] + own
-    assert counted == [("base, collective, personal", 15)]
+    assert counted == [("NLL", 15), ("base, collective, personal", 15)]
     assert {(d.max_new_tokens, d.sample, d.seed) for d in told.decodings} == {(5, True, 3)}
     assert len(warned) == 1  # the methods' prompts are the same
 

@@ -10,10 +10,11 @@ import torch
 from small_base import CONFIG, LABELS, TASK, dataset, write_base
 
 from perfit.backbone.generate import Decoding
-from perfit.data.schema import Query
-from perfit.errors import ConfigError, UnknownUserError
+from perfit.data.schema import Query, User
+from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import evaluate
 from perfit.evaluation.label_scores import best_labels
+from perfit.evaluation.nll import nll_of
 from perfit.personalizer import PerFit
 from perfit.plan import EditPlan
 from perfit.positions import Positions
@@ -54,6 +55,52 @@ def test_every_owners_labels_have_the_probability_of_their_training_row(perfit: 
     assert not torch.allclose(base, own, atol=1e-2)  # edits arrive
 
 
+def test_a_known_answer_has_the_probability_of_its_training_row_whoever_is_asked(perfit: PerFit) -> None:
+    found = perfit.score_answers(QUERIES, OWNERS)
+    wanted = [by_hand(perfit, query, owner, query.gold or "") for query, owner in ASKED]
+    assert [one.log_prob for one in found] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    tokens = [
+        len(RowMaker(TASK, perfit.backbone.tokenizer, CONFIG).query_rows(User("", (), (query,)))[0].answer_ids)
+        for query in QUERIES
+    ]
+    assert [one.tokens for one in found] == tokens
+    with pytest.raises(DataError, match="query open: the query has no known answer"):
+        perfit.score_answers([Query("open", "x")], ["base"])
+    with pytest.raises(UnknownUserError):
+        perfit.score_answers(QUERIES[:1], ["nobody"])
+
+
+def test_nll_among_labels_is_of_probabilities_that_sum_to_1(perfit: PerFit) -> None:
+    owners = {"base": lambda user: "base", "personal": lambda user: user}
+    found = nll_of(perfit, DATA.users, owners, among_labels=True, compared=("personal", "base"))
+    assert found.unit == "label"
+    for method, owner in owners.items():
+        for user in DATA.users:
+            total = 0.0
+            for query in user.queries:
+                scores = [by_hand(perfit, query, owner(user.id), label) for label in LABELS]
+                total -= scores[LABELS.index(query.gold or "")] - float(torch.tensor(scores).logsumexp(0))
+            assert (found.users[method][user.id].total, found.users[method][user.id].tokens) == (
+                pytest.approx(total, rel=1e-4, abs=1e-4),
+                len(user.queries),
+            )
+    gain = found.gain()
+    assert gain is not None
+    assert gain.value == pytest.approx(found.mean("base") - found.mean("personal"))
+
+
+def test_nll_per_token_is_summed_by_method_and_user(perfit: PerFit) -> None:
+    owners = {"collective": lambda user: "collective", "personal": lambda user: user}
+    found = nll_of(perfit, DATA.users, owners, among_labels=False)
+    assert found.gain() is None
+    for method, owner in owners.items():
+        for user in DATA.users:
+            alone = perfit.score_answers(user.queries, [owner(user.id)] * len(user.queries))
+            own = found.users[method][user.id]
+            assert own.total == pytest.approx(-sum(one.log_prob for one in alone), rel=1e-4)
+            assert own.tokens == sum(one.tokens for one in alone)
+
+
 def test_the_best_label_is_the_answer(perfit: PerFit) -> None:
     scores = perfit.score_labels(QUERIES, OWNERS)
     assert best_labels(perfit, QUERIES, OWNERS) == [LABELS[int(i)] for i in scores.argmax(1)]
@@ -66,7 +113,7 @@ def test_evaluation_by_labels_has_no_format_failures_and_says_what_it_is(perfit:
     assert all(result.scores.format_failure_rate == 0 for result in found.methods.values())
     assert json.loads((tmp_path / "metrics.json").read_text())["answers"] == "trie"
     assert "highest probability" in (tmp_path / "metrics.md").read_text()
-    assert sum(counted) == 3 * sum(len(user.queries) for user in DATA.users)
+    assert sum(counted) == 2 * 3 * sum(len(user.queries) for user in DATA.users)  # NLL, and the answers
     own = [(query, user.id) for user in DATA.users for query in user.queries]
     expected = best_labels(perfit, [query for query, _ in own], [owner for _, owner in own])
     assert list(found.methods["personal"].predictions.values()) == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,9 @@ from perfit.positions import Positions
 
 _BATCH_TOKENS = 16384  # of prompts in one forward, and of prompts repeated per label in the next
 _BATCH_ROWS = 64
+_ANSWER_TOKENS = (
+    8192  # where each prompt has an answer of its own, which may be long: logits of all its tokens are held
+)
 
 
 @dataclass(frozen=True)
@@ -106,18 +109,53 @@ def label_log_probs(
         done: Called with the number of prompts finished.
     """
     scores = torch.empty(len(prompts), len(trie.answers))
-    # Equal prompts of different users side by side: what they share is computed once.
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
-    begin = 0
-    while begin < len(order):
-        rows = max(min(batch_tokens // len(prompts[order[begin]]), batch_rows), 1)
-        batch = order[begin : begin + rows]
+    for batch in _batches(prompts, batch_tokens, batch_rows):
         asked = _Asked.of(backbone, [prompts[i] for i in batch], [slots[i] for i in batch], shift, positions)
         found = asked.best(trie, batch_tokens) if best_only else asked.all(trie, batch_tokens)
         scores[batch] = found.cpu()
         done(len(batch))
-        begin += rows
     return scores
+
+
+@torch.no_grad()
+def answer_log_probs(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    *,
+    batch_tokens: int = _ANSWER_TOKENS,
+    batch_rows: int = _BATCH_ROWS,
+    done: Callable[[int], None] = lambda rows: None,
+) -> list[float]:
+    """Log-probability of one answer, its closing eos included, after each prompt, in the order of the prompts.
+
+    Args:
+        backbone, prompts, slots, shift, positions, batch_tokens, batch_rows, done: As in ``label_log_probs``.
+        answers: Token ids of each prompt's answer, at least one.
+    """
+    found = [0.0] * len(prompts)
+    for batch in _batches(prompts, batch_tokens, batch_rows):
+        asked = _Asked.of(backbone, [prompts[i] for i in batch], [slots[i] for i in batch], shift, positions)
+        trie = LabelTrie.of(list(dict.fromkeys(tuple(answers[i]) for i in batch)))
+        number = {answer: place for place, answer in enumerate(trie.answers)}
+        own = [number[tuple(answers[i])] for i in batch]
+        for i, value in zip(batch, asked.chosen(trie, own, batch_tokens).tolist(), strict=True):
+            found[i] = value
+        done(len(batch))
+    return found
+
+
+def _batches(prompts: Sequence[Sequence[int]], batch_tokens: int, batch_rows: int) -> Iterator[list[int]]:
+    """Row numbers of each forward; equal prompts of different users stand side by side: what they share is computed once."""
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
+    begin = 0
+    while begin < len(order):
+        rows = max(min(batch_tokens // len(prompts[order[begin]]), batch_rows), 1)
+        yield order[begin : begin + rows]
+        begin += rows
 
 
 @dataclass(frozen=True)
@@ -172,6 +210,14 @@ class _Asked:
             scores, [(row, path) for row in range(len(scores)) for path in range(len(trie.paths))], trie, batch_tokens
         )
         return scores
+
+    def chosen(self, trie: LabelTrie, labels: Sequence[int], batch_tokens: int) -> Tensor:
+        """Score of one label after each prompt, [rows]."""
+        scores = self._opening(trie)
+        self._add(
+            scores, [(r, trie.path_of[n]) for r, n in enumerate(labels) if trie.path_of[n] >= 0], trie, batch_tokens
+        )
+        return scores[torch.arange(len(labels), device=scores.device), torch.tensor(labels, device=scores.device)]
 
     def best(self, trie: LabelTrie, batch_tokens: int) -> Tensor:
         """Scores of the labels that may be the most probable, minus infinity elsewhere, [rows, labels].

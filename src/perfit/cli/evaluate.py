@@ -30,6 +30,9 @@ def evaluate(
     floors: Annotated[
         bool, typer.Option("--floors/--no-floors", help="Also score what any personal model must beat.")
     ] = True,
+    nll: Annotated[
+        bool, typer.Option("--nll/--no-nll", help="Also say how probable each method finds the known answers.")
+    ] = True,
     users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
     device: DEVICE = "cpu",
     revision: REVISION = None,
@@ -73,7 +76,7 @@ def evaluate(
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
     queries = sum(len(user.queries) for user in people)
-    with screen.counting("answering", queries * len(chosen), "queries") as advance:
+    with screen.counting("answering", queries * len(chosen) * (2 if nll else 1), "queries") as advance:
 
         def done(method: str, rows: int) -> None:
             advance(rows, method)
@@ -85,6 +88,7 @@ def evaluate(
             decoding=Decoding(sample=sample, seed=seed),
             answers=labels,
             with_floors=floors,
+            with_nll=nll,
             run=directory,
             done=done,
             emit=screen,

@@ -56,7 +56,7 @@ def quickstart(
     finally:
         screen.close()
     queries = sum(len(user.queries) for user in dataset.users)
-    with screen.counting("answering", 3 * queries, "queries") as advance:
+    with screen.counting("answering", 2 * 3 * queries, "queries") as advance:
         result = evaluate(perfit, dataset.users, run=RunDirectory(run), done=lambda method, rows: advance(rows, method))
     text, readers = _telling_text(perfit, dataset)
     seconds = time.perf_counter() - began

@@ -15,9 +15,11 @@ from perfit.data.schema import User
 from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
+from perfit.evaluation.effect import Effect, changed, effect_of
 from perfit.evaluation.floors import floors
 from perfit.evaluation.label_scores import best_labels
 from perfit.evaluation.lamp_format import write_lamp
+from perfit.evaluation.nll import Nll, nll_of
 from perfit.evaluation.score import Scores, score
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
@@ -56,7 +58,9 @@ class Evaluation:
     Attributes:
         task: The task.
         methods: By name, in the order of printing: the floors first, then base, collective, personal.
-        helped: Personal against collective, when both were evaluated.
+        helped: Personal against collective by the metric alone, when both were evaluated.
+        effect: What personal did to whom against collective, NLL and strengths included.
+        nll: NLL of base, collective and personal; None where it was left out.
         left_out: Users or queries that were not evaluated, and why, counted.
         answers: How base, collective and personal answered: "free" generation or "trie", the most probable label.
     """
@@ -66,6 +70,8 @@ class Evaluation:
     helped: Comparison | None
     left_out: Mapping[str, int] = field(default_factory=dict)
     answers: str = "free"
+    effect: Effect | None = None
+    nll: Nll | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for ``metrics.json``; predictions are files of their own."""
@@ -81,6 +87,8 @@ class Evaluation:
                 for name, result in self.methods.items()
             },
             "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
+            "nll": None if self.nll is None else self.nll.as_dict(),
+            "effect": None if self.effect is None else self.effect.as_dict(),
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
 
@@ -105,16 +113,10 @@ class Evaluation:
         lines = []
         if self.answers == "trie":
             lines.append("answers are the labels of highest probability; free generation gives other numbers")
-        if self.helped is not None:
-            c = self.helped
-            interval = (
-                "" if c.gain.low is None else f" (95 % interval over users {c.gain.low:+.3f} to {c.gain.high:+.3f})"
-            )
-            primary = next(iter(self.methods.values())).scores.primary
-            lines.append(
-                f"personal against collective: helps {c.helped} users, harms {c.harmed}, leaves {c.equal}; "
-                f"gain in {primary} {c.gain.value:+.3f}{interval}"
-            )
+        if self.effect is not None:
+            lines += self.effect.lines(PERSONAL)
+        if self.nll is not None:
+            lines.append(self.nll.line())
         return lines + [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
 
     def markdown(self) -> str:
@@ -138,6 +140,7 @@ def evaluate(
     decoding: Decoding | None = None,
     answers: str = "free",
     with_floors: bool = True,
+    with_nll: bool = True,
     run: RunDirectory | None = None,
     done: Callable[[str, int], None] = lambda method, rows: None,
     emit: Emit = lambda event: None,
@@ -155,8 +158,10 @@ def evaluate(
         decoding: Greedy within the task's limit when not given; ``max_new_tokens`` is always the task's.
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly.
         with_floors: Also score what any personal model must beat.
+        with_nll: Also say how probable each method finds the known answers, which takes a pass of its own.
         run: Where to write predictions and scores.
-        done: Called with the methods' names and the number of answers, which all methods' together count.
+        done: Called with the methods' names and the number of answers, which all methods' together count; before that
+            with "NLL" and as many.
         emit: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
@@ -168,7 +173,7 @@ def evaluate(
     check_methods(methods)
     check_answers(answers, perfit.task, decoding)
     with run.locked() if run is not None else nullcontext():
-        return _evaluate(perfit, users, methods, decoding, answers, with_floors, run, done, emit)
+        return _evaluate(perfit, users, methods, decoding, answers, with_floors, with_nll, run, done, emit)
 
 
 def _evaluate(
@@ -178,6 +183,7 @@ def _evaluate(
     decoding: Decoding | None,
     answers: str,
     with_floors: bool,
+    with_nll: bool,
     run: RunDirectory | None,
     done: Callable[[str, int], None],
     emit: Emit,
@@ -211,12 +217,22 @@ def _evaluate(
     asked = [(user.id, query) for user in chosen for query in user.queries]
     # All methods in one go: they ask the same prompts, and equal prompts share what comes before the edits.
     queries = [query for _, query in asked] * len(methods)
-    owners = [user if method == PERSONAL else method for method in methods for user, _ in asked]
-    began = time.perf_counter()
+    owners = [_owner(method)(user) for method in methods for user, _ in asked]
 
     def report(rows: int) -> None:
         done(", ".join(methods), rows)
 
+    nll = None
+    if with_nll:  # before the answers: what it refuses, it refuses before they have taken their time
+        nll = nll_of(
+            perfit,
+            chosen,
+            {method: _owner(method) for method in methods},
+            among_labels=answers != "free",
+            compared=(PERSONAL, COLLECTIVE),
+            done=lambda rows: done("NLL", rows),
+        )
+    began = time.perf_counter()
     if answers == "trie":
         texts = best_labels(perfit, queries, owners, done=report, emit=emit)
     else:
@@ -225,15 +241,37 @@ def _evaluate(
     for number, method in enumerate(methods):
         own = slice(number * len(asked), (number + 1) * len(asked))
         add(method, {q.id: text.strip() for q, text in zip(queries[own], texts[own], strict=True)}, seconds)
-    helped = None
+    helped = effect = None
     if COLLECTIVE in results and PERSONAL in results:
         personal, collective = results[PERSONAL].scores, results[COLLECTIVE].scores
         helped = compare(personal.per_query, collective.per_query, chosen, higher_is_better=personal.higher_is_better)
-    evaluation = Evaluation(perfit.task, results, helped, left_out, answers)
+        effect = _effect(perfit, chosen, results, nll)
+    evaluation = Evaluation(perfit.task, results, helped, left_out, answers, effect, nll)
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
     return evaluation
+
+
+def _effect(perfit: PerFit, users: Sequence[User], results: Mapping[str, MethodResult], nll: Nll | None) -> Effect:
+    personal, collective = results[PERSONAL], results[COLLECTIVE]
+    return effect_of(
+        personal.scores.per_query,
+        collective.scores.per_query,
+        users,
+        higher_is_better=personal.scores.higher_is_better,
+        metric=personal.scores.primary,
+        against=COLLECTIVE,
+        answers_changed=changed(personal.predictions, collective.predictions),
+        history={user.id: len(user.history) for user in users},
+        nll=None if nll is None else nll.users[PERSONAL],
+        nll_reference=None if nll is None else nll.users[COLLECTIVE],
+        strengths={user.id: perfit.strength_of(user.id) for user in users},
+    )
+
+
+def _owner(method: str) -> Callable[[str], str]:
+    return lambda user: user if method == PERSONAL else method
 
 
 def check_methods(methods: Sequence[str]) -> None:

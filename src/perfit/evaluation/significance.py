@@ -6,6 +6,7 @@ metrics, macro-F1 and RMSE included, and differences of any two methods are pair
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -176,3 +177,13 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, p * (len(tested) - rank)))
         adjusted[place] = highest
     return adjusted
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson's score interval): true to small numbers, and never below 0 or above 1."""
+    z = 1.959964
+    middle, reach = (
+        count / of + z * z / (2 * of),
+        z * math.sqrt(count / of * (1 - count / of) / of + (z / (2 * of)) ** 2),
+    )
+    return max((middle - reach) / (1 + z * z / of), 0.0), min((middle + reach) / (1 + z * z / of), 1.0)
