@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -106,3 +109,32 @@ def test_closing_while_others_read_is_one_line_to_them(tmp_path: Path) -> None:
         together(work)
         assert len(said) == THREADS - 1
         assert all("closed" in line for line in said)
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from numbered import IDENTITY, SPEC, numbered
+from perfit.store import ShiftStore
+store = ShiftStore.create(Path(sys.argv[1]), IDENTITY, SPEC)
+store.put("parent", numbered(1))
+mine = store._database
+with store._lock:  # as if a thread of the parent were in the middle of something
+    child = os.fork()
+    if not child:
+        assert store._database is not mine
+        assert store.users() == ["parent"]
+        store.put("child", numbered(2))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert store._database is mine
+assert store.users() == ["child", "parent"] and store.verify() == []
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_was_forked_off_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", FORKED, str(tmp_path / "users.db"), str(Path(__file__).parent)]
+    done = subprocess.run(arguments, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-800:]

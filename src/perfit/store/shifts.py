@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,20 @@ _UPSERT = (
 _NEAR_LIMIT = 5_000
 
 
+class _Connection:
+    """A connection, the process it belongs to, and the lock that its threads take.
+
+    Args:
+        connection: The connection.
+        process: Its process.
+        before: The parent process's, which is kept so that it is never closed here.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, process: int, before: _Connection | None = None):
+        self.database, self.process, self.before = connection, process, before
+        self.lock = threading.RLock()
+
+
 class ShiftStore:
     """Users' shifts at rest: an SQLite file of safetensors payloads, each with a checksum.
 
@@ -46,11 +61,10 @@ class ShiftStore:
         dtype: ``bf16`` or ``fp32``, how payloads are stored.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection):
+    def __init__(self, path: Path, connection: sqlite3.Connection, readonly: bool):
         """Use :meth:`create` or :meth:`open`."""
-        self.path = path
-        self._database = connection
-        self._lock = threading.RLock()
+        self.path, self._readonly = path, readonly
+        self._mine = _Connection(connection, os.getpid())
         house = self._read_house()
         self.identity: dict[str, Any] = codec.from_json(house["identity"], f"{path}: the description of the base")
         self.spec: dict[str, Any] = codec.from_json(house["spec"], f"{path}: the description of the shifts")
@@ -99,7 +113,7 @@ class ShiftStore:
         path = Path(path)
         connection = database.connect(path, readonly)
         try:
-            store = cls(path, connection)
+            store = cls(path, connection, readonly)
             if identity is not None:
                 store._require_identity(identity, str(path))
             if not readonly and not path.is_symlink():
@@ -297,6 +311,23 @@ class ShiftStore:
     ) -> None:
         """Close the file."""
         self.close()
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        return self._here().database
+
+    @property
+    def _lock(self) -> threading.RLock:
+        return self._here().lock
+
+    def _here(self) -> _Connection:
+        """This process's connection. A child that was forked off opens its own: the parent's must not be used in it, nor
+        closed, which could undo what the parent is writing."""
+        if self._mine.process != os.getpid():
+            opened = database.connect(self.path, self._readonly)
+            opened.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.most_bytes(self._sizes))
+            self._mine = _Connection(opened, os.getpid(), self._mine)
+        return self._mine
 
     def _read_house(self) -> dict[str, str]:
         with database.faults(self.path):
