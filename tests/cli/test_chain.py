@@ -14,6 +14,7 @@ from small_base import dataset
 from perfit.data.jsonl import write_jsonl
 from perfit.run import RunDirectory
 
+FLOORS = ("floor_majority", "floor_user_majority", "floor_nearest", "floor_linear")
 ODD_IDS = (
     "../../x",
     "/etc/passwd",
@@ -55,7 +56,16 @@ def test_demo_users_go_the_whole_way(base: Path, tmp_path: Path, perfit: Perfit)
     assert shown.out == ""
     assert "2 users trained" in good(perfit(*train)).err  # again: at once
     shown = good(perfit("evaluate", data, "--run", run))
-    for name in ("floor: majority", "floor: user_majority", "base", "collective", "personal", "macro_f1"):
+    for name in (
+        "floor: majority",
+        "floor: user_majority",
+        "floor: nearest",
+        "floor: linear",
+        "base",
+        "collective",
+        "personal",
+        "macro_f1",
+    ):
         assert name in shown.out
     assert "personal against collective" in shown.out
     users = good(perfit("users", "list", "--run", run)).out.split()
@@ -90,7 +100,7 @@ def test_json_is_all_that_is_on_stdout(own: House, tmp_path: Path, perfit: Perfi
     assert told("data", "audit", own.data, "--task", own.task, "--json")["leaks"] == 0
     assert told(*own.train, *options) == {"run": str(run), "trained": 2, "skipped": []}
     scores = told("evaluate", own.data, *options, "--methods", "personal,base")
-    assert list(scores["methods"]) == ["floor_majority", "floor_user_majority", "personal", "base"]
+    assert list(scores["methods"]) == [*FLOORS, "personal", "base"]
     assert scores.items() < json.loads((run / "metrics.json").read_text()).items()
     answers = told("generate", "a lamp", "--user", "anna", "--user", "base", *options)
     assert [answer["user"] for answer in answers] == ["anna", "base"]
@@ -167,7 +177,7 @@ def test_ids_are_never_paths_or_markup(base: Path, tmp_path: Path, perfit: Perfi
         assert set(payloads(house.run)) == set(ODD_IDS)
         before = payloads(house.run)
     made = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    methods = ("floor_majority", "floor_user_majority", "base", "collective", "personal")
+    methods = (*FLOORS, "base", "collective", "personal")
     assert made == {
         *("data.jsonl", "task.yaml", "README.md", "manifest.json", "collective.safetensors", "personal.sqlite"),
         # The scores went with the first user: they were theirs too.

@@ -21,6 +21,7 @@ from perfit.evaluation.written import read_metrics
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.tasks import get_task
+from perfit.tombstones import Tombstones
 
 
 def past(*folders: str) -> tuple[HistoryItem, ...]:
@@ -98,12 +99,15 @@ def run_it(**options: Any) -> Evaluation:
 
 def test_scores_are_those_computed_by_hand() -> None:
     result = run_it()
-    assert list(result.methods) == ["floor: majority", "floor: user_majority", "base", "collective", "personal"]
+    floors = ["floor: majority", "floor: user_majority", "floor: nearest", "floor: linear"]
+    assert list(result.methods) == [*floors, "base", "collective", "personal"]
     accuracy = {name: found.scores.metrics["accuracy"] for name, found in result.methods.items()}
     # 5 queries: a1 work, a2 family, a3 travel, b1 travel, c1 family
     assert accuracy == {
         "floor: majority": pytest.approx(1 / 5),  # work, 3 of 6 past items
         "floor: user_majority": pytest.approx(2 / 5),  # a1 and b1
+        "floor: nearest": pytest.approx(2 / 5),  # no word in common: the last item, right for a2 and b1
+        "floor: linear": pytest.approx(2 / 5),  # texts are all the same: who asks decides, as in the user's majority
         "base": pytest.approx(1 / 5),
         "collective": pytest.approx(3 / 5),
         "personal": pytest.approx(3 / 5),
@@ -268,7 +272,7 @@ def test_each_method_asks_its_own_owner_with_the_tasks_limit() -> None:
 def test_files_hold_predictions_scores_and_a_table(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     result = run_it(run=run)
-    stems = {"floor_majority", "floor_user_majority", *METHODS}
+    stems = {"floor_majority", "floor_user_majority", "floor_nearest", "floor_linear", *METHODS}
     assert {path.name for path in (tmp_path / "predictions").iterdir()} == {f"{stem}.jsonl" for stem in stems}
     lines = [json.loads(line) for line in (tmp_path / "predictions" / "personal.jsonl").read_text().splitlines()]
     assert {"user": "anna", "query": "a1", "prediction": "work"}.items() < lines[0].items()
@@ -276,7 +280,7 @@ def test_files_hold_predictions_scores_and_a_table(tmp_path: Path) -> None:
         (user.id, query.id) for user in USERS[:3] for query in user.queries if query.gold is not None
     ]
     scores = read_metrics(run)
-    assert set(scores.pop("of")["predictions"]) == {"floor_majority", "floor_user_majority", *METHODS}
+    assert set(scores.pop("of")["predictions"]) == stems
     assert scores == json.loads(json.dumps(result.as_dict()))
     assert (tmp_path / "metrics.md").read_text() == result.markdown()
 
@@ -292,11 +296,41 @@ def test_lamp_tasks_also_get_files_for_lamps_evaluator(tmp_path: Path, monkeypat
 def test_the_tables_columns_line_up() -> None:
     lines = run_it().markdown().splitlines()
     table = lines[: lines.index("")]
-    assert len(table) == 2 + 5
+    assert len(table) == 2 + 7
     bars = [[place for place, sign in enumerate(line) if sign == "|"] for line in table]
     assert all(place == bars[0] for place in bars)
     assert [cell.strip() for cell in table[0].strip("|").split("|")][:2] == ["method", "accuracy"]
     assert any(line.startswith("personal against collective: helps 1 users, harms 1") for line in lines)
+
+
+def test_the_best_floor_is_named_with_how_far_the_last_method_is_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line for line in run_it().summary() if line.startswith("best floor")]
+    assert lines == [
+        "best floor in accuracy: user_majority 0.400; personal is 0.200 better",
+        "best floor in mean of users: user_majority 0.444; personal is 0.111 better",
+    ]
+    monkeypatch.setitem(TOLD, "anna", {"a1": "no", "a2": "no", "a3": "no"})
+    worse = run_it()
+    assert "best floor in accuracy: user_majority 0.400; personal is 0.200 worse" in worse.summary()
+    assert worse.as_dict()["best_floors"][0] == {
+        "metric": "accuracy",
+        "floor": "user_majority",
+        "floor_value": pytest.approx(2 / 5),
+        "method": "personal",
+        "value": pytest.approx(1 / 5),
+        "gain": pytest.approx(-1 / 5),
+    }
+    assert run_it(with_floors=False).above_floors() == []
+
+
+def test_floors_learn_from_the_others_who_were_not_erased(tmp_path: Path) -> None:
+    others = [User("o", past(*["family"] * 4)), User("gone", past(*["travel"] * 9))]
+    assert set(run_it(others=others).methods["floor: majority"].predictions.values()) == {"travel"}
+    run = RunDirectory(tmp_path)
+    with run.locked():
+        Tombstones(run.path).put("gone", "erased")
+    found = run_it(others=others, run=run)
+    assert set(found.methods["floor: majority"].predictions.values()) == {"family"}
 
 
 def test_users_without_a_history_do_not_stop_the_evaluation_and_are_counted() -> None:

@@ -40,7 +40,8 @@ def test_every_answer_is_a_label_and_training_the_same(name: str, tmp_path: Path
     free, labels = both(tmp_path)
     asked = asks(ANNA, BEN)
     said = ready(name, free, [ANNA, BEN]).predict(asked)
-    method = make(name, labels)  # finds what the other one learnt
+    # What the first one learnt lies in the folder; floors keep nothing and learn anew.
+    method = ready(name, labels, [ANNA, BEN]) if name.startswith("floor") else make(name, labels)
     told: list[int] = []
     together = method.predict(asked, told.append)
     assert set(together) <= set(MORE)

@@ -9,6 +9,13 @@ import pytest
 from families import NAMES
 from method_world import ALL, ANNA, BEN, CLEO, asks, assert_untouched, modules, ready, setting, weights
 
+from perfit.methods.registry import METHODS
+
+
+def joint(name: str) -> bool:
+    return METHODS[name].joint
+
+
 # Methods that reach into the base run on every family; the others go through code that other tests run on all of them.
 REACHING = ("style-vector", "cos", "lofit")
 CASES = [(name, family) for name in ALL for family in (NAMES if name in REACHING else NAMES[:1])]
@@ -29,7 +36,7 @@ def test_rows_of_many_users_in_one_batch_answer_as_each_would_alone(name: str, f
     assert_untouched(family, before, shape)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in ("base", "rag-2", "rag-4")])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("base", "rag-2", "rag-4") and not joint(name)])
 def test_adapting_one_user_never_changes_another(name: str, tmp_path: Path) -> None:
     alone, many = (replace(setting(tmp_path / part), shared=tmp_path) for part in ("alone", "many"))
     expected = ready(name, alone, [BEN]).predict(asks(BEN))

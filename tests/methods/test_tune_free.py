@@ -16,7 +16,7 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.data.schema import HistoryItem, Query, User
-from perfit.errors import ConfigError, DataError
+from perfit.errors import ConfigError, DataError, StoreError
 from perfit.methods.cos import steered
 from perfit.methods.pag import Pag
 from perfit.methods.profile_prompts import profile_prompt
@@ -238,9 +238,9 @@ def test_floors_are_counts_and_copies(tmp_path: Path) -> None:
     given = [item.fields["folder"] for item in ANNA.history]
     expected = max(reversed(given), key=given.count)
     assert ready("floor-user-majority", setting(tmp_path / "1"), [ANNA]).predict(asked) == [expected] * 2
-    others = [i.fields["folder"] for user in OTHERS for i in user.history]
-    others += [query.gold for user in OTHERS for query in user.queries if query.gold]
-    most = max(reversed(others), key=others.count)
+    every = [i.fields["folder"] for user in (*OTHERS, ANNA) for i in user.history]
+    every += [query.gold for user in OTHERS for query in user.queries if query.gold]
+    most = max(LABELS, key=every.count)
     assert ready("floor-majority", setting(tmp_path / "2"), [ANNA]).predict(asked) == [most] * 2
     same = type(asked[0])(ANNA, type(asked[0].query)("copy", ANNA.history[1].fields["text"]))
     assert ready("floor-nearest", setting(tmp_path / "3"), [ANNA]).predict([same]) == [given[1]]
@@ -270,8 +270,12 @@ def test_rating_floors_know_that_four_is_four(tmp_path: Path) -> None:
         method.fit([])  # only who has no history needs the others
         method.adapt([user])
         assert method.predict(asks(user)) == [expected]
-    with pytest.raises(DataError, match="no other user has an answer to count"):
-        make("floor-majority", where).fit([])
+    nobody = make("floor-majority", where)
+    nobody.fit([])
+    with pytest.raises(DataError, match="nobody has a history"):
+        nobody.adapt([replace(user, history=())])
+    with pytest.raises(StoreError, match="floor-majority: has not learnt from anybody's history; call fit and adapt"):
+        make("floor-majority", where).predict(asks(user))
 
 
 # A task of free text whose past items have an answer and no question

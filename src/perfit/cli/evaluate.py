@@ -33,6 +33,9 @@ def evaluate(
     nll: Annotated[
         bool, typer.Option("--nll/--no-nll", help="Also say how probable each method finds the known answers.")
     ] = True,
+    others: Annotated[
+        Path | None, typer.Option(help="File of the other users, whom floors learn from too, if not in DATA.")
+    ] = None,
     users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
     device: DEVICE = "cpu",
     revision: REVISION = None,
@@ -66,7 +69,7 @@ def evaluate(
     manifest = directory.manifest()
     if task is not None:
         _check_task(task, manifest["task"], run)
-    dataset = read_dataset(data, dates=form_of_dates(dates))
+    dataset = read_dataset(data, others=others, dates=form_of_dates(dates))
     people = first_users(dataset.users, users)
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods(chosen)
@@ -84,6 +87,7 @@ def evaluate(
         result = run_evaluation(
             perfit,
             people,
+            others=dataset.others,
             methods=chosen,
             decoding=Decoding(sample=sample, seed=seed),
             answers=labels,

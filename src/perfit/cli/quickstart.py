@@ -35,7 +35,7 @@ def quickstart(
     from perfit.config import small_preset
     from perfit.data import demo_dataset
     from perfit.evaluation.evaluate import evaluate
-    from perfit.evaluation.score import import_extra
+    from perfit.extras import import_extra
     from perfit.personalizer import PerFit
     from perfit.precision import resolve_dtype
     from perfit.run import RunDirectory
@@ -57,7 +57,13 @@ def quickstart(
         screen.close()
     queries = sum(len(user.queries) for user in dataset.users)
     with screen.counting("answering", 2 * 3 * queries, "queries") as advance:
-        result = evaluate(perfit, dataset.users, run=RunDirectory(run), done=lambda method, rows: advance(rows, method))
+        result = evaluate(
+            perfit,
+            dataset.users,
+            others=dataset.others,
+            run=RunDirectory(run),
+            done=lambda method, rows: advance(rows, method),
+        )
     text, readers = _telling_text(perfit, dataset)
     seconds = time.perf_counter() - began
     if json:

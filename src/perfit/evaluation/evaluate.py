@@ -11,12 +11,12 @@ from typing import Any
 
 from perfit.backbone.generate import Decoding
 from perfit.data.saying import shown_name
-from perfit.data.schema import User
+from perfit.data.schema import Dataset, User
 from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
+from perfit.evaluation.best_floor import MEAN_OF_USERS, AboveFloor, above_floors
 from perfit.evaluation.effect import Effect, changed, effect_of
-from perfit.evaluation.floors import floors
 from perfit.evaluation.label_scores import best_labels
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of
@@ -25,6 +25,7 @@ from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
 from perfit.json_keys import json_key
 from perfit.markdown import markdown
+from perfit.methods.floor_rules import floors
 from perfit.personalizer import PerFit
 from perfit.private import private_folder
 from perfit.pseudo_users import BASE, COLLECTIVE
@@ -37,6 +38,7 @@ from perfit.training.loop import Emit
 PERSONAL = "personal"
 ANSWERS = ("free", "trie")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
+_FLOOR = "floor: "
 _ERASED = "users who were erased from the run"
 _NO_HISTORY = "personal floors of users without a history"
 
@@ -89,8 +91,19 @@ class Evaluation:
             "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
             "nll": None if self.nll is None else self.nll.as_dict(),
             "effect": None if self.effect is None else self.effect.as_dict(),
+            "best_floors": [one.as_dict() for one in self.above_floors()],
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
+
+    def above_floors(self) -> list[AboveFloor]:
+        """The last method (personal, where it was evaluated) against the best floor, in what counts for the task."""
+        values = {
+            name: {**result.scores.metrics, MEAN_OF_USERS: result.users.mean_of_users}
+            for name, result in self.methods.items()
+        }
+        primary, last = self.task.primary_metric, list(self.methods)[-1]
+        metrics = [primary, *(["rmse"] if self.task.kind == "rating" else []), MEAN_OF_USERS]
+        return above_floors(values, [name for name in values if name.startswith(_FLOOR)], last, primary, metrics)
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """The table: header and one row per method."""
@@ -102,7 +115,7 @@ class Evaluation:
                 *(f"{result.scores.metrics[metric]:.3f}" for metric in metrics),
                 f"{result.users.mean_of_users:.3f}",
                 f"{result.scores.format_failure_rate:.1%}",
-                f"{result.seconds:.1f}" if result.seconds else "",
+                f"{result.seconds:.1f}" if result.seconds >= 0.05 else "",
             ]
             for name, result in self.methods.items()
         ]
@@ -117,6 +130,7 @@ class Evaluation:
             lines += self.effect.lines(PERSONAL)
         if self.nll is not None:
             lines.append(self.nll.line())
+        lines += [one.line() for one in self.above_floors()]
         return lines + [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
 
     def markdown(self) -> str:
@@ -136,6 +150,7 @@ def evaluate(
     perfit: PerFit,
     users: Sequence[User],
     *,
+    others: Sequence[User] = (),
     methods: Sequence[str] = METHODS,
     decoding: Decoding | None = None,
     answers: str = "free",
@@ -149,11 +164,13 @@ def evaluate(
 
     Users without a personal shift and queries without a known answer are left out for every method alike, and counted.
     So are the personal floors of users without a history, who get the floor of all users; when nobody has a history,
-    there are no floors.
+    there are no floors. Floors (``methods.floor_rules``) learn from the histories of all who are evaluated and from the
+    others.
 
     Args:
         perfit: A trained run.
         users: Users with queries and, for the floors, histories.
+        others: The users of stage 1, whose histories and answered queries the floors may use.
         methods: Of "base", "collective", "personal".
         decoding: Greedy within the task's limit when not given; ``max_new_tokens`` is always the task's.
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly.
@@ -173,12 +190,13 @@ def evaluate(
     check_methods(methods)
     check_answers(answers, perfit.task, decoding)
     with run.locked() if run is not None else nullcontext():
-        return _evaluate(perfit, users, methods, decoding, answers, with_floors, with_nll, run, done, emit)
+        return _evaluate(perfit, users, others, methods, decoding, answers, with_floors, with_nll, run, done, emit)
 
 
 def _evaluate(
     perfit: PerFit,
     users: Sequence[User],
+    others: Sequence[User],
     methods: Sequence[str],
     decoding: Decoding | None,
     answers: str,
@@ -211,9 +229,10 @@ def _evaluate(
 
     if with_floors and (bare := sum(1 for user in chosen if not user.history)):
         left_out[_NO_HISTORY] = bare
-    if with_floors and any(user.history for user in chosen):
-        for name, predictions in floors(perfit.task, chosen).items():
-            add(f"floor: {name}", predictions, 0.0)
+    pool = others if run is None else Tombstones(run.path).living(others)
+    if with_floors and any(user.history for user in (*chosen, *pool)):
+        for name, found in floors(perfit.task, Dataset(tuple(chosen), tuple(pool)), chosen).items():
+            add(f"{_FLOOR}{name.replace('-', '_')}", found.predictions, found.seconds)
     asked = [(user.id, query) for user in chosen for query in user.queries]
     # All methods in one go: they ask the same prompts, and equal prompts share what comes before the edits.
     queries = [query for _, query in asked] * len(methods)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import warnings
@@ -12,7 +11,8 @@ from functools import cache
 from statistics import fmean
 from typing import Any
 
-from perfit.errors import ConfigError, DataError, MissingExtraError
+from perfit.errors import ConfigError, DataError
+from perfit.extras import import_extra
 from perfit.tasks.task import Task, as_number
 from perfit.words import composed, mostly_latin, other_letters, tokens, visible
 
@@ -157,18 +157,6 @@ def higher_is_better(metric: str) -> bool:
     if metric not in HIGHER_IS_BETTER:
         raise ConfigError(f"metric is {metric!r}; use one of {', '.join(HIGHER_IS_BETTER)}")
     return HIGHER_IS_BETTER[metric]
-
-
-def import_extra(module: str, package: str, extra: str = "eval") -> Any:
-    """Import an optional dependency when it is used.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(extra, package) from error
 
 
 def _check_ids(predictions: Mapping[str, str], golds: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfit.errors import ConfigError
-from perfit.evaluation.score import import_extra
+from perfit.extras import import_extra
 from perfit.tasks.task import Task
 
 _CELLS = 4_000_000  # of the groups x resamples table held in memory at a time

@@ -31,6 +31,7 @@ class Maker:
         fixed: Options that differ from their defaults.
         kinds: The kinds of task it answers.
         seeded: Whether chance has a part in it; the others give the same answers with every seed.
+        joint: Whether it learns from all users' histories together, so that each user's answers depend on who is there.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Maker:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[str, ...] = _ANY
     seeded: bool = True
+    joint: bool = False
 
     def options(self) -> type:
         """The dataclass of its options."""
@@ -61,7 +63,13 @@ class Maker:
 
 _MAKERS = (
     Maker(
-        "floor-majority", "Majority", "the answer other users give most often", "floors", kinds=_ANSWERS, seeded=False
+        "floor-majority",
+        "Majority",
+        "the answer everybody gives most often",
+        "floors",
+        kinds=_ANSWERS,
+        seeded=False,
+        joint=True,
     ),
     Maker(
         "floor-user-majority",
@@ -71,9 +79,19 @@ _MAKERS = (
         kinds=_ANSWERS,
         seeded=False,
     ),
+    Maker("floor-mean", "Mean", "the mean of all ratings", "floors", kinds=("rating",), seeded=False, joint=True),
     Maker("floor-user-mean", "User mean", "the mean of the user's ratings", "floors", kinds=("rating",), seeded=False),
     Maker(
         "floor-nearest", "Nearest past item", "the answer of the user's most similar past item", "floors", seeded=False
+    ),
+    Maker(
+        "floor-linear",
+        "Linear",
+        "words and who the user is, a linear model on everybody's history",
+        "floors",
+        kinds=_ANSWERS,
+        seeded=False,
+        joint=True,
     ),
     Maker("base", "Non-Personalized", "the frozen base", "base", seeded=False),
     Maker("pag", "PAG", "a written profile before each prompt", "pag"),

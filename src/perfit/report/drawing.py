@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perfit.evaluation.score import import_extra
+from perfit.extras import import_extra
 
 INK, MUTED, GRID = "#1b1f24", "#5b6573", "#dfe3e8"
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a94a0"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perfit.evaluation.score import import_extra
+from perfit.extras import import_extra
 from perfit.report.content import Content, MethodView
 from perfit.report.drawing import BLUE, GREY, INK, MUTED, ORANGE, Drawn, draw
 from perfit.shown import shown

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from perfit.evaluation.score import import_extra
+from perfit.extras import import_extra
 from perfit.files import write_atomically
 from perfit.report.content import Content
 from perfit.report.drawing import Drawn

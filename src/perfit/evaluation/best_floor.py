@@ -1,0 +1,62 @@
+"""How far a method is above the best of the floors: the number a headline may quote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from perfit.evaluation.score import higher_is_better
+
+MEAN_OF_USERS = "mean of users"
+
+
+@dataclass(frozen=True)
+class AboveFloor:
+    """One metric of a method against the floor that is best in it.
+
+    Attributes:
+        metric: Its name; "mean of users" is that of the task's primary metric.
+        floor: The best floor, without "floor: ".
+        floor_value / value: The floor's, and the method's.
+        gain: How much better the method is; negative where the floor is better.
+    """
+
+    metric: str
+    floor: str
+    floor_value: float
+    method: str
+    value: float
+    gain: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """In words."""
+        size = f"{abs(self.gain):.3f}"
+        place = "level with it" if float(size) == 0 else f"{size} {'better' if self.gain > 0 else 'worse'}"
+        return f"best floor in {self.metric}: {self.floor} {self.floor_value:.3f}; {self.method} is {place}"
+
+
+def above_floors(
+    values: Mapping[str, Mapping[str, float]], floors: Sequence[str], method: str, primary: str, metrics: Sequence[str]
+) -> list[AboveFloor]:
+    """A method against the best floor of each metric; of equal floors the first.
+
+    Args:
+        values: By method or floor: its metrics, "mean of users" among them.
+        floors: Those of them that are floors; none gives nothing.
+        method: The one that is held against them.
+        primary: The metric that "mean of users" is of.
+        metrics: Which are compared.
+    """
+    found = []
+    for metric in metrics if floors else ():
+        sign = 1 if higher_is_better(primary if metric == MEAN_OF_USERS else metric) else -1
+        best = max(floors, key=lambda floor: sign * values[floor][metric])
+        floor_value, value = values[best][metric], values[method][metric]
+        name = best.removeprefix("floor: ")
+        found.append(AboveFloor(metric, name, floor_value, method, value, sign * (value - floor_value)))
+    return found
