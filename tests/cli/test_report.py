@@ -9,8 +9,12 @@ import pytest
 from command_line import SETTINGS, House, Perfit
 from small_base import dataset, person
 
+from perfit.data import read_dataset
 from perfit.data.jsonl import write_jsonl
 from perfit.data.schema import Dataset
+from perfit.evaluation.written import read_metrics
+from perfit.report.from_run import from_run
+from perfit.run import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,32 @@ def test_a_run_that_was_evaluated(house: House, tmp_path: Path, perfit: Perfit, 
         refused = perfit("report", house.run, *more)
         assert refused.code == code
         assert message in refused.err
+
+
+def test_a_run_brings_its_users_and_an_older_evaluation_says_what_it_lacks(house: House, perfit: Perfit) -> None:
+    done = perfit("evaluate", house.data, "--run", house.run, "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    run = RunDirectory(Path(house.run))
+    found = from_run(run)
+    assert [(p.history, p.gain, p.outcome) for p in found.points] == [
+        (u["history"], u["gain"], u["outcome"]) for u in told["effect"]["users"]
+    ]
+    assert list(found.sections[0].notes) == told["summary"]
+    assert any(note.startswith("personal against collective") for note in found.sections[0].notes)
+    strength = found.points[0].strength
+    assert strength is not None
+    assert f"every user has strength {strength:g}: no figure of gains against it" in found.notes
+    metrics = read_metrics(run)
+    older = {key: value for key, value in metrics.items() if key not in ("effect", "nll", "summary", "sha256")}
+    run.write_record("metrics.json", older)
+    older_found = from_run(run)
+    assert older_found.points == []
+    (note,) = [note for note in older_found.notes if "earlier perfit" in note]
+    assert "NLL, harm, answers changed and strengths are missing" in note
+    with_data = from_run(run, read_dataset(Path(house.data)))
+    assert [(p.history, p.strength) for p in with_data.points] == [(p.history, None) for p in found.points]
+    assert [p.gain for p in with_data.points] == pytest.approx([p.gain for p in found.points])
 
 
 def test_a_folder_of_neither_kind(tmp_path: Path, perfit: Perfit) -> None:

@@ -92,6 +92,7 @@ class Evaluation:
             "nll": None if self.nll is None else self.nll.as_dict(),
             "effect": None if self.effect is None else self.effect.as_dict(),
             "best_floors": [one.as_dict() for one in self.above_floors()],
+            "summary": self.summary(),
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
 

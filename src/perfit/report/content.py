@@ -40,6 +40,19 @@ class MethodView:
 
 
 @dataclass(frozen=True)
+class UserPoint:
+    """One user of a run: past items, gain of the personal shift over the reference, strength where it is known.
+
+    ``outcome`` is "helped", "harmed" or "left_alone".
+    """
+
+    history: int
+    gain: float
+    strength: float | None
+    outcome: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """One answer that some methods gave: its text, its value in the primary metric, and who gave it."""
 
@@ -79,7 +92,8 @@ class Content:
         sections: The tables.
         methods: Those with results.
         reference: Label of the method that gains refer to; None where there is none.
-        history: History items by user; empty where it is not known.
+        history: History items by user, for figures of every method; empty where it is not known.
+        points: The users of a run, for figures of its personal shifts; empty where there are none to compare.
         disagreements: Queries with texts; empty where there are none, or none are wanted.
         failures: Methods with answers of no valid format.
         notes: What is missing, and why.
@@ -93,6 +107,7 @@ class Content:
     methods: Sequence[MethodView]
     reference: str | None = None
     history: Mapping[str, int] = field(default_factory=dict)
+    points: Sequence[UserPoint] = ()
     disagreements: Sequence[Disagreement] = ()
     failures: Sequence[Failures] = ()
     notes: Sequence[str] = ()

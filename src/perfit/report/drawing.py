@@ -18,6 +18,8 @@ _ROLES = {INK: "ink", MUTED: "muted", GRID: "grid", BLUE: "blue", ORANGE: "orang
 """Colours by their role; blue and orange (Okabe and Ito's) are told apart with any colour vision."""
 
 WIDTH = 6.2  # inches; at 72 points an inch a figure's text is as large as the page's small print
+NARROW = 4.4
+"""A figure so wide is readable on a telephone without moving it sideways."""
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -50,6 +52,7 @@ class Drawn:
         caption: What it shows, for readers and screen readers.
         png / svg: The files' contents.
         inline: The SVG for a page: no size of its own, colours as CSS variables, ids that are unique on the page.
+        narrow: Whether it is made for narrow pages.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Drawn:
     png: bytes
     svg: bytes
     inline: str
+    narrow: bool = False
 
     def save(self, folder: Path) -> None:
         """Write the PNG and the SVG."""
@@ -69,24 +73,26 @@ class Drawn:
         write_atomically(folder / f"{self.name}.svg", self.svg)
 
 
-def draw(name: str, title: str, caption: str, height: float, paint: Callable[[Any], None]) -> Drawn:
-    """A figure of full width.
+def draw(
+    name: str, title: str, caption: str, height: float, paint: Callable[[Any], None], *, width: float = WIDTH
+) -> Drawn:
+    """A figure.
 
     Args:
         name, title, caption: As ``Drawn``'s.
-        height: In inches.
+        height, width: In inches.
         paint: Fills an empty matplotlib figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed (extra "report").
     """
     with _styled(name) as figure_of:
-        figure = figure_of(figsize=(WIDTH, height), layout="constrained")
+        figure = figure_of(figsize=(width, height), layout="constrained")
         figure.set_facecolor("#ffffff")
         paint(figure)
         svg = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
         png = _saved(figure, "png", dpi=200)
-    return Drawn(name, title, caption, png, svg, _inline(svg.decode(), name))
+    return Drawn(name, title, caption, png, svg, _inline(svg.decode(), name), narrow=width <= NARROW)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from perfit.extras import import_extra
 from perfit.report.content import Content, MethodView
 from perfit.report.drawing import BLUE, GREY, INK, MUTED, ORANGE, Drawn, draw
+from perfit.report.per_user import per_user_figures
 from perfit.shown import shown
 
 _PANELS = 12
@@ -28,6 +29,7 @@ def figures(content: Content) -> list[Drawn]:
         made.append(_gains(content, compared))
         if len(set(content.history.values())) > 1:
             made.append(_history(content, compared))
+    made += per_user_figures(content)
     if any(view.failure_rate for view in content.methods):
         made.append(_failures(content))
     return made
@@ -141,7 +143,7 @@ def _gains(content: Content, compared: Sequence[MethodView]) -> Drawn:
         axes.set_title(f"{shown(view.label)}\n{won} better, {lost} worse", loc="left", color=INK, fontsize=8)
 
     caption = f"Gain in {content.primary} over {content.reference}, one bar per user, sorted: blue where the method is better, orange where worse."
-    return _panels("gains", "Gain per user", caption, compared, panel)
+    return _panels("gains", "Gain per user", caption, compared, panel, "users, best first", content)
 
 
 def _history(content: Content, compared: Sequence[MethodView]) -> Drawn:
@@ -160,11 +162,17 @@ def _history(content: Content, compared: Sequence[MethodView]) -> Drawn:
         f"Gain in {content.primary} over {content.reference} against the items of a user's history; one point per user; "
         "ρ is Spearman's rank correlation."
     )
-    return _panels("history", "Gain against history length", caption, compared, panel)
+    return _panels("history", "Gain against history length", caption, compared, panel, "past items", content)
 
 
 def _panels(
-    name: str, title: str, caption: str, views: Sequence[MethodView], panel: Callable[[Any, MethodView], None]
+    name: str,
+    title: str,
+    caption: str,
+    views: Sequence[MethodView],
+    panel: Callable[[Any, MethodView], None],
+    axis: str,
+    content: Content,
 ) -> Drawn:
     """One small panel per method on common scales; of many methods those with the best scores."""
     if len(views) > _PANELS:
@@ -180,8 +188,10 @@ def _panels(
             panel(axes, view)
         for axes in grid.flat[len(views) :]:
             axes.set_axis_off()
+        figure.supxlabel(axis, fontsize=9, color=MUTED)
+        figure.supylabel(f"gain in {shown(content.primary)}", fontsize=9, color=MUTED)
 
-    return draw(name, title, caption, 0.3 + 1.45 * rows, paint)
+    return draw(name, title, caption, 0.6 + 1.45 * rows, paint)
 
 
 def _failures(content: Content) -> Drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,12 @@ from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.score import higher_is_better, metrics_by_query
 from perfit.evaluation.significance import Summed, interval, resampled
 from perfit.evaluation.written import read_metrics, read_predictions
-from perfit.report.content import Content, MethodView, disagreements, failures
+from perfit.report.content import Content, MethodView, UserPoint, disagreements, failures
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
 
-_REFERENCE = "collective"
+_REFERENCE, _PERSONAL = "collective", "personal"
+_EQUAL = 1e-9
 
 
 def from_run(run: RunDirectory, data: Dataset | None = None, *, texts: bool = True) -> Content:
@@ -58,6 +59,8 @@ def _content(run: RunDirectory, data: Dataset | None, texts: bool) -> Content:
             )
     users = _asked(data, task, first["per_query"]) if data is not None else []
     values = {name: _values(answers[name], task, users) for name in methods} if shown else {}
+    views = _views(methods, upward)
+    points = _points(metrics, views, users)
     return Content(
         title=f"Run {run.path.name} on {task.name}",
         facts=[
@@ -67,15 +70,15 @@ def _content(run: RunDirectory, data: Dataset | None, texts: bool) -> Content:
         ],
         primary=first["primary"],
         higher_is_better=upward,
-        sections=[_section(task, methods)],
-        methods=_views(methods, upward),
+        sections=[replace(_section(task, methods), notes=tuple(metrics.get("summary", ())))],
+        methods=views,
         reference=_REFERENCE if _REFERENCE in methods else None,
-        history={user.id: len(user.history) for user in users},
+        points=points,
         disagreements=disagreements(task, users, answers, values, higher_is_better=upward) if shown else [],
         failures=failures(
             task, {name: found["format_failure_rate"] for name, found in methods.items()}, answers, texts
         ),
-        notes=_notes(data, texts),
+        notes=[*_notes(data, texts), *_lacks(metrics, points)],
     )
 
 
@@ -87,7 +90,34 @@ def _label(name: str) -> str:
 def _notes(data: Dataset | None, texts: bool) -> list[str]:
     if not texts:
         return ["users' texts are left out of this page"]
-    return [] if data is not None else ["give --data to see texts, and gains against history length"]
+    return [] if data is not None else ["give --data to see texts"]
+
+
+def _points(metrics: Mapping[str, Any], views: Sequence[MethodView], users: Sequence[User]) -> list[UserPoint]:
+    """Users whose personal shift was held against the collective one."""
+    if (effect := metrics.get("effect")) is not None:
+        return [UserPoint(u["history"], u["gain"], u["strength"], u["outcome"]) for u in effect["users"]]
+    gains = next((view.gains for view in views if view.label == _PERSONAL), {})
+    return [UserPoint(len(u.history), gains[u.id], None, _outcome(gains[u.id])) for u in users if u.id in gains]
+
+
+def _outcome(gain: float) -> str:
+    return "left_alone" if abs(gain) <= _EQUAL else "helped" if gain > 0 else "harmed"
+
+
+def _lacks(metrics: Mapping[str, Any], points: Sequence[UserPoint]) -> list[str]:
+    """What figures and notes are missing, and why."""
+    if "effect" not in metrics:
+        return [
+            "this evaluation was made by an earlier perfit: NLL, harm, answers changed and strengths are missing; run perfit "
+            "evaluate again to see them"
+        ]
+    strengths = {point.strength for point in points}
+    return [
+        f"every user has strength {s:g}: no figure of gains against it"
+        for s in strengths
+        if s is not None and len(strengths) == 1
+    ]
 
 
 def _asked(data: Dataset, task: Task, per_query: Mapping[str, float]) -> list[User]:
