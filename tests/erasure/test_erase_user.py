@@ -59,7 +59,11 @@ def test_every_byte_goes_and_everything_is_said(flow: Flow) -> None:
     for gone in before - set(flow.artifacts()):
         assert any(gone == path or gone.is_relative_to(path) for path in told), gone
     left = " ".join(f"{one.what} {one.why}" for one in done.unreached)
-    for words in ("collective.safetensors trained on 3 other users", "exports, backups", "data.jsonl"):
+    for words in (
+        "collective.safetensors trained on the users' own histories, this user's among them",
+        "exports, backups",
+        "data.jsonl",
+    ):
         assert words in left, words
     # The others are as they were.
     with ShiftStore.open(flow.run / "personal.sqlite", readonly=True) as store:

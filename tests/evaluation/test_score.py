@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from perfit import extras
 from perfit.errors import ConfigError, DataError, MissingExtraError
 from perfit.evaluation import score as score_module
 from perfit.evaluation.score import HIGHER_IS_BETTER, higher_is_better, is_format_failure, per_query, score
@@ -144,7 +145,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(name)
 
     score_module._rouge_scorer.cache_clear()
-    monkeypatch.setattr(score_module.importlib, "import_module", refuse)
+    monkeypatch.setattr(extras.importlib, "import_module", refuse)
     with pytest.raises(MissingExtraError, match=r"rouge_score.*perfit\[eval\]"):
         score(TITLE, {"a": "x"}, {"a": "x"})
     with pytest.raises(MissingExtraError, match="scikit-learn"):

@@ -10,6 +10,7 @@ from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Trial
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.run import line_of, strangers
+from perfit.erasure.stage1 import why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_lines, unfinished
 from perfit.methods.work import user_file
@@ -83,14 +84,8 @@ class ComparisonPlace:
     def unreached(self, user: str) -> list[Unreached]:
         """Stage 1 where it learnt from the user, and files that are not perfit's."""
         left = []
-        others = self.plan["data"].get("others")
         if any(self.path.glob("shared/*/*/collective.safetensors")):
-            why = (
-                f"stage 1 learnt from {others} other users, who are not listed; if this user was among them, only a new "
-                "comparison is without"
-                if others
-                else "stage 1 learnt from the users' own histories, this user's among them; only a new comparison is without"
-            )
+            why = why_it_stays(self.plan, "comparison")
             left.append(Unreached(str(self.path / "shared"), why))
         left += [
             Unreached(str(path), "not a file of the comparison, and has the id in it; remove it yourself")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.elsewhere import Elsewhere
+from perfit.erasure.stage1 import own_histories, why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
 from perfit.files import write_atomically
@@ -71,7 +72,7 @@ class RunPlace:
         steps += [
             removal(path, "training repeats what it had not finished")
             for path in (self.run.checkpoint_path(1), self.run.checkpoint_path(2))
-            if path.exists() and (path == self.run.checkpoint_path(2) or self._own_histories())
+            if path.exists() and (path == self.run.checkpoint_path(2) or own_histories(self.manifest))
         ]
         if user in TrainingRecord(self.run).users:
             steps.append(Step(self.run.training_path, "the user's record taken out", lambda: self._forget(user)))
@@ -83,15 +84,7 @@ class RunPlace:
         """The collective shift, and files that are not perfit's."""
         left = []
         if self.run.has_collective():
-            others = (self.manifest.get("data") or {}).get("others")
-            if self.manifest.get("stage1_from"):
-                why = "trained in another run; what that one learnt from stays in it"
-            elif self._own_histories():
-                why = "trained on the users' own histories, this user's among them; only a new run is without"
-            elif others:
-                why = f"trained on {others} other users, who are not listed; if this user was among them, only a new run is without"
-            else:
-                why = "what it was trained on is not kept here"
+            why = why_it_stays(self.manifest, "run")
             left.append(Unreached(str(self.path / "collective.safetensors"), why))
         left += [
             Unreached(str(path), "not a file of the run, and has the id in it; remove it yourself")
@@ -99,12 +92,6 @@ class RunPlace:
             if holds(path, user)
         ]
         return left
-
-    def _own_histories(self) -> bool:
-        """Whether stage 1 trains on the users themselves."""
-        data, config = self.manifest.get("data"), self.manifest.get("config")
-        alone = isinstance(data, dict) and data.get("others") == 0
-        return alone or (isinstance(config, dict) and config.get("stage1_users") == "all")
 
     def _answered(self, user: str, unknown: bool = True) -> bool:
         """Whether the last scores or a prediction are of this user; ``unknown`` where scores are damaged."""
