@@ -113,6 +113,7 @@ def prompt_with_history(
     chat_template: bool = False,
     answer_room: int = 0,
     training: bool = False,
+    best_last: bool = False,
 ) -> HistoryPrompt:
     """A query's (or past item's) prompt with past items before it: items best first, an empty line, the prompt.
 
@@ -128,6 +129,7 @@ def prompt_with_history(
         chat_template: Whether the prompt will be a turn of the tokenizer's chat template.
         answer_room: Tokens kept free for the answer.
         training: Cut a query's article to ``task.query_words``, as stage 1 does.
+        best_last: Show the items in the reverse of their order: those given newest first stand in order of time.
 
     Raises:
         DataError: The query lacks the marker, or an item a field.
@@ -137,7 +139,8 @@ def prompt_with_history(
     bare = task.query_example(query, training=training) if isinstance(query, Query) else task.history_example(query)
 
     def joined(documents: Sequence[str]) -> str:
-        return "".join(documents) + "\n" if documents else ""
+        shown = reversed(documents) if best_last else documents
+        return "".join(shown) + "\n" if documents else ""
 
     def fits(documents: Sequence[str]) -> bool:
         return len(text_ids(joined(documents) + bare.prompt, tokenizer, chat_template)) <= max_length - answer_room
@@ -158,9 +161,14 @@ class Fitting:
 def fitting(task: Task, items: Sequence[HistoryItem], fits: Callable[[Sequence[str]], bool]) -> Fitting:
     """The documents of as many leading items as fit; a first one too long alone loses the ends of its texts."""
     documents = [task.retrieval_document(item) for item in items]
-    for count in range(len(documents), 0, -1):
-        if fits(documents[:count]):
-            return Fitting(tuple(documents[:count]), shortened=count < len(documents))
+    if documents and fits(documents):
+        return Fitting(tuple(documents), shortened=False)
+    count, too_many_items = 0, len(documents)
+    while too_many_items - count > 1:  # a longer history is a longer prompt
+        middle = (count + too_many_items) // 2
+        count, too_many_items = (middle, too_many_items) if fits(documents[:middle]) else (count, middle)
+    if count:
+        return Fitting(tuple(documents[:count]), shortened=True)
     if not documents:
         return Fitting((), shortened=False)
 

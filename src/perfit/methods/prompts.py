@@ -89,6 +89,18 @@ class Prompts:
         """A query's prompt after the ``k`` past items of the whole history nearest to it."""
         return self.tokens(self._with_history(ask.user, ask.query, k))
 
+    def after_history(self, ask: Ask, max_length: int | None = None) -> tuple[int, ...]:
+        """A query's prompt after as much of the whole history as fits, the newest kept, in order of time.
+
+        Args:
+            ask: Who asks what.
+            max_length: Most tokens of prompt and answer; the setting's when not given.
+        """
+        longest = max_length if max_length is not None else self.setting.config.max_length
+        newest_first = ask.user.history[::-1]
+        example = self._behind(ask.query, newest_first, max_length=longest, best_last=True)
+        return self._encode(example, with_answer=False, max_length=longest).prompt_ids
+
     def retrieved_rows(self, user: User, k: int) -> list[TokenRow]:
         """Training rows of a history, each after the nearest of the items before it, never itself or a later one."""
         return [self.row(self._with_history(user, item, k, before=place)) for place, item in enumerate(user.history)]
@@ -116,27 +128,38 @@ class Prompts:
         self.maker.counts.clear()
 
     def _with_history(self, user: User, query: Query | HistoryItem, k: int, before: int | None = None) -> Example:
-        task, config = self.setting.task, self.setting.config
         if self._index is None or self._index.user is not user:
-            self._index = HistoryIndex(task, user)
+            self._index = HistoryIndex(self.setting.task, user)
+        return self._behind(query, self._index.top(query, k, before=before))
+
+    def _behind(
+        self,
+        query: Query | HistoryItem,
+        items: Sequence[HistoryItem],
+        *,
+        max_length: int | None = None,
+        best_last: bool = False,
+    ) -> Example:
+        """A query's example behind as many of these items as fit, the first ones kept."""
         found = prompt_with_history(
-            task,
+            self.setting.task,
             _without_gold(query) if isinstance(query, Query) else query,
-            self._index.top(query, k, before=before),
+            items,
             self.setting.backbone.tokenizer,
-            max_length=config.max_length,
-            chat_template=config.chat_template,
+            max_length=max_length if max_length is not None else self.setting.config.max_length,
+            chat_template=self.setting.config.chat_template,
             answer_room=self.maker.answer_room,
+            best_last=best_last,
         )
         self.maker.counts["prompts with less history than asked for"] += found.shortened
         return found.example
 
-    def _encode(self, example: Example, *, with_answer: bool) -> Encoded:
+    def _encode(self, example: Example, *, with_answer: bool, max_length: int | None = None) -> Encoded:
         config = self.setting.config
         encoded = encode(
             example,
             self.setting.backbone.tokenizer,
-            max_length=config.max_length,
+            max_length=max_length if max_length is not None else config.max_length,
             chat_template=config.chat_template,
             with_answer=with_answer,
             answer_room=self.maker.answer_room,

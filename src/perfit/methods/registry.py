@@ -98,6 +98,13 @@ _MAKERS = (
     Maker("rag-1", "RAG (k=1)", "the nearest past item before each prompt", "rag", fixed={"k": 1}, seeded=False),
     Maker("rag-2", "RAG (k=2)", "the two nearest past items before each prompt", "rag", fixed={"k": 2}, seeded=False),
     Maker("rag-4", "RAG (k=4)", "the four nearest past items before each prompt", "rag", fixed={"k": 4}, seeded=False),
+    Maker(
+        "full-history",
+        "Full history",
+        "as much of the history as fits before each prompt",
+        "full_history",
+        seeded=False,
+    ),
     Maker("cos", "CoS", "logits steered by the retrieved context", "cos", seeded=False),
     Maker(
         "style-vector", "StyleVector", "own answers minus generic ones, added at a layer", "style_vector", seeded=False
