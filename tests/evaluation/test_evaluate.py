@@ -314,7 +314,7 @@ def test_the_best_floor_is_named_with_how_far_the_last_method_is_above_it(monkey
     assert "best floor in accuracy: user_majority 0.400; personal is 0.200 worse" in worse.summary()
     assert worse.as_dict()["best_floors"][0] == {
         "metric": "accuracy",
-        "floor": "user_majority",
+        "floor": "floor_user_majority",
         "floor_value": pytest.approx(2 / 5),
         "method": "personal",
         "value": pytest.approx(1 / 5),

@@ -8,9 +8,11 @@ from math import isfinite
 from statistics import fmean, stdev
 from typing import Any
 
+from perfit.comparison.floor_notes import floor_notes
 from perfit.comparison.results import Results, Scored
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import aggregate
+from perfit.evaluation.best_floor import MEAN_OF_USERS
 from perfit.evaluation.score import higher_is_better
 from perfit.evaluation.significance import (
     Difference,
@@ -25,7 +27,6 @@ from perfit.evaluation.significance import (
 from perfit.json_keys import json_key
 from perfit.methods.registry import seeded
 
-MEAN_OF_USERS = "mean of users"
 FORMAT_FAILURES = "format failures"
 _EQUAL = 1e-9
 
@@ -193,6 +194,10 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
         notes.append(f"no chance in it, run once: {', '.join(once)}")
     if results.plan["answers"] == "labels":
         notes.append(f"answers: each method's choice among the task's {len(results.task.labels)} labels, not free text")
+    means = {row.name: {name: value.mean for name, value in row.metrics.items()} for row in rows if row.metrics}
+    primary_metric, rmse = results.task.primary_metric, ["rmse"] if results.task.kind == "rating" else []
+    labels = {row.name: row.label for row in rows}
+    notes += floor_notes(means, labels, primary_metric, [primary_metric, *rmse, MEAN_OF_USERS])
     if chosen:
         notes.append(f"a part of the data: {', '.join(chosen)}")
     return Table(

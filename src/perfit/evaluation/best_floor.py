@@ -17,7 +17,7 @@ class AboveFloor:
 
     Attributes:
         metric: Its name; "mean of users" is that of the task's primary metric.
-        floor: The best floor, without "floor: ".
+        floor: The best floor's name.
         floor_value / value: The floor's, and the method's.
         gain: How much better the method is; negative where the floor is better.
     """
@@ -29,6 +29,11 @@ class AboveFloor:
     value: float
     gain: float
 
+    @property
+    def direction(self) -> int:
+        """1 where the method is better, -1 where the floor is, 0 where three digits do not tell."""
+        return (self.gain > 0.0005) - (self.gain < -0.0005)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
@@ -36,8 +41,8 @@ class AboveFloor:
     def line(self) -> str:
         """In words."""
         size = f"{abs(self.gain):.3f}"
-        place = "level with it" if float(size) == 0 else f"{size} {'better' if self.gain > 0 else 'worse'}"
-        return f"best floor in {self.metric}: {self.floor} {self.floor_value:.3f}; {self.method} is {place}"
+        place = {1: f"{size} better", 0: "level with it", -1: f"{size} worse"}[self.direction]
+        return f"best floor in {self.metric}: {self.floor.removeprefix('floor: ')} {self.floor_value:.3f}; {self.method} is {place}"
 
 
 def above_floors(
@@ -57,6 +62,5 @@ def above_floors(
         sign = 1 if higher_is_better(primary if metric == MEAN_OF_USERS else metric) else -1
         best = max(floors, key=lambda floor: sign * values[floor][metric])
         floor_value, value = values[best][metric], values[method][metric]
-        name = best.removeprefix("floor: ")
-        found.append(AboveFloor(metric, name, floor_value, method, value, sign * (value - floor_value)))
+        found.append(AboveFloor(metric, best, floor_value, method, value, sign * (value - floor_value)))
     return found

@@ -91,7 +91,7 @@ class Evaluation:
             "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
             "nll": None if self.nll is None else self.nll.as_dict(),
             "effect": None if self.effect is None else self.effect.as_dict(),
-            "best_floors": [one.as_dict() for one in self.above_floors()],
+            "best_floors": [{**one.as_dict(), "floor": json_key(one.floor)} for one in self.above_floors()],
             "summary": self.summary(),
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
