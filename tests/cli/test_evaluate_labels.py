@@ -23,3 +23,14 @@ def test_other_ways_of_answering_are_refused_in_one_line(house: House, perfit: P
         refused = perfit("evaluate", house.data, "--run", house.run, *more)
         assert refused.code == 2
         assert said in refused.err.splitlines()[-1]
+
+
+def test_a_memory_stands_beside_the_personal_shift(house: House, perfit: Perfit) -> None:
+    shown = perfit("evaluate", house.data, "--run", house.run, "--labels", "trie", "--memory", "--no-nll")
+    assert shown.code == 0, shown.err
+    assert "personal_memory" in shown.out
+    assert "; personal_memory is" in shown.out
+    assert "; personal is" in shown.out
+    refused = perfit("evaluate", house.data, "--run", house.run, "--memory", "--methods", "collective")
+    assert refused.code == 2
+    assert "ask for the method 'personal' too" in refused.err

@@ -33,6 +33,10 @@ def evaluate(
     nll: Annotated[
         bool, typer.Option("--nll/--no-nll", help="Also say how probable each method finds the known answers.")
     ] = True,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Also mix the personal label scores with a memory of everybody's history."),
+    ] = False,
     others: Annotated[
         Path | None, typer.Option(help="File of the other users, whom floors learn from too, if not in DATA.")
     ] = None,
@@ -93,6 +97,7 @@ def evaluate(
             answers=labels,
             with_floors=floors,
             with_nll=nll,
+            with_memory=memory,
             run=directory,
             done=done,
             emit=screen,

@@ -26,6 +26,7 @@ from perfit.files import write_atomically
 from perfit.json_keys import json_key
 from perfit.markdown import markdown
 from perfit.methods.floor_rules import floors
+from perfit.methods.memory import Memory
 from perfit.personalizer import PerFit
 from perfit.private import private_folder
 from perfit.pseudo_users import BASE, COLLECTIVE
@@ -38,6 +39,7 @@ from perfit.training.loop import Emit
 PERSONAL = "personal"
 ANSWERS = ("free", "trie")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
+MEMORY = "personal_memory"
 _FLOOR = "floor: "
 _ERASED = "users who were erased from the run"
 _NO_HISTORY = "personal floors of users without a history"
@@ -97,14 +99,16 @@ class Evaluation:
         }
 
     def above_floors(self) -> list[AboveFloor]:
-        """The last method (personal, where it was evaluated) against the best floor, in what counts for the task."""
+        """Personal, with and without memory, or else the last method, against the best floor in what counts for the task."""
         values = {
             name: {**result.scores.metrics, MEAN_OF_USERS: result.users.mean_of_users}
             for name, result in self.methods.items()
         }
         primary, last = self.task.primary_metric, list(self.methods)[-1]
         metrics = [primary, *(["rmse"] if self.task.kind == "rating" else []), MEAN_OF_USERS]
-        return above_floors(values, [name for name in values if name.startswith(_FLOOR)], last, primary, metrics)
+        floors = [name for name in values if name.startswith(_FLOOR)]
+        held = [last] if last != MEMORY else [PERSONAL, MEMORY]
+        return [one for name in held for one in above_floors(values, floors, name, primary, metrics)]
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """The table: header and one row per method."""
@@ -157,6 +161,7 @@ def evaluate(
     answers: str = "free",
     with_floors: bool = True,
     with_nll: bool = True,
+    with_memory: bool = False,
     run: RunDirectory | None = None,
     done: Callable[[str, int], None] = lambda method, rows: None,
     emit: Emit = lambda event: None,
@@ -177,6 +182,8 @@ def evaluate(
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly.
         with_floors: Also score what any personal model must beat.
         with_nll: Also say how probable each method finds the known answers, which takes a pass of its own.
+        with_memory: For tasks with labels, also the personal label scores mixed with a memory of everybody's history
+            (``methods.memory``).
         run: Where to write predictions and scores.
         done: Called with the methods' names and the number of answers, which all methods' together count; before that
             with "NLL" and as many.
@@ -190,8 +197,14 @@ def evaluate(
     """
     check_methods(methods)
     check_answers(answers, perfit.task, decoding)
+    if with_memory and not perfit.task.labels:
+        raise ConfigError(f"memory: task {perfit.task.name!r} has no labels to mix; leave it out")
+    if with_memory and PERSONAL not in methods:
+        raise ConfigError("memory: stands beside the personal shift; ask for the method 'personal' too")
     with run.locked() if run is not None else nullcontext():
-        return _evaluate(perfit, users, others, methods, decoding, answers, with_floors, with_nll, run, done, emit)
+        return _evaluate(
+            perfit, users, others, methods, decoding, answers, with_floors, with_nll, with_memory, run, done, emit
+        )
 
 
 def _evaluate(
@@ -203,6 +216,7 @@ def _evaluate(
     answers: str,
     with_floors: bool,
     with_nll: bool,
+    with_memory: bool,
     run: RunDirectory | None,
     done: Callable[[str, int], None],
     emit: Emit,
@@ -261,6 +275,13 @@ def _evaluate(
     for number, method in enumerate(methods):
         own = slice(number * len(asked), (number + 1) * len(asked))
         add(method, {q.id: text.strip() for q, text in zip(queries[own], texts[own], strict=True)}, seconds)
+    if with_memory:
+        began = time.perf_counter()
+        memory = Memory.fit(Dataset(tuple(chosen), tuple(pool)), perfit.task)
+        scored = perfit.score_labels(queries[: len(asked)], [user for user, _ in asked], emit=emit)
+        best = memory.mixed(scored, asked).argmax(1).tolist()
+        remembered = {query.id: perfit.task.labels[place] for (_, query), place in zip(asked, best, strict=True)}
+        add(MEMORY, remembered, time.perf_counter() - began)
     helped = effect = None
     if COLLECTIVE in results and PERSONAL in results:
         personal, collective = results[PERSONAL].scores, results[COLLECTIVE].scores
