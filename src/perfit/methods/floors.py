@@ -49,6 +49,8 @@ class Floor:
         self._rule = self._kind.rule(task, Dataset(tuple(users), self._others))
         if self._kind.rule is RULES["nearest"].rule:
             self._user_bytes = history_bytes(task, users)
+        elif self._kind.rule is RULES["linear"].rule:  # the user's own sign: a weight for each label, or one
+            self._user_bytes = 2 * (1 if task.kind == "rating" else len(task.labels))
         elif self._kind.personal:
             self._user_bytes = max(len(label.encode()) for label in task.labels)
         return {user.id: "has no history" for user in users if self._kind.personal and not user.history}
