@@ -24,7 +24,7 @@ NLL = NLL_REFERENCE | {
     "doubting": UserNll(2.03 * 5, 5),
     "barely": UserNll(2.015 * 5, 5),
 }
-STRENGTHS = {"up": 1.0, "down": 0.5, "same": 0.0, "surer": 0.25, "doubting": 1.0, "barely": 0.0}
+STRENGTHS = {"up": 0.75, "down": 0.5, "same": 0.0, "surer": 0.25, "doubting": 1.0, "barely": 0.0}
 
 
 def effect(*, upward: bool = True, nll: bool = True, **more: object) -> Effect:

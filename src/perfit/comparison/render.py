@@ -74,6 +74,19 @@ def _flat(row: Row) -> dict[str, Any]:
         flat |= {f"{metric} {own.get(name, name)}": value for name, value in difference.as_dict().items()}
     if row.wins is not None:
         flat |= {"p_holm": row.p_holm, **{f"users {name}": count for name, count in row.wins.__dict__.items()}}
+    if (effect := row.effect) is not None:
+        flat |= {
+            "effect against": effect.against,
+            "answers_changed": effect.answers_changed,
+            "helped": effect.helped,
+            "left_alone": effect.left_alone,
+            "harmed": effect.harmed.users,
+            "harmed low": effect.harmed.low,
+            "harmed high": effect.harmed.high,
+            "worst_tenth": effect.worst_tenth,
+            "told_from_noise": effect.noise.told,
+            "users_needed": effect.noise.users_needed,
+        }
     return {cell(name): cell(value) for name, value in flat.items()}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perfit.comparison.table import FORMAT_FAILURES, Costs, Row, Spread, Table
+from perfit.evaluation.effect import Effect
 
 _FEW_USERS = 10
 _FEW = "only {n} users: bootstrap p-values over users come out too small; Wilcoxon's cannot be below {least}"
@@ -37,10 +38,12 @@ class Section:
 
 
 def sections(table: Table) -> list[Section]:
-    """Scores, costs, and differences from the reference where there is one."""
+    """Scores, costs, differences from the reference where there is one, and what was done to whom."""
     result = [_scores(table), _costs(table)]
     if table.against is not None and any(row.differences for row in table.rows):
         result.append(_differences(table))
+    if any(row.effect for row in table.rows):
+        result.append(_effects(table))
     return result
 
 
@@ -176,5 +179,44 @@ def _differences(table: Table) -> Section:
                 if table.n_users < _FEW_USERS
                 else []
             ),
+        ),
+    )
+
+
+def _effects(table: Table) -> Section:
+    labels = {row.name: row.label for row in table.rows}
+    found = [(row, row.effect) for row in table.rows if row.effect is not None]
+
+    def cells(row: Row, effect: Effect) -> tuple[Cell, ...]:
+        harmed, needed = effect.harmed, effect.noise.users_needed
+        texts = (
+            row.label,
+            f"{effect.answers_changed:.1%}",
+            f"{effect.helped} / {effect.left_alone} / {harmed.users}",
+            f"{harmed.share:.1%}",
+            f"{harmed.low:.1%} to {harmed.high:.1%}",
+            signed(effect.worst_tenth),
+            signed(effect.gain.value),
+            "yes" if effect.noise.told else "no",
+            "" if needed is None else f"{needed:,}",
+        )
+        return tuple(map(Cell, texts))
+
+    return Section(
+        title=f"did it do anything, against {labels[found[0][1].against]}",
+        header=(
+            "method",
+            *("answers changed", "users helped / left / harmed", "harmed", "95 % interval"),
+            *(
+                f"worst {found[0][1].worst_tenth_users} users",
+                f"gain in {table.primary}",
+                "told from noise",
+                "users needed",
+            ),
+        ),
+        rows=tuple(cells(row, effect) for row, effect in found),
+        notes=(
+            f"harmed: {table.primary} worse; methods differ in what they know of probabilities, so that NLL is no part of it",
+            *(f"{row.label}: {effect.noise.sentence}" for row, effect in found if row.name == "perfit"),
         ),
     )

@@ -13,6 +13,7 @@ from perfit.comparison.results import Results, Scored
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import aggregate
 from perfit.evaluation.best_floor import MEAN_OF_USERS
+from perfit.evaluation.effect import Effect, changed, effect_of
 from perfit.evaluation.score import higher_is_better
 from perfit.evaluation.significance import (
     Difference,
@@ -28,6 +29,8 @@ from perfit.json_keys import json_key
 from perfit.methods.registry import seeded
 
 FORMAT_FAILURES = "format failures"
+UNCHANGED = ("perfit-stage-1", "base")
+"""What users have without anything personal: the collective shift, or where it is not compared the base."""
 _EQUAL = 1e-9
 
 
@@ -97,6 +100,8 @@ class Row:
         differences: By metric, against the reference; empty for the reference itself.
         p_holm: ``p_users`` of the primary metric, adjusted for all methods of the table.
         wins: Against the reference.
+        effect: What the method did to whom, by the metric alone, against the first of ``UNCHANGED`` that is finished; its
+            users are left out. None for that one itself.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Row:
     differences: Mapping[str, Difference] = field(default_factory=dict)
     p_holm: float | None = None
     wins: Wins | None = None
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,8 @@ class Table:
         """Everything, ready for JSON."""
         values = asdict(self)
         for row in values["rows"]:
+            if row["effect"] is not None:
+                del row["effect"]["users"]
             for part in ("metrics", "intervals", "differences"):
                 row[part] = {json_key(metric): inner for metric, inner in row[part].items()}
         return values
@@ -182,7 +190,8 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     if reference is not None and reference not in results.scored:
         raise ConfigError(f"against: {reference} is not compared; choose one of {', '.join(results.methods)}")
     samples = _samples(results, resamples, seed)
-    rows = [_row(results, method, reference, samples) for method in results.methods]
+    unchanged = next((name for name in UNCHANGED if results.scored.get(name)), None)
+    rows = [_row(results, method, reference, unchanged, samples) for method in results.methods]
     primary = [row.differences.get(results.task.primary_metric) for row in rows]
     adjusted = holm([None if found is None else found.p_users for found in primary])
     rows = [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
@@ -243,7 +252,7 @@ def _over_seeds(samples: Mapping[tuple[str, str, int], Floats]) -> dict[tuple[st
     return {key: sum(values[1:], start=values[0]) / len(values) for key, values in gathered.items()}
 
 
-def _row(results: Results, method: str, reference: str | None, samples: _Samples) -> Row:
+def _row(results: Results, method: str, reference: str | None, unchanged: str | None, samples: _Samples) -> Row:
     scored = results.scored[method]
     problem = _problem(results, method)
     if not scored:
@@ -267,7 +276,26 @@ def _row(results: Results, method: str, reference: str | None, samples: _Samples
         if others and reference is not None
         else {},
         wins=_wins(results, scored, others) if others else None,
+        effect=_effect(results, scored, unchanged) if unchanged not in (None, method) else None,
     )
+
+
+def _effect(results: Results, scored: Sequence[Scored], unchanged: str) -> Effect:
+    """Values are means over seeds; answers are held against those of the same seed, or of the only one."""
+    primary, others = results.task.primary_metric, results.scored[unchanged]
+    by_seed = {one.seed: one for one in others}
+    shares = [changed(one.predictions, by_seed.get(one.seed, others[0]).predictions) for one in scored]
+    found = effect_of(
+        values_by_query(scored, primary),
+        values_by_query(others, primary),
+        results.users,
+        higher_is_better=higher_is_better(primary),
+        metric=primary,
+        against=unchanged,
+        answers_changed=fmean(shares),
+        history=results.history,
+    )
+    return replace(found, users=())
 
 
 def _done(results: Results, method: str) -> list[Any]:
