@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from method_world import ALL, ANNA, BEN, OTHERS, asks, make, ready, setting
 
 from perfit.data.schema import HistoryItem, User
-from perfit.errors import StoreError
+from perfit.errors import DamagedError, StoreError
 from perfit.methods import tuning
 from perfit.methods.method import Method
+from perfit.methods.work import user_file
 from perfit.training import stages
 
 USERS = [ANNA, BEN]
@@ -152,8 +154,72 @@ def test_a_damaged_file_and_a_foreign_manifest_are_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is damaged; delete it"):
         method.predict(asks(ANNA))
     (tmp_path / "own" / "manifest.json").write_text("{")
-    with pytest.raises(StoreError, match="cannot be read; delete the folder"):
+    with pytest.raises(StoreError, match="cannot be read as JSON; delete the folder"):
         method.adapt([ANNA])
+
+
+def flipped(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_a_flipped_byte_of_any_file_of_work_is_refused(tmp_path: Path) -> None:
+    method = ready("perfit", setting(tmp_path), USERS)
+    written = [path for path in tmp_path.rglob("*") if path.suffix in (".json", ".safetensors")]
+    assert len(written) == 5  # two manifests, stage 1, two users
+    for path in written:
+        whole = path.read_bytes()
+        for place in range(len(whole) // 20, len(whole), len(whole) // 20):
+            flipped(path, place)
+            with pytest.raises(DamagedError) as caught:
+                method.predict(asks(*USERS))
+            assert len(str(caught.value).splitlines()) == 1
+            path.write_bytes(whole)
+    assert method.predict(asks(*USERS))
+
+
+def test_a_users_file_in_anothers_place_is_refused(tmp_path: Path) -> None:
+    method = ready("lofit", setting(tmp_path), USERS)
+    place = tmp_path / "own" / "users"
+    anna, ben = (place / user_file(user.id) for user in USERS)
+    kept = anna.read_bytes()
+    anna.write_bytes(ben.read_bytes())
+    with pytest.raises(StoreError, match="is of other work; delete it"):
+        method.predict(asks(ANNA))
+    anna.write_bytes(kept)
+    assert method.predict(asks(ANNA))
+
+
+def test_work_of_before_there_were_checksums_is_said(tmp_path: Path) -> None:
+    method = ready("lora-p", setting(tmp_path), [ANNA])
+    path = tmp_path / "own" / "manifest.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "sha256"}
+    path.write_text(json.dumps(old | {"format": 1}))
+    with pytest.raises(StoreError, match="format 1 of another perfit is not 2; delete the folder to work anew"):
+        method.adapt([ANNA])
+
+
+@pytest.mark.parametrize("less", [{"users_together": 1}, {"step_tokens": 30}, {"memory_gib": 7.0}])
+def test_what_was_killed_for_memory_goes_on_with_less(
+    less: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
+    whole: Events = []
+    ready("perfit", setting(tmp_path / "whole", emit=whole.append), USERS)
+    first = make("perfit", setting(tmp_path / "killed"))
+    first.fit(OTHERS)
+    kept = files(tmp_path / "killed")
+    killed = make("perfit", setting(tmp_path / "killed", emit=Killer("step", 2)))
+    with pytest.raises(KeyboardInterrupt):
+        both_stages(killed)
+    again: Events = []
+    method = ready("perfit", setting(tmp_path / "killed", emit=again.append, **less), USERS)
+    assert [event["event"] for event in again].count("found") == 1
+    assert kept.items() <= files(tmp_path / "killed").items()
+    for path, content in learnt(tmp_path / "killed").items():
+        assert len(content) == len(learnt(tmp_path / "whole")[path])
+    assert method.predict(asks(*USERS)) == make("perfit", setting(tmp_path / "whole")).predict(asks(*USERS))
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_cut_checkpoint_is_named_as_damaged(tmp_path: Path, share: float) -> N
     stop_midway(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(StoreError, match="the checkpoint is damaged; delete it"):
+    with pytest.raises(StoreError, match="is damaged; delete it"):
         load_loop(fresh(), path, learners(), context=CONTEXT)
 
 

@@ -28,18 +28,17 @@ class Ledger:
     def __init__(self, path: Path, *, mend: str):
         self.path = path
         self.records: list[dict[str, Any]] = []
-        self._last = ""
+        self._last, self._lead = "", b""
         self._end = 0
         number = 0
         try:
             content = read_bounded(path)
-            # A last line without its end was torn by a kill: what it told was not promised to anybody yet.
-            self._end = content.rfind(b"\n") + 1
-            for line in content[: self._end].split(b"\n")[:-1]:
+            *lines, tail = content.split(b"\n")
+            for line in lines:
                 number += 1
-                record = parse_object(line)
-                self.records.append(opened(record, self._last))
-                self._last = record[SEAL]
+                self._take(line)
+            self._end = len(content) - len(tail)
+            self._take_tail(tail)
         except FileNotFoundError:
             pass
         except NotAsWrittenError as error:
@@ -48,11 +47,30 @@ class Ledger:
         except OSError as error:
             raise DamagedError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 
+    def _take(self, line: bytes) -> None:
+        record = parse_object(line)
+        self.records.append(opened(record, self._last))
+        self._last = record[SEAL]
+
+    def _take_tail(self, tail: bytes) -> None:
+        """A last line without its end: whole, where the end alone is missing or changed, and else torn by a kill.
+
+        What a torn line told was not promised to anybody yet; what a whole one tells may have been.
+        """
+        for line in (tail[:-1], tail):
+            try:
+                self._take(line)
+            except NotAsWrittenError:
+                continue
+            self._end, self._lead = self._end + len(line), b"\n"
+            return
+
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records; on return they are on the disk."""
         if not records:
             return
         content, last = lines_of(records, self._last)
+        content = self._lead + content
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         handle = os.open(self.path, flags, 0o600)
         with open(handle, "r+b") as file:
@@ -62,4 +80,4 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         self.records += [dict(record) for record in records]
-        self._last, self._end = last, self._end + len(content)
+        self._last, self._lead, self._end = last, b"", self._end + len(content)

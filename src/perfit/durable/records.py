@@ -146,17 +146,35 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_record(path: Path, *, missing: str, mend: str) -> dict[str, Any]:
+def read_record(path: Path, *, missing: str, mend: str, version: int | None = None) -> dict[str, Any]:
     """What ``write_record`` wrote.
 
+    Args:
+        path: The file.
+        missing: What to say where there is none, after its name.
+        mend: The way out of anything else.
+        version: What its ``format`` must be, for files that have one. Those of before there were checksums count too.
+
     Raises:
-        StoreError: It is missing, or not as it was written.
+        DamagedError: It is not as it was written.
+        StoreError: It is missing, or of another format.
     """
     record = read_object(path, missing=missing, mend=mend)
+    # Of a sealed record the seal is looked at first: a changed digit is no other format.
+    if version is not None and SEAL not in record:
+        _check_version(path, record, version, mend)
     try:
-        return opened(record)
+        content = opened(record)
     except NotAsWrittenError as error:
         raise DamagedError(f"{path}: {error}; {mend}") from None
+    if version is not None:
+        _check_version(path, content, version, mend)
+    return content
+
+
+def _check_version(path: Path, record: Mapping[str, Any], version: int, mend: str) -> None:
+    if (found := record.get("format")) != version:
+        raise StoreError(f"{path}: format {str(found)[:20]} of another perfit is not {version}; {mend}")
 
 
 def lines_of(records: Iterable[Mapping[str, Any]], before: str = "") -> tuple[bytes, str]:
@@ -169,13 +187,13 @@ def lines_of(records: Iterable[Mapping[str, Any]], before: str = "") -> tuple[by
     return b"".join(lines), before
 
 
-def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records, one a line, each with its checksum, atomically."""
-    write_atomically(path, lines_of(records)[0])
+def write_records(path: Path, records: Iterable[Mapping[str, Any]], of: str = "") -> None:
+    """Write records, one a line, each with its checksum, atomically; ``of`` is what they belong to, and is in all of them."""
+    write_atomically(path, lines_of(records, of)[0])
 
 
-def read_records(path: Path, *, missing: str, mend: str) -> list[dict[str, Any]]:
-    """What ``write_records`` wrote.
+def read_records(path: Path, *, missing: str, mend: str, of: str = "") -> list[dict[str, Any]]:
+    """What ``write_records`` wrote, with the same ``of``.
 
     Raises:
         StoreError: It is missing, or a line is not as it was written.
@@ -183,7 +201,7 @@ def read_records(path: Path, *, missing: str, mend: str) -> list[dict[str, Any]]
     number = 0
     try:
         content = read_bounded(path)
-        found, before = [], ""
+        found, before = [], of
         # By bytes: a line's own separators (U+2028) are no ends of lines.
         for number, line in enumerate(content.split(b"\n"), start=1):
             if number > 1 and not line:

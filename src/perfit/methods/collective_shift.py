@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from torch import Tensor
 
@@ -27,7 +26,7 @@ class CollectiveShift:
 
     def __init__(self, setting: Setting, config: PerFitConfig):
         self.setting, self.config = setting, config
-        decides = {name: value for name, value in asdict(config).items() if name not in ("stage2", "strength")}
+        decides = {name: value for name, value in config.deciding().items() if name not in ("stage2", "strength")}
         decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
         self.work = Work.shared(setting, "collective-shift", decides)
 

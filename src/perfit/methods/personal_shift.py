@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +12,8 @@ from perfit.backbone.room import check_room
 from perfit.backbone.within import Within, most_tokens
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
+from perfit.durable.records import read_record, write_record
 from perfit.errors import DataError
-from perfit.files import write_atomically
 from perfit.methods.answer import users_of
 from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
@@ -75,12 +74,13 @@ class PersonalShifts:
         """The users that train: those of the checkpoint that a killed call left, if they are asked for, or the waiting."""
         order = self.work.path / "checkpoints" / "users.json"
         if order.is_file() and self.work.checkpoint("personal").is_file():
-            begun = json.loads(order.read_text(encoding="utf-8"))
+            kept = read_record(order, missing="not found", mend="delete it to train anew")
+            begun = [str(user) for user in kept.get("users") or ()]
             by_id = {user.id: user for user in users}
             if set(begun) <= set(by_id) and {user.id for user in waiting} <= set(begun):
                 return [by_id[user] for user in begun]
         self.work.drop_checkpoints()
-        write_atomically(order, json.dumps([user.id for user in waiting]).encode())
+        write_record(order, {"users": [user.id for user in waiting]})
         return list(waiting)
 
     def _train(self, users: Sequence[User], shared: tuple[Shift, Shift], below: Backbone) -> None:
@@ -97,7 +97,12 @@ class PersonalShifts:
             shared,
             self.config,
             checkpoint=self.work.checkpoint("personal"),
-            context={"work": self.work.context, "users": self.work.origins(users)},
+            # With other resources users train in other company: those under way begin again, those kept stay.
+            context={
+                "work": self.work.context,
+                "users": self.work.origins(users),
+                "resources": self.config.resources(),
+            },
             emit=self.setting.emit,
         ):
             self._keep(by_id[trained.name], trained)

@@ -5,7 +5,6 @@ PerFit's own loop trains many users in one step; this one trains one learner, on
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.config import StageConfig
+from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import DamagedError
-from perfit.files import write_atomically
 from perfit.methods.work import AdaptationError
 from perfit.training.loop import Emit
 from perfit.training.rows import TokenRow, label_places, padded, row_loss
@@ -181,26 +178,24 @@ class _State:
                 ("first", moments["exp_avg"]),
                 ("second", moments["exp_avg_sq"]),
             ):
-                tensors[f"{kind}.{name}"] = tensor.detach().cpu().contiguous().clone()
-        state = json.dumps({"context": context, "step": self.step, "losses": self.losses})
-        write_atomically(path, save(tensors, metadata={"state": state}))
+                tensors[f"{kind}.{name}"] = tensor
+        write_tensors(path, tensors, {"context": context, "step": self.step, "losses": self.losses})
 
     def load(self, path: Path, context: str) -> None:
-        if not path.exists():
+        mend = "delete it to train this anew"
+        kept = read_tensors(path, mend=mend)
+        if kept is None or kept.notes.get("context") != context:
             return
         try:
-            with safe_open(path, framework="pt") as file:
-                state = json.loads(file.metadata()["state"])
-                if state["context"] != context:
-                    return
-                with torch.no_grad():
-                    for name, parameter in self.parameters.items():
-                        parameter.copy_(file.get_tensor(f"value.{name}"))
-                        self.optimiser.state[parameter] = {
-                            "step": torch.tensor(float(state["step"])),
-                            "exp_avg": file.get_tensor(f"first.{name}").to(parameter),
-                            "exp_avg_sq": file.get_tensor(f"second.{name}").to(parameter),
-                        }
-                self.step, self.losses = state["step"], state["losses"]
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise DamagedError(f"{path}: the checkpoint is damaged; delete it to train this anew") from error
+            step, losses = kept.notes["step"], kept.notes["losses"]
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(kept.tensors[f"value.{name}"])
+                    self.optimiser.state[parameter] = {
+                        "step": torch.tensor(float(step)),
+                        "exp_avg": kept.tensors[f"first.{name}"].to(parameter),
+                        "exp_avg_sq": kept.tensors[f"second.{name}"].to(parameter),
+                    }
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise DamagedError(f"{path}: lacks what a checkpoint holds; {mend}") from error
+        self.step, self.losses = step, losses

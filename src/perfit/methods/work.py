@@ -7,34 +7,33 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from perfit.belonging import task_record
 from perfit.data.schema import Dataset, User
-from perfit.errors import DamagedError, DataError, PerfitError, StoreError
-from perfit.files import sweep, write_atomically
+from perfit.durable.records import read_record, write_record
+from perfit.durable.tensors import Tensors, pack, read_tensors, write_tensors
+from perfit.errors import DataError, PerfitError, StoreError
+from perfit.files import sweep
 from perfit.methods.method import Setting
 from perfit.private import private_folder
 
-FORMAT = 1
+FORMAT = 2  # every file with a checksum
+_MEND = "delete it to work anew"
+_PLACE = "place"
+_MEND_ALL = "delete the folder to work anew"
 
 
 class AdaptationError(PerfitError):
     """One user could not be adapted to; the others can."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What was kept: tensors by name, and notes as plain values (``seconds`` among them)."""
-
-    tensors: dict[str, Tensor]
-    notes: dict[str, Any]
+Kept = Tensors
+"""What was kept: tensors by name, and notes as plain values (``seconds`` among them)."""
 
 
 class Work:
@@ -85,7 +84,7 @@ class Work:
                     sweep(folder)
                 if not self._owned():
                     manifest = {"format": FORMAT, "what": self.what, "context": self.context}
-                    write_atomically(self.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+                    write_record(self.path / "manifest.json", manifest)
                 yield
         except Timeout:
             raise StoreError(f"{self.path}: another process works here; wait for it or choose another folder") from None
@@ -96,12 +95,8 @@ class Work:
         path = self.path / "manifest.json"
         if not path.is_file():
             return False
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            same = manifest["format"] == FORMAT and manifest["context"] == self.context
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise DamagedError(f"{path}: cannot be read; delete the folder to work anew") from error
-        if not same:
+        manifest = read_record(path, missing=f"not found; {_MEND_ALL}", mend=_MEND_ALL, version=FORMAT)
+        if manifest.get("context") != self.context:
             raise StoreError(
                 f"{self.path}: holds the work of another base, task, setting or seed; choose another folder, or delete "
                 "it to work anew"
@@ -150,7 +145,7 @@ class Work:
             if kept is None:
                 began = time.perf_counter()
                 tensors = train(pool)
-                trained = hashlib.sha256(save(_plain(tensors))).hexdigest()
+                trained = hashlib.sha256(pack(tensors, {})).hexdigest()
                 seconds = time.perf_counter() - began
                 content = {**notes, "pool": pool, "id": trained, "seconds": seconds}
                 self._write(self.path / "collective.safetensors", tensors, content)
@@ -250,29 +245,20 @@ class Work:
         return self.path / "users" / user_file(user.id)
 
     def _write(self, path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-        write_atomically(path, save(_plain(tensors), metadata={"notes": json.dumps(notes)}))
+        # Its place is noted too: what another file holds, of this work or of another, is not taken for it.
+        place = [self.context, path.relative_to(self.path).as_posix()]
+        write_tensors(path, tensors, {**notes, _PLACE: place})
 
     def _read(self, path: Path) -> Kept | None:
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            size = int.from_bytes(content[:8], "little")
-            notes = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["notes"])
-            return Kept(load(content), notes)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{path}: is damaged; delete it to work anew") from error
+        kept = read_tensors(path, mend=_MEND)
+        if kept is not None and kept.notes.pop(_PLACE, None) != [self.context, path.relative_to(self.path).as_posix()]:
+            raise StoreError(f"{path}: is of other work; {_MEND}")
+        return kept
 
 
 def user_file(user: str) -> str:
     """Name of the file that keeps a user's adaptation: an id is data and may be anything, its hash is a name."""
     return f"{hashlib.sha256(user.encode()).hexdigest()[:40]}.safetensors"
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, each with a storage of its own, as safetensors wants them."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def history_of(user: User) -> str:

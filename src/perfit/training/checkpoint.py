@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from perfit.errors import DamagedError
-from perfit.files import write_atomically
+from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.training.groups import Group
 from perfit.training.loop import Learner, Loop, Progress
 
@@ -33,7 +28,7 @@ def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
     ):
         index = slots.to(parameter.device)
         for kind, tensor in (("value", parameter), ("first", first), ("second", second)):
-            tensors[f"{number}.{kind}"] = tensor.detach().index_select(0, index).cpu().contiguous()
+            tensors[f"{number}.{kind}"] = tensor.detach().index_select(0, index)
     state = {
         "context": context,
         "taken": loop.taken,
@@ -41,17 +36,7 @@ def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
         "groups": [[group.start, group.stop] for group in loop.groups],
         "active": [[p.learner.name, p.slot, p.step, p.losses] for p in loop.active],
     }
-    text = json.dumps(state)
-    write_atomically(path, save(tensors, metadata={"state": text, "sha256": _digest(text, tensors)}))
-
-
-def _digest(state: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256(state.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    write_tensors(path, tensors, state)
 
 
 def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: dict[str, Any]) -> bool:
@@ -66,18 +51,11 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
     Raises:
         StoreError: The file is damaged.
     """
-    if not path.exists():
+    kept = read_tensors(path, mend="delete it to start this stage again")
+    if kept is None:
         return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-        if metadata["sha256"] != _digest(metadata["state"], tensors):
-            raise ValueError("checksum")
-        state = json.loads(metadata["state"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DamagedError(f"{path}: the checkpoint is damaged; delete it to start this stage again") from error
-    if state["context"] != context or "groups" not in state:
+    state, tensors = kept.notes, kept.tensors
+    if state.get("context") != context or "groups" not in state:
         return False
     by_name = {learner.name: learner for learner in learners}
     loop.taken, loop.free = state["taken"], state["free"]
