@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
 from perfit.answer_scores import AnswerScore
@@ -222,6 +224,37 @@ def test_where_lower_is_better_a_smaller_error_is_a_gain(monkeypatch: pytest.Mon
         "ben": ("harmed", -1.0),
     }
     assert effect.worst_tenth == -1.0
+
+
+def test_expected_ratings_are_medians_and_means_of_exact_probabilities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = get_task("product_rating")
+    chances = {"collective": (0.1, 0.1, 0.1, 0.3, 0.4), "anna": (0.6, 0.1, 0.1, 0.1, 0.1), "ben": (0, 0.55, 0, 0, 0.45)}
+    monkeypatch.setattr(Told, "task", task)
+
+    def score_labels(self: Told, queries: Any, owners: Sequence[str], **options: Any) -> Any:
+        return torch.tensor([[math.log(p or 1e-30) for p in chances[owner]] for owner in owners])
+
+    monkeypatch.setattr(Told, "score_labels", score_labels, raising=False)
+    users = [
+        User(name, (), (Query(name, "score: ? without further explanation. review: x", gold),))
+        for name, gold in (("anna", "2"), ("ben", "4"))
+    ]
+    run, options = RunDirectory(tmp_path), {"answers": "expected", "with_nll": False}
+    result = evaluate(Told(), users, methods=["collective", "personal"], run=run, **options)  # type: ignore[arg-type]
+    personal = result.methods["personal"]
+    assert personal.predictions == {"anna": "median 1 mean 2", "ben": "median 2 mean 3.35"}
+    assert personal.scores.metrics["mae"] == pytest.approx((1 + 2) / 2)
+    assert personal.scores.metrics["rmse"] == pytest.approx(math.sqrt((0 + 0.65**2) / 2))
+    assert any(line.startswith("answers are the median (mae) and the mean (rmse)") for line in result.summary())
+    # The evaluator of LaMP reads one number.
+    assert read_lamp(tmp_path / "predictions" / "personal.lamp.json").outputs == {"anna": "1", "ben": "2"}
+
+
+def test_expected_answers_are_for_ratings() -> None:
+    with pytest.raises(ConfigError, match="answers: 'expected' is for ratings, and task 'folders' is of kind 'label'"):
+        run_it(answers="expected")
 
 
 def test_users_of_another_run_are_told_so() -> None:

@@ -210,3 +210,14 @@ def test_accents_of_either_form_are_equal(gold: str, found: str) -> None:
 def test_a_rating_gold_may_be_spelled_as_any_number() -> None:
     task = replace(RATING, labels=("1.0", "2.0"))
     assert score(task, {"a": "1", "b": "2.00"}, {"a": "1.00", "b": "2"}).metrics["mae"] == 0.0
+
+
+def test_of_an_expected_rating_mae_takes_the_median_and_rmse_the_mean() -> None:
+    golds = {"a": "5", "b": "2", "c": "4"}
+    found = score(RATING, {"a": "median 4 mean 3.5", "b": "median 2 mean 2.25", "c": "3"}, golds)
+    assert found.metrics["mae"] == pytest.approx((1 + 0 + 1) / 3)
+    assert found.metrics["rmse"] == pytest.approx(math.sqrt((1.5**2 + 0.25**2 + 1) / 3))
+    assert found.per_query == {"a": 1, "b": 0, "c": 1}
+    assert found.format_failure_rate == 0
+    assert is_format_failure(RATING, "median 6 mean 5.5")
+    assert per_query(NEWS, "median 4 mean 3", "sports") == 0  # only ratings are read so

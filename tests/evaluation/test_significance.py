@@ -133,3 +133,12 @@ def test_holm_by_hand() -> None:
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([0.0, 0.02]) == [0.0, 0.02]  # as small as a p-value of ranks gets: a test like any other
     assert holm([]) == []
+
+
+def test_sums_of_expected_ratings_square_the_errors_of_their_means() -> None:
+    task, golds = get_task("3"), {"a": "5", "b": "2", "c": "4"}
+    told = {"a": "median 4 mean 3.5", "b": "median 2 mean 2.25", "c": "3"}
+    rows = metrics_by_query(task, told, golds)
+    for metric, value in score(task, told, golds).metrics.items():
+        one = summed(task, metric, rows, told, golds)
+        assert one.value(one.parts.sum(0), np.array(3)) == pytest.approx(value)

@@ -43,7 +43,9 @@ def tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    said = f"{TASK.prompt} {TASK.retrieval_item} User History: Answer: answer:".replace("{", "").replace("}", "")
+    said = f"{TASK.prompt} {TASK.retrieval_item} User History: Answer: answer: 1 2 3 5".replace("{", "").replace(
+        "}", ""
+    )
     words = ["<pad>", "<s>", "</s>", "<unk>", *dict.fromkeys([*LABELS, *WORDS, *said.split()])]
     assert len(words) < families.VOCABULARY
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))

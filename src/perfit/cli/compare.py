@@ -44,7 +44,10 @@ def compare(
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
     option: Annotated[list[str], typer.Option("--option", help="One method's option: --option lora-p.rank=4.")] = [],  # noqa: B006
     answers: Annotated[
-        str, typer.Option(help="free: whatever a model says; labels: its choice among the task's labels.")
+        str,
+        typer.Option(
+            help="free: whatever a model says; labels: its choice among the labels; expected: ratings' median and mean."
+        ),
     ] = "free",
     workers: Annotated[int, typer.Option(help="Processes at a time; each loads the base and takes its cores.")] = 1,
     device: DEVICE = "cpu",
@@ -92,7 +95,7 @@ def compare(
     bench = source.open()
     for note in bench.notes:
         screen({"event": "warning", "text": note})
-    plan = Plan(tuple(methods_for(bench.task)) if named is None else named, numbers, options, against)
+    plan = Plan(tuple(methods_for(bench.task, answers)) if named is None else named, numbers, options, against)
     check_leaks(bench.data, bench.task, allow_leaks, screen)
     if dry_run:
         _show_plan(bench, plan, ComparisonFolder(out), json)

@@ -23,8 +23,13 @@ def evaluate(
     sample: Annotated[
         bool, typer.Option(help="The paper's sampling (T 0.1, top-k 10, top-p 0.9) instead of greedy.")
     ] = False,
-    labels: Annotated[
-        str, typer.Option(help="free: generated answers; trie: the most probable label of the task, scored exactly.")
+    answers: Annotated[
+        str,
+        typer.Option(
+            "--answers",
+            "--labels",
+            help="free: generated; trie: the most probable label, exactly; expected: the ratings' median and mean.",
+        ),
     ] = "free",
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     floors: Annotated[
@@ -94,7 +99,7 @@ def evaluate(
             others=dataset.others,
             methods=chosen,
             decoding=Decoding(sample=sample, seed=seed),
-            answers=labels,
+            answers=answers,
             with_floors=floors,
             with_nll=nll,
             with_memory=memory,

@@ -134,7 +134,7 @@ class Source:
         bench = Bench(
             data, task, backbone, loaded.identity, config, self.selection, left_out, tuple(notes), self.answers
         )
-        if self.answers == "labels":
+        if self.answers != "free":
             check_labels(bench)
         return bench
 

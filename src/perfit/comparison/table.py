@@ -120,7 +120,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows, and what they were made from; ``answers`` is "free", or "labels" for labels alone."""
+    """All rows, and what they were made from; ``answers`` is "free", or "labels" for labels alone, "expected" for the ratings' median and mean."""
 
     task: str
     primary: str
@@ -203,6 +203,8 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
         notes.append(f"no chance in it, run once: {', '.join(once)}")
     if results.plan["answers"] == "labels":
         notes.append(f"answers: each method's choice among the task's {len(results.task.labels)} labels, not free text")
+    if results.plan["answers"] == "expected":
+        notes.append("answers: median (mae) and mean (rmse) of the ratings' probabilities; floors answer as ever")
     means = {row.name: {name: value.mean for name, value in row.metrics.items()} for row in rows if row.metrics}
     primary_metric, rmse = results.task.primary_metric, ["rmse"] if results.task.kind == "rating" else []
     labels = {row.name: row.label for row in rows}

@@ -17,7 +17,7 @@ from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
 from perfit.evaluation.best_floor import MEAN_OF_USERS, AboveFloor, above_floors
 from perfit.evaluation.effect import Effect, changed, effect_of
-from perfit.evaluation.label_scores import best_labels
+from perfit.evaluation.label_scores import best_labels, expected_ratings
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of
 from perfit.evaluation.score import Scores, score
@@ -37,7 +37,7 @@ from perfit.tombstones import Tombstones
 from perfit.training.loop import Emit
 
 PERSONAL = "personal"
-ANSWERS = ("free", "trie")
+ANSWERS = ("free", "trie", "expected")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
 MEMORY = "personal_memory"
 _FLOOR = "floor: "
@@ -66,7 +66,8 @@ class Evaluation:
         effect: What personal did to whom against collective, NLL and strengths included.
         nll: NLL of base, collective and personal; None where it was left out.
         left_out: Users or queries that were not evaluated, and why, counted.
-        answers: How base, collective and personal answered: "free" generation or "trie", the most probable label.
+        answers: How base, collective and personal answered: "free" generation, "trie", the most probable label, or
+            "expected", the ratings' median and mean.
     """
 
     task: Task
@@ -131,6 +132,10 @@ class Evaluation:
         lines = []
         if self.answers == "trie":
             lines.append("answers are the labels of highest probability; free generation gives other numbers")
+        if self.answers == "expected":
+            lines.append(
+                "answers are the median (mae) and the mean (rmse) of the ratings' probabilities; floors are as ever"
+            )
         if self.effect is not None:
             lines += self.effect.lines(PERSONAL)
         if self.nll is not None:
@@ -179,7 +184,8 @@ def evaluate(
         others: The users of stage 1, whose histories and answered queries the floors may use.
         methods: Of "base", "collective", "personal".
         decoding: Greedy within the task's limit when not given; ``max_new_tokens`` is always the task's.
-        answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly.
+        answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly; for
+            ratings "expected": median and mean of the ratings' exact probabilities.
         with_floors: Also score what any personal model must beat.
         with_nll: Also say how probable each method finds the known answers, which takes a pass of its own.
         with_memory: For tasks with labels, also the personal label scores mixed with a memory of everybody's history
@@ -269,6 +275,8 @@ def _evaluate(
     began = time.perf_counter()
     if answers == "trie":
         texts = best_labels(perfit, queries, owners, done=report, emit=emit)
+    elif answers == "expected":
+        texts = expected_ratings(perfit, queries, owners, done=report, emit=emit)
     else:
         texts = perfit.generate(queries, owners, decoding=limit, done=report, emit=emit)
     seconds = (time.perf_counter() - began) / len(methods)
@@ -336,8 +344,10 @@ def check_answers(answers: str, task: Task, decoding: Decoding | None = None) ->
         raise ConfigError(f"labels: {answers!r} is not possible; choose from {', '.join(ANSWERS)}")
     if answers == "trie" and not task.labels:
         raise ConfigError(f"labels: task {task.name!r} has none, its answers are free text; leave it at 'free'")
-    if answers == "trie" and decoding is not None and decoding.sample:
-        raise ConfigError("labels: 'trie' does not go with sampling; choose one of the two")
+    if answers == "expected" and task.kind != "rating":
+        raise ConfigError(f"answers: 'expected' is for ratings, and task {task.name!r} is of kind {task.kind!r}")
+    if answers != "free" and decoding is not None and decoding.sample:
+        raise ConfigError(f"labels: {answers!r} does not go with sampling; choose one of the two")
 
 
 def _evaluable(perfit: PerFit, users: Sequence[User], methods: Sequence[str]) -> tuple[list[User], dict[str, int]]:

@@ -16,6 +16,7 @@ from perfit.evaluation.score import Scores, score
 from perfit.files import write_atomically
 from perfit.shown import shown
 from perfit.tasks import LAMP_TASKS, Task
+from perfit.tasks.expected import Expected
 
 _AMBIGUOUS = ("LaMP_2", "LaMP_8")
 """Ids found in published files for either LaMP_2N or LaMP_2M; only the labels tell which."""
@@ -47,18 +48,23 @@ def write_lamp(path: str | Path, task: Task, outputs: Mapping[str, str], *, mode
     Args:
         path: Where; gzipped when it ends in ``.gz``.
         task: Its LaMP id is written, or its name when it has none.
-        outputs: Texts by query id.
+        outputs: Texts by query id; of an expected rating the median is written, for the evaluator reads one number.
         model: Name of the method, in prediction files.
     """
     path = Path(path)
     record: dict[str, Any] = {
         "task": task.lamp_id or task.name,
-        "golds": [{"id": query, "output": output} for query, output in outputs.items()],
+        "golds": [{"id": query, "output": _number(output)} for query, output in outputs.items()],
     }
     if model is not None:
         record["model"] = model
     raw = json.dumps(record, ensure_ascii=False, indent=1).encode()
     write_atomically(path, gzip.compress(raw, mtime=0) if is_gzip(path) else raw)
+
+
+def _number(output: str) -> str:
+    expected = Expected.read(output)
+    return output if expected is None else f"{expected.median:g}"
 
 
 def score_lamp_files(predictions: str | Path, golds: str | Path, *, task: Task | None = None) -> Scores:

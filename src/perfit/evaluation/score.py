@@ -13,6 +13,7 @@ from typing import Any
 
 from perfit.errors import ConfigError, DataError
 from perfit.extras import import_extra
+from perfit.tasks.expected import Expected
 from perfit.tasks.task import Task, as_number
 from perfit.words import composed, mostly_latin, other_letters, tokens, visible
 
@@ -72,7 +73,8 @@ def score(task: Task, predictions: Mapping[str, str], golds: Mapping[str, str]) 
 
     * label: exact match with a label; accuracy, and macro F1 over the *full* label list, so that a label absent from
       the data counts as 0 (as the LaMP evaluator does).
-    * rating: the prediction as a number; where it is none, the end of the scale farther from the gold. MAE and RMSE.
+    * rating: the prediction as a number; where it is none, the end of the scale farther from the gold. MAE and RMSE. Of
+      an expected rating (``tasks.expected``) MAE takes the median and RMSE the mean.
     * text: ROUGE-1 and ROUGE-L F-measure without stemming, and exact match. The mean over queries is the plain one;
       the reference prints the middle value of a bootstrap, which is close to it but random.
       ``*_recall`` are the formulas of the paper's Table 7, which its reference code does not compute.
@@ -114,7 +116,8 @@ def pool(
     if task.kind == "label":
         metrics["macro_f1"] = _macro_f1(task, predictions, golds)
     if task.kind == "rating":
-        metrics["rmse"] = math.hypot(*(row["mae"] for row in rows.values())) / math.sqrt(len(rows))
+        errors = mean_errors(task, rows, predictions, golds)
+        metrics["rmse"] = math.hypot(*errors.values()) / math.sqrt(len(rows))
     return Scores(
         task=task.name,
         n=len(rows),
@@ -123,6 +126,17 @@ def pool(
         primary=task.primary_metric,
         per_query={query: row[task.primary_metric] for query, row in rows.items()},
     )
+
+
+def mean_errors(
+    task: Task, rows: Mapping[str, Mapping[str, float]], predictions: Mapping[str, str], golds: Mapping[str, str]
+) -> dict[str, float]:
+    """What RMSE squares, by query: the absolute error, of an expected rating that of its mean."""
+    errors = {}
+    for query, row in rows.items():
+        expected = Expected.read(predictions[query])
+        errors[query] = row["mae"] if expected is None else abs(expected.mean - float(task.spelled(golds[query]) or 0))
+    return errors
 
 
 def per_query(task: Task, prediction: str, gold: str) -> float:
@@ -142,7 +156,7 @@ def is_format_failure(task: Task, prediction: str) -> bool:
     if task.kind == "label":
         return task.spelled(prediction) is None
     if task.kind == "rating":
-        value = as_number(prediction)
+        value = _rating(prediction)
         low, high = _scale(task)
         return value is None or not low <= value <= high
     return not prediction
@@ -191,7 +205,7 @@ def _metrics_of_one(task: Task, prediction: str, gold: str) -> dict[str, float]:
         return {"accuracy": float(task.spelled(prediction) == gold)}
     if task.kind == "rating":
         wanted = float(gold)
-        value = as_number(prediction)
+        value = _rating(prediction)
         if value is None:
             value = _farther_end(task, wanted)
         return {"mae": abs(value - wanted)}
@@ -203,6 +217,11 @@ def _metrics_of_one(task: Task, prediction: str, gold: str) -> dict[str, float]:
         "rougeL_recall": float(rouge["rougeL"].recall),
         "exact_match": float(prediction == gold),
     }
+
+
+def _rating(prediction: str) -> float | None:
+    expected = Expected.read(prediction)
+    return as_number(prediction) if expected is None else expected.median
 
 
 def _farther_end(task: Task, gold: float) -> float:

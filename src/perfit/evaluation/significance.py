@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfit.errors import ConfigError
+from perfit.evaluation.score import mean_errors
 from perfit.extras import import_extra
 from perfit.tasks.task import Task
 
@@ -62,9 +63,10 @@ def summed(
         found = np.array([predictions[query].strip() for query in golds])[:, None] == labels
         wanted = np.array([gold.strip() for gold in golds.values()])[:, None] == labels
         return Summed(metric, np.hstack([found & wanted, found, wanted]).astype(np.float64))
-    name = "mae" if metric == "rmse" else metric
-    values = np.array([[rows[query][name]] for query in golds], dtype=np.float64)
-    return Summed(metric, values**2 if metric == "rmse" else values)
+    if metric == "rmse":
+        errors = mean_errors(task, rows, predictions, golds)
+        return Summed(metric, np.array([[errors[query]] for query in golds], dtype=np.float64) ** 2)
+    return Summed(metric, np.array([[rows[query][metric]] for query in golds], dtype=np.float64))
 
 
 def resampled(

@@ -1,15 +1,16 @@
-"""The base's greedy answers, and asks in batches and by user."""
+"""The base's answers, and asks in batches and by user."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
 from perfit.backbone.within import Within, most_tokens
 from perfit.data.schema import User
 from perfit.methods.method import Ask, Done
+from perfit.methods.said import said
 from perfit.methods.unedited import UNEDITED_AT, unedited
 from perfit.plan import IDENTITY
 
@@ -27,7 +28,7 @@ def answer(
         prompts: Token ids.
         limit: Most new tokens.
         done: Called with the number of prompts finished.
-        within: The answers a prompt may get; None for any text.
+        within: As for ``said``.
 
     Raises:
         ConfigError: A prompt and its answer do not fit the base.
@@ -35,8 +36,7 @@ def answer(
     if not prompts:
         return []
     check_room(backbone, max(map(len, prompts)), most_tokens(within, prompts, limit))
-    slots, decoding = [IDENTITY] * len(prompts), Decoding(max_new_tokens=limit, within=within)
-    return generate(backbone, prompts, slots, unedited(backbone), UNEDITED_AT, decoding, done)
+    return said(backbone, prompts, [IDENTITY] * len(prompts), unedited(backbone), UNEDITED_AT, limit, within, done)
 
 
 def batches(lengths: Sequence[int], tokens: int = _USUAL.batch_tokens) -> list[list[int]]:

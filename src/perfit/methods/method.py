@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from perfit.training.loop import Emit
 
 Done = Callable[[int], None]
-ANSWERS = ("free", "labels")
-"""What answers may be: any text, or one of the task's labels."""
+ANSWERS = ("free", "labels", "expected")
+"""What answers may be: any text, one of the task's labels, or the median and mean that its ratings' probabilities expect."""
 
 
 def no_progress(rows: int) -> None:
@@ -69,11 +69,11 @@ class Setting:
         emit: Receives the events of ``docs/training.md`` and ``found`` (a finished stage 1 lies there already; it has
             the ``seconds`` that training it took).
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
-        answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token.
-            It changes no training.
+        answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token;
+            "expected": median and mean of the ratings' exact probabilities. It changes no training.
 
     Raises:
-        ConfigError: ``answers`` is unknown, or "labels" for a task without labels.
+        ConfigError: ``answers`` is unknown, "labels" for a task without labels, or "expected" for one without ratings.
     """
 
     backbone: Backbone
@@ -102,6 +102,10 @@ def check_answers(answers: str, task: Task) -> None:
     """
     if answers not in ANSWERS:
         raise ConfigError(f"answers: {answers!r} is unknown; choose from {', '.join(ANSWERS)}")
+    if answers == "expected" and task.kind != "rating":
+        raise ConfigError(
+            f"answers: 'expected' is for ratings, and task {task.name!r} is of kind {task.kind!r}; choose free or labels"
+        )
     if answers == "labels" and not task.labels:
         raise ConfigError(f"answers: task {task.name!r} has no labels, its answers are free text; choose free")
 

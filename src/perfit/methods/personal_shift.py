@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
 from perfit.backbone.within import Within, most_tokens
@@ -17,6 +16,7 @@ from perfit.errors import DataError
 from perfit.methods.answer import users_of
 from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
+from perfit.methods.said import said
 from perfit.methods.work import Work
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
@@ -167,10 +167,9 @@ def shifted_answers(
     done: Done,
     within: Within | None = None,
 ) -> list[str]:
-    """Greedy answers to prompts with shifts from both banks, as each row's slots say; ``within`` as for ``answer``."""
+    """Answers to prompts with shifts from both banks, as each row's slots say; ``within`` as for ``answer``."""
     if not prompts:
         return []
     check_room(backbone, max(map(len, prompts)), most_tokens(within, prompts, limit))
     shift, positions = TwoStageShift(config.layers, *banks), Positions.parse(config.positions)
-    decoding = Decoding(max_new_tokens=limit, within=within)
-    return generate(backbone, prompts, slots, shift, positions, decoding, done)
+    return said(backbone, prompts, slots, shift, positions, limit, within, done)

@@ -10,6 +10,7 @@ from perfit.backbone.within import Answers, Within
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import DataError
 from perfit.methods.method import Ask, Setting
+from perfit.methods.said import ByProbability
 from perfit.retrieval import HistoryIndex, prompt_with_history
 from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
 from perfit.tasks.task import Example
@@ -50,7 +51,10 @@ class Prompts:
         def after(last: int) -> Answers:
             return Answers.of(labels, label_ids(labels, tokenizer, last, self.setting.config.chat_template))
 
-        return lambda prompt: after(prompt[-1])
+        def within(prompt: Sequence[int]) -> Answers:
+            return after(prompt[-1])
+
+        return ByProbability(within) if self.setting.answers == "expected" else within
 
     def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
         """Rows of stage 1, as ``config.stage1_data`` says.

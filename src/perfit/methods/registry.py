@@ -32,6 +32,7 @@ class Maker:
         kinds: The kinds of task it answers.
         seeded: Whether chance has a part in it; the others give the same answers with every seed.
         joint: Whether it learns from all users' histories together, so that each user's answers depend on who is there.
+        scores: Whether it can say how probable each label is; floors answer as ever.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Maker:
     kinds: tuple[str, ...] = _ANY
     seeded: bool = True
     joint: bool = False
+    scores: bool = True
 
     def options(self) -> type:
         """The dataclass of its options."""
@@ -55,6 +57,8 @@ class Maker:
         Raises:
             ConfigError: An unknown option, an impossible value, or a task it does not fit.
         """
+        if setting.answers == "expected" and not self.scores:
+            raise ConfigError(f"{self.name}: cannot score labels; leave it out, or choose answers free or labels")
         module = import_module(f"perfit.methods.{self.module}")
         made = make_options(self.name, module.Options, {**self.fixed, **options})
         method: Method = getattr(module, self.function)(self.name, self.label, setting, made)
@@ -105,13 +109,18 @@ _MAKERS = (
         "full_history",
         seeded=False,
     ),
-    Maker("cos", "CoS", "logits steered by the retrieved context", "cos", seeded=False),
+    Maker("cos", "CoS", "logits steered by the retrieved context", "cos", seeded=False, scores=False),
     Maker(
-        "style-vector", "StyleVector", "own answers minus generic ones, added at a layer", "style_vector", seeded=False
+        "style-vector",
+        "StyleVector",
+        "own answers minus generic ones, added at a layer",
+        "style_vector",
+        seeded=False,
+        scores=False,
     ),
     Maker("lora-c", "LoRA-C", "one LoRA for everybody", "lora_c"),
     Maker("lora-p", "LoRA-P", "a LoRA per user", "lora_p"),
-    Maker("lofit", "LoFiT", "biases at each user's picked attention heads", "lofit"),
+    Maker("lofit", "LoFiT", "biases at each user's picked attention heads", "lofit", scores=False),
     Maker("oppu", "OPPU", "LoRA-C, then a LoRA per user", "oppu"),
     Maker("reft-c+p", "ReFT (C+P)", "a LoReFT per user, both ranks together", "personal_only", "make_reft_cp"),
     Maker("reft-p", "ReFT (P)", "a LoReFT per user, the personal rank", "personal_only", "make_reft_p"),
@@ -136,9 +145,10 @@ def seeded(name: str) -> bool:
     return name not in METHODS or METHODS[name].seeded
 
 
-def methods_for(task: Task) -> list[str]:
-    """Names of the methods that answer this kind of task."""
-    return [name for name, maker in METHODS.items() if task.kind in maker.kinds]
+def methods_for(task: Task, answers: str = "free") -> list[str]:
+    """Names of the methods that answer this kind of task, in this way."""
+    fitting = {name: maker for name, maker in METHODS.items() if task.kind in maker.kinds}
+    return [name for name, maker in fitting.items() if maker.scores or answers != "expected"]
 
 
 def make_method(name: str, setting: Setting, **options: Any) -> Method:

@@ -57,7 +57,12 @@ def _facts(results: Results, table: Table) -> list[tuple[str, str]]:
     return [
         ("Base", f"{table.base}, {table.base_parameters:,} parameters, {results.plan['base']['dtype']}"),
         ("Data", f"{data['source']}: {table.n_users} users, {table.n_queries} queries, {data['others']} other users"),
-        ("Answers", {"free": "free text", "labels": "the task's labels alone"}[table.answers]),
+        (
+            "Answers",
+            {"free": "free text", "labels": "the task's labels alone", "expected": "median and mean of ratings"}[
+                table.answers
+            ],
+        ),
         ("Seeds", ", ".join(map(str, table.seeds))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
