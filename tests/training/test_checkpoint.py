@@ -117,11 +117,11 @@ def test_a_cut_checkpoint_is_named_as_damaged(tmp_path: Path, share: float) -> N
         load_loop(fresh(), path, learners(), context=CONTEXT)
 
 
-@pytest.mark.parametrize("metadata", [None, {"other": "x"}, {"state": "{"}, {"state": "nonsense"}])
+@pytest.mark.parametrize("metadata", [None, {"other": "x"}, {"notes": "{"}, {"notes": "{}", "sha256": "nonsense"}])
 def test_a_file_that_is_no_checkpoint_is_named_as_damaged(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "c.safetensors"
     save_file({"slots": torch.tensor([1])}, path, metadata=metadata)
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(StoreError, match="delete it to start this stage again"):
         load_loop(fresh(), path, learners(), context=CONTEXT)
 
 
@@ -133,5 +133,5 @@ def test_a_flipped_bit_among_the_numbers_is_noticed(tmp_path: Path, place: float
     header = 8 + int.from_bytes(content[:8], "little")
     content[header + int((len(content) - header) * place)] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(StoreError, match="is not as it was written"):
         load_loop(fresh(), path, learners(), context=CONTEXT)
