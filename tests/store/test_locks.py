@@ -102,7 +102,7 @@ def _create(path: Path) -> None:
 
 
 def _as_personal(path: Path) -> None:
-    shifts = PersonalShifts.open(path, IDENTITY, {"collective": None}, new=True)
+    shifts = PersonalShifts.open(path, IDENTITY, {"collective": None, "run": None}, new=True)
     assert shifts.users() == ["user0", "user1", "user2"]
     shifts.close()
 
