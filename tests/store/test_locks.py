@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from numbered import IDENTITY, SPEC, numbered
+from numbered import IDENTITY, numbered
 
 from perfit.errors import StoreError, UnknownUserError
 from perfit.store import ShiftStore, database
@@ -38,6 +38,8 @@ WORKER = """
 import json, random, sys, threading, time
 from numbered import numbered
 from perfit.store import ShiftStore
+
+RUN_SPEC = SPEC | {"collective": "shared", "run": "bound"}
 path, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
 import torch
 torch.set_num_threads(1)
@@ -84,7 +86,7 @@ print(json.dumps({"expected": expected, "faults": faults, "done": done}))
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    with ShiftStore.create(tmp_path / "users.db", IDENTITY, SPEC) as store:
+    with ShiftStore.create(tmp_path / "users.db", IDENTITY, RUN_SPEC) as store:
         store.put_many((f"user{n}", numbered(n), {"n": n}) for n in range(3))
     return store.path
 
@@ -98,11 +100,11 @@ def _open(path: Path, readonly: bool) -> None:
 
 def _create(path: Path) -> None:
     with pytest.raises(StoreError, match="exists already"):
-        ShiftStore.create(path, IDENTITY, SPEC)
+        ShiftStore.create(path, IDENTITY, RUN_SPEC)
 
 
 def _as_personal(path: Path) -> None:
-    shifts = PersonalShifts.open(path, IDENTITY, {"collective": None, "run": None}, new=True)
+    shifts = PersonalShifts.open(path, IDENTITY, RUN_SPEC, new=True)
     assert shifts.users() == ["user0", "user1", "user2"]
     shifts.close()
 
@@ -240,7 +242,7 @@ def stress(path: Path, seconds: float, processes: int = 3) -> dict[str, int]:
 
 
 def _empty(tmp_path: Path) -> Path:
-    ShiftStore.create(tmp_path / "users.db", IDENTITY, SPEC).close()
+    ShiftStore.create(tmp_path / "users.db", IDENTITY, RUN_SPEC).close()
     return tmp_path / "users.db"
 
 
@@ -283,7 +285,7 @@ def test_a_new_store_and_an_export_are_on_the_disk_with_their_names(
     if sys.platform != "linux":
         pytest.skip("names of handles from /proc")
     monkeypatch.setattr("os.fsync", counting)
-    with ShiftStore.create(tmp_path / "users.db", IDENTITY, SPEC) as store:
+    with ShiftStore.create(tmp_path / "users.db", IDENTITY, RUN_SPEC) as store:
         assert synced == [".part", ""]
         store.put("ann", numbered(1))
         store.export_user("ann", tmp_path / "ann.safetensors")
