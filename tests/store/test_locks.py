@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from numbered import IDENTITY, numbered
+from numbered import IDENTITY, SPEC, numbered
 
 from perfit.errors import StoreError, UnknownUserError
 from perfit.store import ShiftStore, database
 from perfit.store.personal import PersonalShifts
 
+RUN_SPEC = SPEC | {"collective": "shared", "run": "bound"}
 PATHS = (Path(sys.modules["perfit.errors"].__file__ or "").parents[1], Path(__file__).parent)
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, PATHS)), "OMP_NUM_THREADS": "1"}
 
@@ -39,7 +40,6 @@ import json, random, sys, threading, time
 from numbered import numbered
 from perfit.store import ShiftStore
 
-RUN_SPEC = SPEC | {"collective": "shared", "run": "bound"}
 path, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
 import torch
 torch.set_num_threads(1)
