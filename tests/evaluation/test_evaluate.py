@@ -167,6 +167,7 @@ def test_the_effect_counts_answers_users_and_strengths_as_by_hand() -> None:
     gain = nll.gain()
     assert gain is not None
     assert gain.value == pytest.approx(0.5 / 13)
+    assert (gain.low, gain.high) == pytest.approx((-0.5 / 2, 1 / 9))  # cleo alone, anna alone
     lines = result.summary()
     assert "answers that changed: 40.0% of 5; 1 users have strength 0" in lines
     (line,) = [line for line in lines if line.startswith("NLL")]
