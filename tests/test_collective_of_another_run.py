@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,9 +42,33 @@ def test_users_start_from_the_given_shift_and_the_manifest_says_which(perfit: Pe
         perfit.fit(again, run=other)
 
 
-def test_a_shift_that_edits_otherwise_is_refused(perfit: PerFit, tmp_path: Path) -> None:
-    perfit.fit(DATA, run=tmp_path / "one")
-    other = PerFit(perfit.backbone, TASK, CONFIG.with_options(positions="l2"), perfit.identity)
-    with pytest.raises(StoreError, match="has positions l3, not l2; set positions to the same"):
-        other.fit(DATA, run=tmp_path / "two", collective=tmp_path / "one")
+@pytest.fixture(scope="module")
+def one(perfit: PerFit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("given") / "one"
+    perfit.fit(DATA, run=run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"positions": "l2"}, "has positions l3, not l2; set positions to the same"),
+        ({"layers": (0, 2)}, r"has layers \(0, 1\), not \(0, 2\); set layers to the same"),
+        ({"collective_rank": 5}, "has collective_rank 4, not 5"),
+        ({"personal_rank": 2}, "has personal_rank 3, not 2"),
+    ],
+)
+def test_a_shift_that_edits_otherwise_is_refused(
+    perfit: PerFit, one: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    other = PerFit(perfit.backbone, TASK, CONFIG.with_options(**change), perfit.identity)
+    with pytest.raises(StoreError, match=said):
+        other.fit(DATA, run=tmp_path / "two", collective=one)
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_shift_of_another_base_is_refused(perfit: PerFit, one: Path, tmp_path: Path) -> None:
+    other = PerFit(perfit.backbone, TASK, CONFIG, replace(perfit.identity, weights="0" * 64))
+    with pytest.raises(StoreError, match="its collective shift is of another base"):
+        other.fit(DATA, run=tmp_path / "two", collective=one)
     assert not (tmp_path / "two").exists()

@@ -16,9 +16,11 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
+from perfit import answering
 from perfit.backbone.generate import Decoding
 from perfit.data.schema import User
 from perfit.errors import UnknownUserError
+from perfit.owners import Owners
 from perfit.personalizer import PerFit
 
 DATA = dataset()
@@ -152,6 +154,27 @@ def test_answers_that_began_before_a_new_training_end_with_the_old_shifts(mixed:
     after = owners.rows_of(NAMES, other.backbone, CONFIG.layers)[0]
     assert torch.equal(before.personal.shift.D, after.personal.shift.D)
     assert len(other.users()) == 2
+
+
+def test_a_call_of_many_users_ends_with_the_shifts_it_began_with(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "_GENERATE_USERS", 1)
+    used = mixed.perfit
+    other = PerFit(used.backbone, TASK, CONFIG, used.identity)
+    queries, users = [QUERIES[0]] * 3, NAMES[:3]
+    calls: list[Callable[..., Any]] = [
+        lambda done: other.score_labels(queries, users, done=done, emit=quiet),
+        lambda done: other.generate(queries, users, decoding=Decoding(max_new_tokens=3), done=done, emit=quiet),
+    ]
+    expected = [[mixed.scores[0, user] for user in users], [mixed.said[0, user] for user in users]]
+    for call, wanted in zip(calls, expected, strict=True):
+        other.owners = used.owners
+        # After the first user there is nobody any more.
+        got = call(lambda rows: setattr(other, "owners", Owners()))
+        assert all(
+            torch.equal(one, two) if isinstance(two, torch.Tensor) else one == two
+            for one, two in zip(got, wanted, strict=True)
+        )
+        assert other.users() == []
 
 
 FORKED = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, Per
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.shift import Shift
+from perfit.tombstones import Tombstones
 from perfit.training.examples import RowMaker
 from perfit.training.frozen import FrozenRunner
 from perfit.training.rows import TokenRow
@@ -390,6 +392,20 @@ def test_a_new_user_without_history_changes_nothing(new: Callable[..., PerFit], 
 
 
 # Shortened prompts are counted and said
+
+
+def test_nobody_comes_back_while_another_process_has_the_run(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    erased = replace(DATA.users[0], id="erased", queries=())
+    Tombstones(tmp_path / "run").put(erased.id, "done")
+    perfit = PerFit.from_pretrained(tmp_path / "run")
+    with RunDirectory(tmp_path / "run").locked(), pytest.raises(StoreError, match="another process"):
+        perfit.personalize(erased)
+    assert erased.id in Tombstones(tmp_path / "run")
+    assert erased.id not in perfit.users()
+    perfit.personalize(erased)
+    assert erased.id not in Tombstones(tmp_path / "run")
+    assert erased.id in perfit.users()
 
 
 def test_shortened_prompts_are_counted_wherever_they_happen(new: Callable[..., PerFit]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from families import DEPTH, FAMILIES, NAMES, VOCABULARY, WIDTH, tiny
+from families import DEPTH, FAMILIES, NAMES, VOCABULARY, WIDTH, random_shift, tiny
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import PrefixCache
 from perfit.backbone.section import Sections
-from perfit.plan import SlotGroups
+from perfit.backbone.taps import looking, running, untouched
+from perfit.plan import EditPlan, SlotGroups
+from perfit.positions import Positions
 
 ROWS, LENGTH, SHORT = 3, 20, 15
 
@@ -204,3 +206,33 @@ def test_a_section_that_fails_keeps_no_states() -> None:
     states = sections.run(0, 2, tokens=ids, attention_mask=mask, position_ids=positions)
     own = mask.bool()
     torch.testing.assert_close(states[own], streams(backbone, ids, mask)[1][own], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_section_in_the_middle_of_another_takes_its_own_states() -> None:
+    backbone = tiny("llama")
+    ids, mask, positions = batch()
+    other = ids.flip(1)
+    sections = Sections(backbone)
+    where = {"attention_mask": mask, "position_ids": positions}
+    expected = [sections.run(0, 2, tokens=tokens, **where) for tokens in (ids, other)]
+    assert not torch.equal(*expected)
+    found: list[Tensor] = []
+
+    def ask(hidden: Tensor) -> None:
+        if not found:
+            found.append(torch.empty(0))
+            found[0] = untouched(lambda: sections.run(0, 2, tokens=other, **where))
+
+    asking = {backbone.output_of(0): looking(ask)}
+    assert torch.equal(running(lambda: sections.run(0, 2, tokens=ids, **where), asking), expected[0])
+    assert torch.equal(found[0], expected[1])
+    assert all(skip.given is None and skip.taken is None for skip in sections._decoder(False).skips)
+
+
+@torch.no_grad()
+def test_sections_may_be_made_while_edits_are_in_force() -> None:
+    backbone, layers = tiny("llama"), (1, 2)
+    plan = EditPlan.for_prompts(Positions.parse("all"), [3, 3], [(1, 2), (2, 1)])
+    made = running(lambda: Sections(backbone), backbone.edits(plan, random_shift(layers)))
+    assert made._tuples == Sections(backbone)._tuples

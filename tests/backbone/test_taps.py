@@ -11,7 +11,7 @@ import pytest
 import torch
 from families import DEPTH, NAMES, padded_batch, random_shift, tiny
 from interrupts import interrupted_at_every_line
-from torch import Tensor
+from torch import Tensor, nn
 
 from perfit.backbone import generate as generating
 from perfit.backbone import model as backbone_model
@@ -20,7 +20,7 @@ from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import PrefixCache
 from perfit.backbone.section import Sections
-from perfit.backbone.taps import Changes, looking, running, untouched
+from perfit.backbone.taps import Changes, Tap, looking, running, untouched
 from perfit.methods import adapters as lora
 from perfit.methods import lofit, style_vector
 from perfit.methods.adapters import COLLECTIVE, LoraShape, adapted
@@ -98,6 +98,54 @@ def test_changes_at_one_place_act_in_their_order_and_nested_ones_after_those_aro
 
     running(lambda: running(lambda: logits(backbone), note("c")), note("a"), note("b"))
     assert seen == ["a", "b", "c"]
+
+
+def test_a_call_in_the_middle_of_another_counts_positions_in_its_own_cache() -> None:
+    backbone = tiny("llama")
+    alone = running(lambda: logits(backbone), edits(backbone, PAIRS))
+    ids, mask, _ = padded_batch(PROMPTS, "left")
+    found: list[Tensor] = []
+
+    def in_two(changes: Changes) -> Tensor:
+        """The same batch, three columns and then two over the cache; the base keeps a cache between the two."""
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+
+        def both() -> Tensor:
+            first = backbone.model(ids[:, :3], attention_mask=mask[:, :3], position_ids=positions[:, :3])
+            over = first.past_key_values
+            second = backbone.model(
+                ids[:, 3:], attention_mask=mask, position_ids=positions[:, 3:], past_key_values=over
+            )
+            return torch.cat([first.logits, second.logits], 1)
+
+        with torch.no_grad():
+            return running(both, changes)
+
+    def ask(hidden: Tensor) -> None:
+        if not found:
+            found.append(torch.empty(0))
+            found[0] = untouched(lambda: in_two(edits(backbone, PAIRS)))
+
+    asking = {backbone.output_of(0): looking(ask)}
+    got = running(lambda: logits(backbone), asking, edits(backbone, PAIRS))
+    assert torch.equal(got, alone)
+    own = mask.bool()
+    torch.testing.assert_close(found[0][own], alone[own], rtol=1e-4, atol=1e-4)
+    # One set of edits for a forward over a cache and then one without.
+    both = edits(backbone, PAIRS)
+    in_two(both)
+    assert torch.equal(running(lambda: logits(backbone), both), alone)
+
+
+def test_the_other_parts_of_a_tuple_stay() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, str, int]:
+            return x, "more", 3
+
+    module = Pair()
+    tap = Tap(module, "output")
+    assert running(lambda: module(torch.ones(2)), {tap: lambda hidden: hidden + 1})[1:] == ("more", 3)
+    assert running(lambda: module(torch.ones(2)), {tap: lambda hidden: hidden + 1})[0].tolist() == [2, 2]
 
 
 def test_a_thread_of_an_event_loop_takes_the_changes_of_its_own_call() -> None:

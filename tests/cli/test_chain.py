@@ -13,6 +13,8 @@ from small_base import dataset
 
 from perfit.data.jsonl import write_jsonl
 from perfit.run import RunDirectory
+from perfit.shift import from_stored
+from perfit.store.shifts import ShiftStore
 
 FLOORS = ("floor_majority", "floor_user_majority", "floor_nearest", "floor_linear")
 ODD_IDS = (
@@ -109,6 +111,21 @@ def test_json_is_all_that_is_on_stdout(own: House, tmp_path: Path, perfit: Perfi
     assert told("users", "add", "dora", "--data", tmp_path / "dora.jsonl", *options)["user"] == "dora"
     assert told("info", run, "--json")["users_with_a_shift"] == 3
     assert told("info", "--json")["perfit"]
+
+
+def test_a_users_facts_are_of_the_own_shift_against_the_second_shared_one(house: House, perfit: Perfit) -> None:
+    facts = json.loads(good(perfit("users", "show", "ben", "--run", house.run, "--json")).out)
+    second = RunDirectory(house.run).load_collective()[1]
+    with ShiftStore.open(house.run / "personal.sqlite", readonly=True) as store:
+        own = store.get("ben")
+    shift = from_stored(own.tensors)
+    assert facts["change_of_weights"] == round(float((shift.D - second.D).norm()), 4) > 0
+    assert facts["change_of_bias"] == round(float((shift.b - second.b).norm()), 4) > 0
+    assert (facts["layers"], facts["rank"], facts["hidden_size"]) == (2, 3, 32)
+    assert facts["parameters"] == 2 * 3 * (2 * 32 + 1)
+    assert facts["bytes"] == 2 * facts["parameters"]
+    assert own.meta.items() <= facts.items()
+    assert {"steps", "strength"} <= own.meta.keys()
 
 
 def test_generate_reads_pairs_from_a_file(house: House, tmp_path: Path, perfit: Perfit) -> None:

@@ -337,6 +337,15 @@ def test_the_tables_columns_line_up() -> None:
     assert any(line.startswith("personal against collective: helps 1 users, harms 1") for line in lines)
 
 
+def test_no_cell_of_the_table_is_more_than_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "<img src=x> | `c`"
+    monkeypatch.setattr(Evaluation, "rows", lambda result: (["method", evil], [[evil, "0.500"]]))
+    header, _, row = run_it().markdown().splitlines()[:3]
+    for line in (header, row):
+        assert r"\<img src=x> \| \`c\`" in line
+        assert line.replace(r"\|", "").count("|") == 3
+
+
 def test_the_best_floor_is_named_with_how_far_the_last_method_is_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in run_it().summary() if line.startswith("best floor")]
     assert lines == [

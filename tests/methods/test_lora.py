@@ -113,6 +113,34 @@ def test_a_fresh_adapter_depends_on_seed_and_learner_alone() -> None:
     assert not torch.equal(drawn(0, "anna"), drawn(0, "ben"))
 
 
+def test_dropout_draws_what_its_seed_says_and_nothing_from_the_draws_of_others() -> None:
+    adapters = adapted(base("llama"), {PERSONAL: find_attention(base("llama"))[0].only("q")}, SHAPE)
+    adapters.load(PERSONAL, {name: torch.ones_like(t) for name, t in adapters.parameters(PERSONAL).items()})
+    adapters.train(PERSONAL)
+
+    def drawn(seed: int) -> Tensor:
+        adapters.reseed(seed)
+        out: Tensor = adapters.backbone.model(input_ids=IDS).logits.detach()
+        return out
+
+    before = torch.get_rng_state()
+    first = drawn(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(adapters.backbone.model(input_ids=IDS).logits, first)
+    torch.rand(3)
+    assert torch.equal(drawn(3), first)
+    assert not torch.equal(drawn(4), first)
+
+
+def test_a_lora_does_not_depend_on_who_trained_before(tmp_path: Path) -> None:
+    def learnt(folder: Path, *before: Any) -> Tensor:
+        method: Any = ready("lora-p", setting(folder), [*before, ANNA])
+        tensors = method.stage2.work.adapted(ANNA).tensors
+        return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+    assert torch.equal(learnt(tmp_path / "a"), learnt(tmp_path / "b", BEN))
+
+
 def test_oppu_stands_on_lora_c_and_a_user_who_failed_gets_its_answers(tmp_path: Path) -> None:
     where = setting(tmp_path)
     shared = ready("lora-c", setting(tmp_path), [])

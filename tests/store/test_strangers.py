@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,40 @@ def test_a_link_to_a_store_is_read_and_never_written_through(path: Path, tmp_pat
             with pytest.raises(StoreError, match="symbolic link, which is never written through"):
                 change()
     assert path.read_bytes() == before
+
+
+def test_a_writers_journal_is_not_played_back_through_a_link(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    torn, link = tmp_path / "torn" / "users.db", tmp_path / "link.db"
+    link.symlink_to(torn)
+
+    def entries() -> Iterator[tuple[str, dict[str, torch.Tensor], dict[str, int]]]:
+        for n in range(60):
+            yield f"user{n}", numbered(n + 1), {"n": n + 1}
+        for suffix in ("", "-journal"):
+            shutil.copy(path.with_name(path.name + suffix), torn.with_name(torn.name + suffix))
+
+    whole = path.read_bytes()
+    with ShiftStore.open(path) as store:
+        store._database.execute("PRAGMA cache_size = 1")
+        store.put_many(entries())
+    left = {file.name: file.read_bytes() for file in torn.parent.iterdir()}
+    assert len(left) == 2
+    assert left["users.db"] != whole
+    with pytest.raises(StoreError):
+        ShiftStore.open(link)
+    assert {file.name: file.read_bytes() for file in torn.parent.iterdir()} == left
+    with ShiftStore.open(torn) as store:
+        assert (store.users(), store.verify()) == (["user0", "user1", "user2"], [])
+
+
+def test_what_lies_beside_the_store_at_the_end_of_a_link_is_looked_at(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "snapshot").mkdir()
+    link = tmp_path / "snapshot" / "users.db"
+    link.symlink_to(path)
+    path.with_name("users.db-wal").touch()
+    with pytest.raises(StoreError, match="WAL mode of another program"):
+        ShiftStore.open(link, readonly=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of Unix")

@@ -112,11 +112,11 @@ def test_closing_while_others_read_is_one_line_to_them(tmp_path: Path) -> None:
 
 
 FORKED = """
-import os, sys
+import gc, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from numbered import IDENTITY, SPEC, numbered
-from perfit.store import ShiftStore
+from perfit.store import ShiftStore, database
 store = ShiftStore.create(Path(sys.argv[1]), IDENTITY, SPEC)
 store.put("parent", numbered(1))
 mine = store._database
@@ -130,6 +130,16 @@ with store._lock:  # as if a thread of the parent were in the middle of somethin
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert store._database is mine
 assert store.users() == ["child", "parent"] and store.verify() == []
+with database.transaction(mine):  # in the middle of writing
+    mine.execute("UPDATE users SET created = 'now'")
+    assert database.journal_of(store.path).exists()
+    child = os.fork()
+    if not child:
+        assert store.users() == ["child", "parent"]
+        gc.collect()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert database.journal_of(store.path).exists(), "the child closed the parent's connection"
 """
 
 

@@ -32,8 +32,8 @@ def names(value: Any, user: str) -> bool:
 def holds(path: Path, user: str) -> bool:
     """Whether a file of any kind has the id as a JSON text, also gzipped, or as a text of a page."""
     forms = [json.dumps(user), json.dumps(user, ensure_ascii=False)]
-    # Also as JSON within JSON, as in the metadata of safetensors.
-    forms += [json.dumps(form)[1:-1] for form in forms]
+    # Also as JSON within JSON, as in the metadata of safetensors, which writes no letter as a number.
+    forms += [json.dumps(form, ensure_ascii=numbers)[1:-1] for form in forms for numbers in (True, False)]
     marks = {form.encode(errors="surrogatepass") for form in forms}
     if path.suffix in (".html", ".md", ".svg"):
         forms = [user, shown(user, len(user) * 10 + 1)]
