@@ -38,6 +38,22 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a tiny base, ``base``, and of ``run``, trained on ``small_base.dataset()`` and evaluated. To be copied."""
+    from small_base import CONFIG, TASK, dataset, write_base
+
+    from perfit.evaluation.evaluate import evaluate
+    from perfit.personalizer import PerFit
+    from perfit.run import RunDirectory
+
+    folder = tmp_path_factory.mktemp("scored")
+    perfit = PerFit.from_pretrained(write_base(folder / "base"), CONFIG, task=TASK)
+    perfit.fit(dataset(), run=folder / "run", emit=lambda event: None)
+    evaluate(perfit, dataset().users, run=RunDirectory(folder / "run"))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny() -> Callable[..., object]:
     """``tiny(family, dtype)``: a random base of four layers, made once."""
     import families

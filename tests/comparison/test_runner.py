@@ -233,13 +233,14 @@ def test_a_comparison_that_differs_in_any_part_is_refused_and_leaves_the_first_a
     assert before == ((tmp_path / "plan.json").read_bytes(), numbers(tmp_path))
 
 
-def test_a_folder_from_before_answers_had_a_choice_is_one_of_free_answers(tmp_path: Path) -> None:
+def test_a_folder_from_before_files_had_checksums_is_refused(tmp_path: Path) -> None:
     compare(tmp_path, Plan(("base",)))
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan.pop("answers") == "free"
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    compare(tmp_path, Plan(("lofit",)))
-    assert make_table(load_results(ComparisonFolder(tmp_path)), resamples=10).answers == "free"
+    assert plan.pop("sha256")
+    (tmp_path / "plan.json").write_text(json.dumps(plan | {"format": 1}))
+    with pytest.raises(StoreError, match="format 1") as caught:
+        compare(tmp_path, Plan(("lofit",)))
+    assert "\n" not in str(caught.value)
 
 
 def test_methods_are_told_what_answers_may_be(tmp_path: Path) -> None:

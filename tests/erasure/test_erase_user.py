@@ -16,7 +16,7 @@ from flow import ASKED, CANARY, TEXTS, Flow, data_with_canary, do, texts_in, tra
 from perfit import PerFit, fitting
 from perfit.analysis.folder import measured
 from perfit.data import read_dataset
-from perfit.durable.records import read_records, write_records
+from perfit.durable.records import SEAL, read_records, write_record, write_records
 from perfit.elsewhere import Elsewhere
 from perfit.erasure import erase_user
 from perfit.erasure.step import Step
@@ -217,7 +217,8 @@ def test_what_is_not_of_the_run_is_named_and_left(flow: Flow) -> None:
     shutil.copytree(flow.compared, other)
     plan = json.loads((other / "plan.json").read_text())
     plan["data"] |= {"fingerprint": "0" * 64, "source": "strangers.jsonl"}
-    (other / "plan.json").write_text(json.dumps(plan))
+    plan.pop(SEAL)
+    write_record(other / "plan.json", plan)
     left = {one.what: one.why for one in erase_user(CANARY, flow.run).unreached}
     assert "has the id in it" in left[str(flow.run / "notes.txt")]
     assert "--also" in left[str(other)]
@@ -262,7 +263,8 @@ def test_what_killed_processes_left_goes_too(flow: Flow) -> None:
             file.write(left[:-3])
     trial = flow.compared / "trials" / "oppu" / "seed-3" / "trial.json"
     record = json.loads(trial.read_text())
-    trial.write_text(json.dumps(record | {"failure": {"error": f"user {CANARY!r}: no", "where": []}}))
+    record.pop(SEAL)
+    write_record(trial, record | {"failure": {"error": f"user {CANARY!r}: no", "where": []}})
     erase_user(CANARY, flow.run, also(flow))
     assert traces(flow.artifacts(), ALL) == {}
     assert json.loads(trial.read_text())["failure"]["error"].startswith("failed")

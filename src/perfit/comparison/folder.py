@@ -11,13 +11,17 @@ from typing import Any
 
 from perfit.comparison.bench import Bench
 from perfit.comparison.plan import Plan, Trial
+from perfit.config import RESOURCES
 from perfit.data.schema import Query, User
+from perfit.durable.records import digest_of, read_record, read_records, write_record, write_records
 from perfit.errors import DamagedError, StoreError
 from perfit.files import finished_name, sweep, write_atomically
 from perfit.private import private_folder
 from perfit.tombstones import Tombstones
 
-FORMAT = 1
+FORMAT = 2  # every file with a checksum
+_DECIDING = ("base", "task", "config", "data", "answers")
+_AGAIN = "restore it or compare again"
 _BEGUN = (".lock", "README.md", "queries.jsonl", "plan.json")
 """What a kill may leave before the plan is written."""
 
@@ -39,6 +43,7 @@ _README = """# A perfit comparison
 | `.lock` | keeps a second comparison out while one runs |
 
 Repeat the command to go on after a stop, to try failed trials again, or with more methods or seeds.
+Plan, queries, predictions and `trial.json` have checksums and name the comparison they are of.
 """
 
 
@@ -125,11 +130,10 @@ class ComparisonFolder:
             if any(finished_name(path.name) not in _BEGUN for path in self.path.iterdir()):
                 raise StoreError(f"{self.path}: is not empty and holds no comparison; choose another --out")
             write_atomically(self.path / "README.md", _README.encode())
-            lines = [json.dumps(record, ensure_ascii=False) for record in _queries(bench)]
-            write_atomically(self.path / "queries.jsonl", ("\n".join(lines) + "\n").encode())
+            write_records(self.path / "queries.jsonl", _queries(bench), _id_of(what))
         else:
             there = self.plan()
-            differing = [part for part in ("base", "task", "config", "data", "answers") if there[part] != what[part]]
+            differing = [part for part in _DECIDING if there[part] != what[part]]
             if differing:
                 raise StoreError(
                     f"{self.path}: holds a comparison with other {', '.join(differing)}; choose another --out"
@@ -144,7 +148,7 @@ class ComparisonFolder:
             what["seeds"] = sorted({*there["seeds"], *what["seeds"]})
             for name in ("against", "reference_cost"):
                 what[name] = what[name] or there[name]
-        self._write_json("plan.json", what)
+        write_record(self.path / "plan.json", what)
 
     def living(self, bench: Bench) -> Bench:
         """The bench without users who were erased from this comparison.
@@ -166,21 +170,49 @@ class ComparisonFolder:
         Raises:
             StoreError: There is none, it is damaged, or of another format.
         """
-        plan = {"answers": "free"} | self._read_json("plan.json")  # comparisons begun before there was a choice
-        if plan.get("format") != FORMAT:
-            raise StoreError(f"{self.path / 'plan.json'}: format {plan.get('format')!r} is not {FORMAT}")
+        path = self.path / "plan.json"
+        missing = f"not found; is {self.path} a folder of perfit compare?"
+        plan = read_record(path, missing=missing, mend="choose another --out", version=FORMAT)
+        kinds = {
+            "base": dict,
+            "task": dict,
+            "config": dict,
+            "data": dict,
+            "answers": str,
+            "methods": dict,
+            "seeds": list,
+        }
+        for part, kind in kinds.items():
+            if not isinstance(plan.get(part), kind):
+                raise DamagedError(f"{path}: {part!r} is missing or wrong; {_AGAIN}")
+        for part in ("against", "reference_cost", "versions"):
+            if part not in plan:
+                raise DamagedError(f"{path}: {part!r} is missing; {_AGAIN}")
         return plan
+
+    def of(self, trial: Trial | None = None) -> str:
+        """What the queries, or a trial's predictions and record, belong to: their checksums are over it.
+
+        Raises:
+            StoreError: The plan is missing or damaged.
+        """
+        mine = _id_of(self.plan())
+        return mine if trial is None else digest_of(mine, trial.method, trial.seed)
 
     def queries(self) -> list[User]:
         """The users with their queries, texts and golds, without histories; ``history_lengths`` has their number."""
         users: dict[str, list[Query]] = {}
-        for record in self._read_lines("queries.jsonl"):
+        for record in self._asked():
             users.setdefault(record["user"], []).append(Query(record["query"], record["text"], record["gold"]))
         return [User(name, (), tuple(asked)) for name, asked in users.items()]
 
     def history_lengths(self) -> dict[str, int]:
         """History items by user."""
-        return {record["user"]: record["history"] for record in self._read_lines("queries.jsonl")}
+        return {record["user"]: record["history"] for record in self._asked()}
+
+    def _asked(self) -> list[dict[str, Any]]:
+        path = self.path / "queries.jsonl"
+        return _complete(path, read_records(path, missing=f"not found; {_AGAIN}", mend=_AGAIN, of=self.of()), _QUERY)
 
     def trial_folder(self, trial: Trial) -> Path:
         """The folder of one trial."""
@@ -205,57 +237,62 @@ class ComparisonFolder:
         Raises:
             StoreError: ``trial.json`` is damaged.
         """
-        name = str((self.trial_folder(trial) / "trial.json").relative_to(self.path))
-        if not (self.path / name).exists():
+        path = self.trial_folder(trial) / "trial.json"
+        if not path.exists():
             return TrialRecord()
+        mend = "delete the trial's folder"
+        content = read_record(path, missing="not found", mend=mend)
+        if content.pop("of", None) != self.of(trial):
+            raise DamagedError(f"{path}: is of another trial; {mend}")
         try:
-            return TrialRecord(**self._read_json(name))
+            record = TrialRecord(**content)
         except TypeError as error:
-            raise DamagedError(f"{self.path / name}: a value is missing or wrong; delete the trial's folder") from error
+            raise DamagedError(f"{path}: a value is missing or wrong; {mend}") from error
+        if any(type(value) is not _KINDS[name] for name, value in content.items() if name != "failure"):
+            raise DamagedError(f"{path}: a value is of another type; {mend}")
+        return record
 
     def save_record(self, trial: Trial, record: TrialRecord) -> None:
         """Write ``trial.json``."""
-        self._write_json(str((self.trial_folder(trial) / "trial.json").relative_to(self.path)), asdict(record))
+        write_record(self.trial_folder(trial) / "trial.json", {"of": self.of(trial), **asdict(record)})
 
     def predictions(self, trial: Trial) -> dict[str, str]:
-        """Predictions by query id; of users that ``trial.json`` does not list they may be missing."""
+        """Predictions by query id; of users that ``trial.json`` does not list they may be missing.
+
+        Raises:
+            StoreError: They are damaged, or of another trial.
+        """
         path = self.trial_folder(trial) / "predictions.jsonl"
         if not path.exists():
             return {}
-        lines = self._read_lines(str(path.relative_to(self.path)))
+        mend = "delete it and the trial.json beside it, and compare again"
+        lines = _complete(path, read_records(path, missing="not found", mend=mend, of=self.of(trial)), _PREDICTION)
         return {record["query"]: record["prediction"] for record in lines}
 
     def save_predictions(self, trial: Trial, users: list[User], predictions: Mapping[str, str]) -> None:
         """Write the predictions of these users, one line per query."""
         lines = [
-            json.dumps({"user": user.id, "query": query.id, "prediction": predictions[query.id]}, ensure_ascii=False)
+            {"user": user.id, "query": query.id, "prediction": predictions[query.id]}
             for user in users
             for query in user.queries
         ]
-        write_atomically(self.trial_folder(trial) / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+        write_records(self.trial_folder(trial) / "predictions.jsonl", lines, self.of(trial))
 
-    def _write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StoreError(f"{path}: not found; is {self.path} a folder of perfit compare?") from None
-        except (ValueError, OSError) as error:
-            raise DamagedError(f"{path}: cannot be read as JSON; restore it or compare again") from error
-        if not isinstance(content, dict):
-            raise DamagedError(f"{path}: is not a JSON object; restore it or compare again")
-        return content
+_KINDS = {name: type(value) for name, value in vars(TrialRecord()).items()}
+_QUERY = {"user": str, "query": str, "text": str, "gold": str, "history": int}
+_PREDICTION = {"user": str, "query": str, "prediction": str}
 
-    def _read_lines(self, name: str) -> list[dict[str, Any]]:
-        path = self.path / name
-        try:
-            with open(path, encoding="utf-8") as file:
-                return [json.loads(line) for line in file]
-        except (ValueError, OSError) as error:
-            raise DamagedError(f"{path}: cannot be read as JSON Lines; restore it or compare again") from error
+
+def _complete(path: Path, lines: list[dict[str, Any]], kinds: Mapping[str, type]) -> list[dict[str, Any]]:
+    if not all(type(line.get(name)) is kind for line in lines for name, kind in kinds.items()):
+        raise DamagedError(f"{path}: a value is missing or wrong; {_AGAIN}")
+    return lines
+
+
+def _id_of(plan: Mapping[str, Any]) -> str:
+    """What stays of a plan while methods and seeds come to it."""
+    return digest_of([plan[part] for part in _DECIDING])
 
 
 def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> dict[str, Any]:
@@ -265,12 +302,14 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
 
     belonging = Belonging(bench.backbone, bench.identity, bench.task, bench.config)
     manifest = belonging.manifest(bench.data)
+    resources = {name: manifest["config"].pop(name) for name in RESOURCES}
     manifest["config"].pop("seed")
     content = {
         "format": FORMAT,
         "base": manifest["base"] | {"parameters": bench.parameters()},
         "task": manifest["task"],
         "config": manifest["config"],
+        "resources": resources,
         "answers": bench.answers,
         "data": manifest["data"] | {"selection": bench.selection.as_dict(), "left_out": dict(bench.left_out)},
         "methods": {method: plan.options_of(method) for method in plan.methods},

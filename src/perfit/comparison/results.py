@@ -90,6 +90,11 @@ def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda
         if record.status == "done":
             watch(trial.method)
             predictions = folder.predictions(trial)
+            if predictions.keys() != golds.keys():
+                raise DamagedError(
+                    f"{folder.trial_folder(trial)}: its predictions are not of the queries that were asked; repeat an erasure "
+                    "that was cut off, restore them, or delete the trial's folder and compare again"
+                )
             rows = metrics_by_query(task, predictions, golds)
             scored[trial.method].append(Scored(trial.seed, predictions, rows, pool(task, rows, predictions, golds)))
     return Results(plan, task, users, folder.history_lengths(), golds, records, scored)

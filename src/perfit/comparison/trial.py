@@ -95,7 +95,9 @@ def _run(
         watch({"event": "answered", "rows": rows})
 
     for group in groups(bench.data.users, _GROUP_QUERIES):
-        if not done.issuperset(user.id for user in group):
+        # The queries too: predictions that were lost are made again.
+        queries = {query.id for user in group for query in user.queries}
+        if not done.issuperset(user.id for user in group) or not predictions.keys() >= queries:
             asks = _asks(group, bare)
             with clock.phase("predict"):
                 answers = method.predict(asks, advance)

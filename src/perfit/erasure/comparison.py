@@ -71,14 +71,17 @@ class ComparisonPlace:
             ]
         for path in sorted(self.path.glob("trials/*/seed-*")):
             trial = Trial(path.parent.name, int(path.name.removeprefix("seed-")))
+            answers = path / "predictions.jsonl"
             if (step := lines_out(path / "events.jsonl", lambda event: names(event, user))) is not None:
                 steps.append(step)
-            if (step := lines_out(path / "predictions.jsonl", lambda line: line_of(line, user))) is not None:
+            if (step := lines_out(answers, lambda line: line_of(line, user), self.folder.of(trial))) is not None:
                 steps.append(step)
             if (step := self._record_out(trial, user)) is not None:
                 steps.append(step)
-        if asked and (step := lines_out(self.path / "queries.jsonl", lambda line: line_of(line, user))) is not None:
-            steps.append(step)
+        if asked:
+            queries = self.path / "queries.jsonl"
+            if (step := lines_out(queries, lambda line: line_of(line, user), self.folder.of())) is not None:
+                steps.append(step)
         return steps
 
     def unreached(self, user: str) -> list[Unreached]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from perfit.durable.records import SEAL, read_records, write_records
+from perfit.durable.records import SEAL, NotAsWrittenError, parse, read_bounded, read_records, write_records
 from perfit.erasure.step import Step, removal
 from perfit.errors import StoreError
 from perfit.files import is_part, write_atomically
@@ -59,7 +59,7 @@ def unfinished(folder: Path) -> list[Step]:
     return [removal(path, "an unfinished write") for path in left]
 
 
-def lines_out(path: Path, mine: Callable[[Any], bool]) -> Step | None:
+def lines_out(path: Path, mine: Callable[[Any], bool], of: str = "") -> Step | None:
     """Take a user's lines out of a JSON Lines file; None where there are none.
 
     Lines that a kill broke off, or that are damaged, go too: nobody can say whose they are.
@@ -67,9 +67,10 @@ def lines_out(path: Path, mine: Callable[[Any], bool]) -> Step | None:
     Args:
         path: The file; missing is the same as empty.
         mine: Whether a line, read, is the user's.
+        of: What the lines belong to, where they have checksums.
     """
     if _is_sealed(path):
-        return _records_out(path, mine)
+        return _records_out(path, mine, of)
     kept, gone, broken = [], 0, 0
     for line, value in _lines(path):
         if value is _BROKEN:
@@ -91,15 +92,18 @@ def _is_sealed(path: Path) -> bool:
     return isinstance(first, dict) and SEAL in first
 
 
-def _records_out(path: Path, mine: Callable[[Any], bool]) -> Step | None:
+def _records_out(path: Path, mine: Callable[[Any], bool], of: str) -> Step | None:
     try:
-        records = read_records(path, missing="not found", mend="")
+        records = read_records(path, missing="not found", mend="", of=of)
     except StoreError:
         return removal(path, "damaged")
     kept = [record for record in records if not mine(record)]
     if not (gone := len(records) - len(kept)):
         return None
-    return Step(path, f"{gone} {'line' if gone == 1 else 'lines'} taken out", lambda: write_records(path, kept))
+    what = f"{gone} {'line' if gone == 1 else 'lines'} taken out"
+    if not kept:  # no file of records is empty
+        return Step(path, f"{what}, which were all", lambda: path.unlink(missing_ok=True))
+    return Step(path, what, lambda: write_records(path, kept, of))
 
 
 def read_lines(path: Path) -> list[Any]:
@@ -110,8 +114,8 @@ def read_lines(path: Path) -> list[Any]:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; None where there is none, or it is damaged."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return parse(read_bounded(path))
+    except (OSError, NotAsWrittenError):
         return None
 
 
@@ -125,6 +129,6 @@ def _lines(path: Path) -> Iterator[tuple[bytes, Any]]:
         return
     for line in lines:
         try:
-            yield line, json.loads(line)
-        except (ValueError, RecursionError):
+            yield line, parse(line)
+        except NotAsWrittenError:
             yield line, _BROKEN
