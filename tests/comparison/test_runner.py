@@ -20,7 +20,7 @@ from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Plan, Selection, Trial
 from perfit.comparison.results import load_results
 from perfit.comparison.table import make_table
-from perfit.errors import ConfigError, StoreError
+from perfit.errors import ConfigError, DamagedError, StoreError
 
 PLAN = Plan(("base", "oppu", "perfit"), (0, 1), against="oppu")
 BENCH = stubs.bench()
@@ -233,14 +233,83 @@ def test_a_comparison_that_differs_in_any_part_is_refused_and_leaves_the_first_a
     assert before == ((tmp_path / "plan.json").read_bytes(), numbers(tmp_path))
 
 
-def test_a_folder_from_before_files_had_checksums_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("less", [{"memory_gib": 0.5}, {"users_together": 1}, {"step_tokens": 9}])
+def test_a_comparison_killed_for_memory_goes_on_with_less(less: dict[str, Any], tmp_path: Path) -> None:
+    compare(tmp_path, Plan(("base",)))
+    plan = ComparisonFolder(tmp_path).plan()
+    smaller = replace(BENCH, config=BENCH.config.with_options(**less))
+    records = runner.run(smaller, Plan(("base", "oppu")), tmp_path, maker=stubs.make)
+    assert [(record.status, record.starts) for record in records.values()] == [("done", 1), ("done", 1)]
+    after = ComparisonFolder(tmp_path).plan()
+    assert after["resources"] == plan["resources"] | less
+    assert after["config"] == plan["config"]
+    assert plan["resources"].keys().isdisjoint(plan["config"])
+
+
+def test_a_folder_of_before_there_were_checksums_is_refused(tmp_path: Path) -> None:
     compare(tmp_path, Plan(("base",)))
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan.pop("sha256")
+    del plan["sha256"]
     (tmp_path / "plan.json").write_text(json.dumps(plan | {"format": 1}))
-    with pytest.raises(StoreError, match="format 1") as caught:
+    with pytest.raises(StoreError, match="format 1 of another perfit is not 2; choose another --out"):
         compare(tmp_path, Plan(("lofit",)))
-    assert "\n" not in str(caught.value)
+
+
+def files_of(out: Path) -> list[Path]:
+    trial = ComparisonFolder(out).trial_folder(Trial("oppu", 1))
+    return [out / "plan.json", out / "queries.jsonl", trial / "trial.json", trial / "predictions.jsonl"]
+
+
+def test_no_flipped_byte_of_a_comparison_is_silent(tmp_path: Path) -> None:
+    compare(tmp_path)
+    wanted, said = load_results(ComparisonFolder(tmp_path)), []
+    for path in files_of(tmp_path):
+        whole = path.read_bytes()
+        for place in [*range(0, len(whole) - 1, max(len(whole) // 15, 1)), len(whole) - 2, len(whole) - 1]:
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            try:
+                found = load_results(ComparisonFolder(tmp_path))
+            except DamagedError as error:
+                said.append(str(error))
+                continue
+            # Blanks between the parts of an indented file say nothing.
+            assert found == wanted, (path, place)
+        path.write_bytes(whole)
+    assert len(said) > 40
+    assert all(len(line.splitlines()) == 1 for line in said)
+    assert not any(query.input in line for line in said for user in wanted.users for query in user.queries)
+
+
+def test_files_of_another_trial_or_comparison_are_refused(tmp_path: Path) -> None:
+    compare(tmp_path / "one")
+    runner.run(replace(BENCH, answers="labels"), PLAN, tmp_path / "two", maker=stubs.make)
+    _, queries, record, predictions = files_of(tmp_path / "one")
+    base = ComparisonFolder(tmp_path / "one").trial_folder(Trial("base", 0))
+    for path, other in (
+        (predictions, base / "predictions.jsonl"),
+        (record, base / "trial.json"),
+        (queries, tmp_path / "two" / "queries.jsonl"),
+        (predictions, tmp_path / "two" / predictions.relative_to(tmp_path / "one")),
+    ):
+        whole = path.read_bytes()
+        path.write_bytes(other.read_bytes())
+        with pytest.raises(DamagedError, match=path.name):
+            load_results(ComparisonFolder(tmp_path / "one"))
+        path.write_bytes(whole)
+    lines = predictions.read_bytes().splitlines(keepends=True)
+    predictions.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(DamagedError, match="not of the queries that were asked"):
+        load_results(ComparisonFolder(tmp_path / "one"))
+
+
+def test_predictions_that_were_lost_are_made_again(tmp_path: Path) -> None:
+    compare(tmp_path)
+    folder, one = ComparisonFolder(tmp_path), Trial("oppu", 1)
+    wanted = folder.predictions(one)
+    (folder.trial_folder(one) / "predictions.jsonl").unlink()
+    folder.save_record(one, replace(folder.record(one), status="running"))
+    compare(tmp_path)
+    assert folder.predictions(one) == wanted
 
 
 def test_methods_are_told_what_answers_may_be(tmp_path: Path) -> None:

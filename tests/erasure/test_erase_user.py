@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from flow import ASKED, CANARY, TEXTS, Flow, data_with_canary, do, texts_in, tra
 
 from perfit import PerFit, fitting
 from perfit.analysis.folder import measured
+from perfit.comparison.folder import ComparisonFolder
+from perfit.comparison.plan import Trial
+from perfit.comparison.results import load_results
 from perfit.data import read_dataset
-from perfit.durable.records import SEAL, read_records, write_record, write_records
+from perfit.durable.records import read_records, write_record, write_records
 from perfit.elsewhere import Elsewhere
 from perfit.erasure import erase_user
 from perfit.erasure.step import Step
@@ -215,9 +219,8 @@ def test_what_is_not_of_the_run_is_named_and_left(flow: Flow) -> None:
     (flow.run / "notes.txt").write_text(json.dumps({"who": CANARY}))
     other = flow.top / "other"
     shutil.copytree(flow.compared, other)
-    plan = json.loads((other / "plan.json").read_text())
+    plan = ComparisonFolder(other).plan()
     plan["data"] |= {"fingerprint": "0" * 64, "source": "strangers.jsonl"}
-    plan.pop(SEAL)
     write_record(other / "plan.json", plan)
     left = {one.what: one.why for one in erase_user(CANARY, flow.run).unreached}
     assert "has the id in it" in left[str(flow.run / "notes.txt")]
@@ -261,13 +264,13 @@ def test_what_killed_processes_left_goes_too(flow: Flow) -> None:
     for path in (flow.run / "events.jsonl", flow.compared / "trials" / "oppu" / "seed-3" / "events.jsonl"):
         with open(path, "a", encoding="utf-8") as file:
             file.write(left[:-3])
-    trial = flow.compared / "trials" / "oppu" / "seed-3" / "trial.json"
-    record = json.loads(trial.read_text())
-    record.pop(SEAL)
-    write_record(trial, record | {"failure": {"error": f"user {CANARY!r}: no", "where": []}})
+    folder, trial = ComparisonFolder(flow.compared), Trial("oppu", 3)
+    failure = {"error": f"user {CANARY!r}: no", "where": []}
+    folder.save_record(trial, replace(folder.record(trial), failure=failure))
     erase_user(CANARY, flow.run, also(flow))
     assert traces(flow.artifacts(), ALL) == {}
-    assert json.loads(trial.read_text())["failure"]["error"].startswith("failed")
+    failure = folder.record(trial).failure or {}
+    assert failure["error"].startswith("failed")
 
 
 def test_answers_in_lamps_format_and_pages_elsewhere_go_too(flow: Flow) -> None:
@@ -291,10 +294,26 @@ def test_records_with_checksums_stay_readable(tmp_path: Path) -> None:
     assert step.what == "2 lines taken out"
     step.act()
     assert [one["user"] for one in read_records(path, missing="", mend="")] == ["ben", "cleo"]
-    path.write_bytes(path.read_bytes().replace(b"ben", b"bem"))
+    step = lines_out(path, lambda record: True)
+    assert step is not None
+    assert step.what == "2 lines taken out, which were all"
+    whole = path.read_bytes()
+    step.act()
+    assert not path.exists()
+    path.write_bytes(whole.replace(b"ben", b"bem"))
     step = lines_out(path, lambda record: record["user"] == "cleo")
     assert step is not None
     assert step.what == "removed; damaged"
+
+
+def test_what_is_left_of_a_comparison_is_sealed_again(flow: Flow) -> None:
+    erase_user(CANARY, flow.run)
+    folder = ComparisonFolder(flow.compared)
+    results = load_results(folder)
+    assert CANARY not in {user.id for user in results.users}
+    done = [one for scored in results.scored.values() for one in scored]
+    assert done
+    assert all(one.predictions.keys() == results.golds.keys() for one in done)
 
 
 def test_a_cache_in_use_is_not_pulled_away(flow: Flow) -> None:
