@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from perfit.analysis.prompts import PromptMaker
 from perfit.analysis.recipe import Recipe
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
-from perfit.errors import ConfigError, StoreError
+from perfit.errors import ConfigError, DamagedError, StoreError
 
 RECIPE = Recipe(layers=(0, 2), items=2, history_tokens=20)
 USERS = small_base.dataset(queries=3).users
@@ -146,8 +148,65 @@ def test_the_estimate_itself_stays_within_the_tokens_of_a_forward(
 def test_damaged_files_are_said(backbone: Backbone, tmp_path: Path, harm: str) -> None:
     extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path)
     (tmp_path / harm).write_bytes(b"{}")
-    with pytest.raises(StoreError, match="no readable"):
+    with pytest.raises(StoreError, match="analyse again"):
         DeltaVectors.load(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["deltas.safetensors", "recipe.json"])
+def test_no_flipped_byte_is_another_measurement(backbone: Backbone, tmp_path: Path, harm: str) -> None:
+    wanted = extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path)
+    whole, said = (tmp_path / harm).read_bytes(), []
+    for place in [*range(0, len(whole), len(whole) // 40), len(whole) - 2]:
+        (tmp_path / harm).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            found = DeltaVectors.load(tmp_path)
+        except DamagedError as error:
+            said.append(str(error))
+            continue
+        assert found.record() == wanted.record(), place  # a blank of the indented file
+        assert torch.equal(found.means.nan_to_num(), wanted.means.nan_to_num())
+    assert len(said) > 30
+    assert all(len(line.splitlines()) == 1 for line in said)
+
+
+def test_vectors_beside_another_recipe_and_those_of_before_are_refused(backbone: Backbone, tmp_path: Path) -> None:
+    extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path / "a")
+    extract(backbone, small_base.TASK, USERS, replace(RECIPE, seed=7), folder=tmp_path / "b")
+    recipe = tmp_path / "a" / "recipe.json"
+    whole = recipe.read_bytes()
+    recipe.write_bytes((tmp_path / "b" / "recipe.json").read_bytes())
+    with pytest.raises(DamagedError, match="not those of its recipe"):
+        DeltaVectors.load(tmp_path / "a")
+    old = {name: value for name, value in json.loads(whole).items() if name != "sha256"} | {"format": 1}
+    recipe.write_text(json.dumps(old))
+    with pytest.raises(StoreError, match="format 1 of another perfit is not 2; analyse again"):
+        DeltaVectors.load(tmp_path / "a")
+
+
+def test_a_damaged_or_foreign_part_is_measured_again_and_counted(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 1)  # one user a part
+    whole = extract(backbone, small_base.TASK, USERS, RECIPE)
+    lines: list[str] = []
+
+    def stop(prompts: int, before: bool) -> None:
+        if len(list(tmp_path.glob("parts/*"))) == 2:
+            raise KeyboardInterrupt
+
+    for harm in ("flipped", "swapped"):
+        with pytest.raises(KeyboardInterrupt):
+            extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path, done=stop)
+        first, second = sorted(tmp_path.glob("parts/*"))
+        content = first.read_bytes()
+        first.write_bytes(content[:-5] + bytes([content[-5] ^ 64]) + content[-4:])
+        if harm == "swapped":
+            first.write_bytes(second.read_bytes())
+        found = extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path, warn=lines.append)
+        assert torch.equal(found.means, whole.means)
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+    assert lines == ["1 damaged part of what was measured before: measured again"] * 2
 
 
 def test_what_was_not_measured_is_said(backbone: Backbone) -> None:

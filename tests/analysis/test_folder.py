@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,13 @@ import small_base
 from made import deltas_of
 from planted import noise
 
+from perfit.analysis.excerpts import read_texts, save_texts
 from perfit.analysis.extract import extract
-from perfit.analysis.folder import measured, place_of, save_texts, write_report
+from perfit.analysis.folder import measured, place_of, write_report
 from perfit.analysis.recipe import Recipe
 from perfit.analysis.runs import gains_of, tables_of_run
 from perfit.backbone.model import Backbone
-from perfit.errors import ConfigError, StoreError
+from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.evaluation.evaluate import evaluate
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
@@ -38,7 +38,7 @@ def test_damaged_and_missing_parts_are_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="layer: 7 was not measured"):
         write_report(tmp_path, layer=7)
     (tmp_path / "folders" / "test" / "texts.json").write_text("[]")
-    with pytest.raises(ConfigError, match=r"texts\.json: is damaged"):
+    with pytest.raises(DamagedError, match=r"texts\.json: is not a JSON object; delete it"):
         write_report(tmp_path)
 
 
@@ -48,11 +48,15 @@ def test_excerpts_are_answers_of_free_text_and_text_with_answer_elsewhere(tmp_pa
     item = HistoryItem("0", {"text": "long  text " * 40, "category": "travel", "title": "A title"})
     user = User("anna", (item,) * 9)
     save_texts(tmp_path, get_task("news_headline"), [user])
-    assert json.loads((tmp_path / "texts.json").read_text()) == {"anna": ["A title"] * 6}
+    assert read_texts(tmp_path) == {"anna": ["A title"] * 6}
     save_texts(tmp_path, get_task("news_categorize"), [user])
-    text = json.loads((tmp_path / "texts.json").read_text())["anna"][0]
+    text = read_texts(tmp_path)["anna"][0]
     assert text.startswith("travel: long text long")
     assert (len(text), text[-1]) == (160, "…")
+    path = tmp_path / "texts.json"
+    path.write_text(path.read_text().replace("travel", "Travel"))
+    with pytest.raises(DamagedError, match="checksum differs"):
+        read_texts(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from filelock import FileLock
 from flow import ASKED, CANARY, TEXTS, Flow, data_with_canary, do, texts_in, traces
 
 from perfit import PerFit, fitting
+from perfit.analysis.excerpts import read_texts
 from perfit.analysis.folder import measured
 from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Trial
@@ -304,6 +305,22 @@ def test_records_with_checksums_stay_readable(tmp_path: Path) -> None:
     step = lines_out(path, lambda record: record["user"] == "cleo")
     assert step is not None
     assert step.what == "removed; damaged"
+
+
+def test_what_is_left_of_an_analysis_is_sealed_again(flow: Flow) -> None:
+    erase_user(CANARY, flow.run, also(flow))
+    (found,) = (one for one in measured(flow.analysed) if one.group == "test")
+    assert found.users == ("anna", "ben", "cleo")
+    texts = read_texts(flow.analysed / "folders" / "test")
+    assert list(texts) == ["anna", "ben", "cleo"]
+
+
+def test_damaged_excerpts_go_whole(flow: Flow) -> None:
+    path = flow.analysed / "folders" / "test" / "texts.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    done = erase_user(CANARY, flow.run, also(flow))
+    assert "damaged" in {deed.path: deed.what for deed in done.deeds}[path]
+    assert not path.exists()
 
 
 def test_what_is_left_of_a_comparison_is_sealed_again(flow: Flow) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from perfit.analysis.recipe import BARE, HISTORY, Recipe
-from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
+from perfit.durable.records import digest_of, read_record, write_record
+from perfit.durable.tensors import read_tensors, write_tensors
+from perfit.errors import ConfigError, DamagedError
 from perfit.private import private_folder
 
-FORMAT = 1
+FORMAT = 2  # both files with a checksum, and bound to each other
+_AGAIN = "analyse again in another folder"
+_TENSORS, _RECORD = "deltas.safetensors", "recipe.json"
 Array = NDArray[np.float64]
 
 
@@ -103,24 +103,32 @@ class DeltaVectors:
     def save(self, folder: Path) -> None:
         """Write ``deltas.safetensors`` and, last, ``recipe.json``."""
         private_folder(folder)
-        write_atomically(folder / "deltas.safetensors", save({"means": self.means, "counts": self.counts}))
-        write_atomically(folder / "recipe.json", (json.dumps(self.record(), indent=1) + "\n").encode())
+        record = self.record()
+        write_tensors(folder / _TENSORS, {"means": self.means, "counts": self.counts}, {"of": digest_of(record)})
+        write_record(folder / _RECORD, record)
 
     @classmethod
     def load(cls, folder: Path) -> DeltaVectors:
         """The inverse of ``save``.
 
         Raises:
-            StoreError: A file is missing or damaged.
+            StoreError: A file is missing, damaged, of another format, or the two do not belong together.
         """
+        record = read_record(folder / _RECORD, missing=f"not found; {_AGAIN}", mend=_AGAIN, version=FORMAT)
+        kept = read_tensors(folder / _TENSORS, mend=_AGAIN)
+        if kept is None or kept.notes.get("of") != digest_of(record):
+            raise DamagedError(f"{folder}: its δ-vectors are missing, or not those of its recipe; {_AGAIN}")
         try:
-            record = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-            tensors = load((folder / "deltas.safetensors").read_bytes())
-            if record.pop("format") != FORMAT:
-                raise StoreError(f"{folder}: was written by another version of perfit; analyse again")
-            recipe = Recipe.from_dict(record.pop("recipe"))
-            record.pop("kinds")
-            task, group, users = record.pop("task"), record.pop("group"), tuple(record.pop("users"))
-            return cls(task, group, users, recipe, tensors["means"], tensors["counts"], record)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise DamagedError(f"{folder}: holds no readable δ-vectors; analyse again") from error
+            recipe = Recipe.from_dict(record["recipe"])
+            known = ("format", "task", "group", "recipe", "kinds", "users")
+            notes = {name: value for name, value in record.items() if name not in known}
+            users = tuple(map(str, record["users"]))
+            found = cls(
+                record["task"], record["group"], users, recipe, kept.tensors["means"], kept.tensors["counts"], notes
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+            raise DamagedError(f"{folder}: a value is missing or wrong; {_AGAIN}") from error
+        shape = (len(users), len(recipe.kinds), 2)
+        if tuple(found.counts.shape) != shape or tuple(found.means.shape[:4]) != (*shape, len(recipe.layers)):
+            raise DamagedError(f"{folder}: its δ-vectors are of another shape than its recipe says; {_AGAIN}")
+        return found

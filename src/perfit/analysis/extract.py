@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from perfit.analysis.deltas import DeltaVectors
@@ -23,8 +21,8 @@ from perfit.analysis.states import last_states
 from perfit.backbone.fingerprint import BaseIdentity, base_identity
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
-from perfit.errors import ConfigError, StoreError
-from perfit.files import write_atomically
+from perfit.durable.tensors import read_tensors, write_tensors
+from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.private import private_folder
 from perfit.run import versions
 from perfit.tasks.task import Task
@@ -81,6 +79,7 @@ def extract(
     batch_tokens: int = 4096,
     identity: BaseIdentity | None = None,
     done: Callable[[int, bool], None] = lambda prompts, before: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> DeltaVectors:
     """Measure users' δ-vectors: every layer in one forward, sums on the fly, so that memory grows with users alone.
 
@@ -95,6 +94,7 @@ def extract(
         batch_tokens: Most tokens of a forward, padding included.
         identity: What the base is, where it is known; computed when not given.
         done: Called with a number of prompts and whether they were done before the stop.
+        warn: Called with a line that says how many damaged parts of a stopped extraction are measured again.
 
     Raises:
         ConfigError: There are no users.
@@ -115,18 +115,24 @@ def extract(
     maker = PromptMaker(task, backbone.tokenizer, users, recipe)
     parts = None if folder is None else folder / "parts"
     taken: list[dict[str, Tensor]] = []
+    damaged = 0
     for number, places in enumerate(chunks_of(users, recipe)):
         path = None if parts is None else parts / f"{stamp}-{number:04d}.safetensors"
-        part = None if path is None else _read_part(path)
+        try:
+            part = None if path is None else _read_part(path)
+        except DamagedError:
+            part, damaged = None, damaged + 1
         before = part is not None
         if part is None:
             part = _measure(backbone, maker, places, recipe, batch_tokens, lambda rows: done(rows, False))
             if path is not None:
                 private_folder(path.parent)
-                write_atomically(path, save(part))
+                write_tensors(path, part, {"part": path.name})
         if before:
             done(int(part["counts"].sum()), True)
         taken.append(part)
+    if damaged:
+        warn(f"{damaged} damaged {'part' if damaged == 1 else 'parts'} of what was measured before: measured again")
     notes = {
         "base": {
             "name": backbone.name,
@@ -198,8 +204,9 @@ def _stamp(record: list[Any], users: Sequence[User]) -> str:
 
 
 def _read_part(path: Path) -> dict[str, Tensor] | None:
-    try:
-        part: dict[str, Tensor] = load(path.read_bytes())
-    except (OSError, SafetensorError):
-        return None  # not there yet, or damaged: it is measured again
-    return part
+    kept = read_tensors(path, mend="it is measured again")
+    if kept is None:
+        return None
+    if kept.notes.get("part") != path.name or not kept.tensors.keys() >= {"means", "counts", "losses"}:
+        raise DamagedError(f"{path}: is another part")
+    return kept.tensors

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.excerpts import read_texts
 from perfit.analysis.figures import write_figures
 from perfit.analysis.page import write_page
 from perfit.analysis.runs import tables_of_run
 from perfit.analysis.tables import Tables, check_together, focus_layer, tables_of, write_tables
-from perfit.data.schema import User
 from perfit.errors import ConfigError
 from perfit.files import write_atomically
-from perfit.tasks.task import Task
-
-_EXCERPTS, _LETTERS = 6, 160
 
 _README = """# An analysis of δ-vectors
 
@@ -49,35 +45,6 @@ def measured(out: Path) -> list[DeltaVectors]:
     """
     found = [DeltaVectors.load(path.parent) for path in sorted(out.glob("*/*/recipe.json"))]
     return sorted(found, key=lambda one: (one.group != "test", one.task))
-
-
-def save_texts(folder: Path, task: Task, users: Sequence[User]) -> None:
-    """Keep excerpts of users' past items: the answers of free-text tasks, elsewhere text and answer."""
-    field = task.body_field
-
-    def excerpt(item_text: str) -> str:
-        return item_text if len(item_text) <= _LETTERS else item_text[: _LETTERS - 1].rstrip() + "…"
-
-    texts = {}
-    for user in users:
-        lines = []
-        for item in user.history[:_EXCERPTS]:
-            answer = task.field_of(item, task.history_answer)
-            text = answer if task.kind == "text" or field is None else f"{answer}: {task.field_of(item, field)}"
-            lines.append(excerpt(" ".join(text.split())))
-        texts[user.id] = lines
-    write_atomically(folder / "texts.json", json.dumps(texts, ensure_ascii=False, indent=0).encode())
-
-
-def _texts(folder: Path) -> dict[str, list[str]]:
-    path = folder / "texts.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(user): [str(line) for line in lines] for user, lines in content.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: is damaged; delete it and analyse again") from error
 
 
 def write_report(
@@ -115,7 +82,7 @@ def write_report(
             tables.setdefault(name, []).extend(rows)
     write_tables(tables, out / "tables")
     write_figures(many, tables, shown, out / "figures")
-    texts = {(one.task, one.group): _texts(place_of(out, one.task, one.group)) for one in many}
+    texts = {(one.task, one.group): read_texts(place_of(out, one.task, one.group)) for one in many}
     write_page(many, tables, texts, shown, out / "index.html")
     write_atomically(out / "README.md", _README.encode())
     return tables, shown

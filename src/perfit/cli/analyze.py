@@ -192,8 +192,8 @@ class _Measurement:
 
     def make(self, texts: bool) -> None:
         """Measure, going on where a stop left it."""
+        from perfit.analysis.excerpts import save_texts
         from perfit.analysis.extract import extract
-        from perfit.analysis.folder import save_texts
 
         if not self.users:
             return
@@ -216,6 +216,7 @@ class _Measurement:
                 batch_tokens=self.batch_tokens,
                 identity=self.identity,
                 done=done,
+                warn=lambda line: self.screen({"event": "warning", "text": line}),
             )
         for what, count in found.notes["shortened"].items():
             if count:

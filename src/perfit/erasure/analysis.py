@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,10 @@ from pathlib import Path
 import torch
 
 from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.excerpts import read_texts, write_texts
 from perfit.erasure.step import Step, Unreached, removal
-from perfit.erasure.words import read_json, unfinished
-from perfit.files import write_atomically
+from perfit.erasure.words import unfinished
+from perfit.errors import DamagedError
 from perfit.private import private_folder
 from perfit.tombstones import Tombstones
 
@@ -46,7 +46,7 @@ class AnalysisPlace:
     def knows(self, user: str) -> bool:
         """Whether the user was measured, or is shown."""
         return any(user in found.users for _, found in self._measured()) or any(
-            user in (read_json(path) or ()) for path in self.path.glob("*/*/texts.json")
+            user in (_texts(path) or ()) for path in self.path.glob("*/*/texts.json")
         )
 
     def steps(self, user: str) -> list[Step]:
@@ -58,7 +58,10 @@ class AnalysisPlace:
             derived = [self.path / name for name in ("index.html", "tables", "figures")]
             steps += [removal(path, _AGAIN) for path in derived if path.exists()]
         for path in sorted(self.path.glob("*/*/texts.json")):
-            if user in (read_json(path) or ()):
+            texts = _texts(path)
+            if texts is None:
+                steps.append(removal(path, f"damaged; {_AGAIN}"))
+            elif user in texts:
                 steps.append(Step(path, "the user's excerpts taken out", partial(_take_texts, path, user)))
         for folder, found in self._measured():
             if user in found.users:
@@ -75,9 +78,16 @@ class AnalysisPlace:
         return [(folder, DeltaVectors.load(folder)) for folder in folders]
 
 
+def _texts(path: Path) -> dict[str, list[str]] | None:
+    """Excerpts by user; None where nobody can say whose they are."""
+    try:
+        return read_texts(path.parent)
+    except DamagedError:
+        return None
+
+
 def _take_texts(path: Path, user: str) -> None:
-    texts = {name: lines for name, lines in (read_json(path) or {}).items() if name != user}
-    write_atomically(path, json.dumps(texts, ensure_ascii=False, indent=0).encode())
+    write_texts(path, {name: lines for name, lines in read_texts(path.parent).items() if name != user})
 
 
 def _take_vectors(folder: Path, user: str) -> None:
