@@ -393,3 +393,14 @@ def test_a_comparison_does_not_learn_from_an_erased_other_user(flow: Flow) -> No
     compare = ("compare", flow.data, "--task", flow.task, "--base", flow.base, *SETTINGS, "--out", flow.compared)
     with pytest.raises(StoreError, match="stage 1 would learn from a user who was erased here"):
         do(*compare, "--methods", "base", "--seeds", "3")
+
+
+def test_a_line_that_lost_its_query_does_not_stop_an_erasure(flow: Flow) -> None:
+    path = flow.run / "predictions" / "collective.jsonl"
+    content = path.read_bytes()
+    assert CANARY.encode() in content
+    path.write_bytes(content.replace(b'"query"', b'"quevy"'))
+    done = erase_user(CANARY, flow.run, also(flow))
+    assert not path.exists()
+    assert path in {deed.path for deed in done.deeds}
+    assert traces(flow.artifacts(), ALL) == {}

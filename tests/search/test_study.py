@@ -223,7 +223,7 @@ def test_a_folder_of_another_search_is_refused(trials: Trials, tmp_path: Path) -
         with pytest.raises(StoreError, match=said):
             search(MATERIAL, other, tmp_path)
     (tmp_path / "search.json").write_text("{")
-    with pytest.raises(StoreError, match="is damaged"):
+    with pytest.raises(StoreError, match="cannot be read as JSON; restore it, or choose another folder"):
         search(MATERIAL, PLAN, tmp_path)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.config import PerFitConfig
+from perfit.durable.records import digest_of, read_record, write_record
 from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
 from perfit.files import sweep, write_atomically
 from perfit.private import private_file, private_folder
@@ -176,13 +177,10 @@ def _claim(folder: Path, record: Mapping[str, Any]) -> None:
     """Make the folder this search's own, or see that it is."""
     path = folder / RECORD
     if not path.exists():
-        write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+        write_record(path, record)
         return
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name in record if theirs.get(name) != json.loads(json.dumps(record[name]))]
-    except (ValueError, AttributeError) as error:
-        raise DamagedError(f"{path}: is damaged; restore it, or choose another folder") from error
+    theirs = read_record(path, missing="not found", mend="restore it, or choose another folder")
+    differing = [name for name in record if digest_of(theirs.get(name)) != digest_of(record[name])]
     if differing:
         what = ["base, task or data" if name == "context" else name for name in differing]
         raise StoreError(f"{folder}: holds a search with another {', '.join(what)}; choose another folder")
