@@ -29,7 +29,9 @@ def test_it_measures_once_and_reads_what_it_kept(home: Path, monkeypatch: pytest
     probe.cache_clear()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"products": {}}', '{"products": {"float32": ["x", 1]}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[" * 100_000, '{"products": {}}', '{"products": {"float32": ["x", 1]}}']
+)
 def test_a_damaged_file_is_measured_again(home: Path, content: str) -> None:
     probe.cache_clear()
     first = probe(CPU)
@@ -38,6 +40,19 @@ def test_a_damaged_file_is_measured_again(home: Path, content: str) -> None:
     probe.cache_clear()
     assert probe(CPU).products.keys() == first.products.keys()
     assert path.read_text() != content
+    probe.cache_clear()
+
+
+def test_a_changed_rate_is_measured_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perfit.backbone.probe._products", lambda device, dtype: (12.5, 10.25))
+    probe.cache_clear()
+    first = probe(CPU)
+    (path,) = home.glob("probe-*.json")
+    content = path.read_text()
+    path.write_text(content.replace("10.25", "90.25", 1))
+    assert path.read_text() != content
+    probe.cache_clear()
+    assert probe(CPU).products == first.products
     probe.cache_clear()
 
 

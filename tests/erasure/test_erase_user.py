@@ -21,6 +21,7 @@ from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Trial
 from perfit.comparison.results import load_results
 from perfit.data import read_dataset
+from perfit.data.golds import golds_text, read_golds
 from perfit.durable.records import read_records, write_record, write_records
 from perfit.elsewhere import Elsewhere
 from perfit.erasure import erase_user
@@ -277,12 +278,13 @@ def test_what_killed_processes_left_goes_too(flow: Flow) -> None:
 def test_answers_in_lamps_format_and_pages_elsewhere_go_too(flow: Flow) -> None:
     lamp = flow.run / "predictions" / "personal.lamp.json"
     golds = [{"id": name, "output": "work"} for name in ("anna/q0", "asked-0", "asked-1")]
-    lamp.write_text(json.dumps({"task": "LaMP_2N", "golds": golds, "model": "personal"}))
+    lamp.write_bytes(golds_text({"task": "LaMP_2N", "golds": golds, "model": "personal"}))
     page = flow.top / "page.html"
     do("report", flow.run, "--data", flow.data, "--page", page)
     assert traces([page], ALL)
     done = erase_user(CANARY, flow.run)
-    assert json.loads(lamp.read_text())["golds"] == golds[:1]
+    assert read_golds(lamp) == ("LaMP_2N", {"anna/q0": "work"})
+    assert "sha256" in json.loads(lamp.read_text())
     assert not page.exists()
     assert page in {deed.path for deed in done.deeds}
 

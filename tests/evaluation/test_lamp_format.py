@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perfit.errors import DataError
+from perfit.errors import DamagedError, DataError, PerfitError
 from perfit.evaluation.lamp_format import read_lamp, score_lamp_files, write_lamp
 from perfit.tasks import get_task
 
@@ -27,11 +27,31 @@ def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
 
 def test_the_form_is_the_evaluator_s(tmp_path: Path) -> None:
     write_lamp(tmp_path / "p.json", NEWS, {"1": "crime"}, model="perfit")
-    assert json.loads((tmp_path / "p.json").read_text()) == {
+    written = json.loads((tmp_path / "p.json").read_text())
+    assert len(written.pop("sha256")) == 64
+    assert written == {
         "task": "LaMP_2N",
         "golds": [{"id": "1", "output": "crime"}],
         "model": "perfit",
     }
+
+
+def test_no_changed_answer_of_ours_is_scored(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    write_lamp(path, NEWS, {"1": "crime", "2": "日本語 title"}, model="perfit")
+    whole, said = path.read_bytes(), []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            read_lamp(path)
+        except PerfitError as error:
+            said.append(str(error))
+    # A change of the checksum's own name hides it, and nothing else.
+    assert len(whole) - len(said) <= len("sha256")
+    assert all(len(line.splitlines()) == 1 for line in said)
+    path.write_bytes(whole.replace(b"crime", b"grime"))
+    with pytest.raises(DamagedError, match="make it again, or remove its 'sha256' if you changed it yourself"):
+        read_lamp(path)
 
 
 def test_scoring_two_files(tmp_path: Path) -> None:

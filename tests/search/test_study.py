@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from perfit.config import PerFitConfig
-from perfit.errors import ConfigError, MissingExtraError, PerfitError, StoreError
+from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
 from perfit.search import study as study_module
 from perfit.search.holdout import hold_out
 from perfit.search.space import Choice, Range, Space
@@ -222,9 +223,59 @@ def test_a_folder_of_another_search_is_refused(trials: Trials, tmp_path: Path) -
     ):
         with pytest.raises(StoreError, match=said):
             search(MATERIAL, other, tmp_path)
-    (tmp_path / "search.json").write_text("{")
-    with pytest.raises(StoreError, match="cannot be read as JSON; restore it, or choose another folder"):
+    path = tmp_path / "search.json"
+    whole = path.read_text()
+    path.write_text("{")
+    with pytest.raises(DamagedError, match="cannot be read as JSON; restore it, or choose another folder"):
         search(MATERIAL, PLAN, tmp_path)
+    path.write_text(whole.replace('"random"', '"rendom"'))
+    with pytest.raises(DamagedError, match="checksum differs"):
+        search(MATERIAL, PLAN, tmp_path)
+    old = {name: value for name, value in json.loads(whole).items() if name not in ("sha256", "format")}
+    path.write_text(json.dumps(old))
+    with pytest.raises(
+        StoreError, match="format None of another perfit is not 2; restore it, or choose another folder"
+    ):
+        search(MATERIAL, PLAN, tmp_path)
+
+
+def test_how_much_runs_at_once_is_no_other_search(trials: Trials, tmp_path: Path) -> None:
+    search(MATERIAL, replace(PLAN, trials=2), tmp_path)
+    less = PerFitConfig(memory_gib=1.5, users_together=3, step_tokens=99)
+    assert len(search(MATERIAL, replace(PLAN, trials=3, config=less), tmp_path).trials) == 3
+    assert len(trials.configs) == 3
+
+
+@pytest.mark.parametrize("change", ["score", "settings", "state", "number"])
+def test_no_changed_trial_of_a_study_is_taken_for_its_own(trials: Trials, tmp_path: Path, change: str) -> None:
+    trials.fail = lambda config: config.personal_rank == 4
+    found = search(MATERIAL, PLAN, tmp_path)
+    best = found.best
+    assert best is not None
+    database = sqlite3.connect(tmp_path / "study.sqlite")
+    with database:
+        if change == "state":
+            failed = next(row.number for row in found.trials if row.state == "failed")
+            database.execute("update trials set state = 'COMPLETE' where number = ?", (failed,))
+        elif change == "number":
+            database.execute("update trials set number = number + 10 where number = ?", (best.number,))
+        else:
+            ((key, value),) = database.execute(
+                "select trial_user_attribute_id, value_json from trial_user_attributes join trials using (trial_id) "
+                "where key = 'found' and number = ?",
+                (best.number,),
+            )
+            record = json.loads(value)
+            if change == "score":
+                record["score"] /= 2
+            else:
+                record["settings"]["personal_rank"] += 8
+            ask = "update trial_user_attributes set value_json = ? where trial_user_attribute_id = ?"
+            database.execute(ask, (json.dumps(record), key))
+    database.close()
+    with pytest.raises(DamagedError, match=r"study\.sqlite: trial \d+ is .*; restore it or remove") as caught:
+        search(MATERIAL, PLAN, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_damaged_study_and_a_second_process_are_refused(trials: Trials, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import os
 import sqlite3
 import tempfile
@@ -121,6 +122,35 @@ def test_flipped_bits_are_found_and_computed_again(tmp_path: Path, passes: list[
     assert all(same(a, b) for a, b in zip(got, expected, strict=True))
     assert cached(tmp_path).prepare(rows)
     assert passes == [6, 6, 1, 0]
+
+
+@pytest.mark.parametrize("shapes", ['{"satates": [1]}', "[" * 100_000, "[]", "swapped"])
+def test_changed_shapes_are_found_and_computed_again(tmp_path: Path, passes: list[int], shapes: str) -> None:
+    rows = some_rows(6, 0)
+    plain = FrozenRunner(tiny("llama"), Positions.parse(RULE), LAYERS, shared=HEAD).prepare(rows)
+    cached(tmp_path).prepare(rows)
+    with sqlite3.connect(files(tmp_path, "rows.sqlite")[0]) as index:
+        ((digest, text),) = index.execute("select digest, shapes from rows limit 1")
+        # The same bytes in another order of axes.
+        changed = json.dumps({name: shape[::-1] for name, shape in json.loads(text).items()})
+        changed = changed if shapes == "swapped" else shapes
+        index.execute("update rows set shapes = ? where digest = ?", (changed, digest))
+    index.close()
+    runner = cached(tmp_path)
+    assert all(same(a, b) for a, b in zip(runner.prepare(rows), plain, strict=True))
+    assert runner.cache is not None
+    assert runner.cache.damaged == 1
+    assert passes == [6, 6, 1]
+
+
+def test_a_nested_about_is_passed_over(tmp_path: Path, passes: list[int]) -> None:
+    rows = some_rows(6, 0)
+    cached(tmp_path).prepare(rows)
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "about.json").write_text('{"shared":' + "[" * 100_000)
+    cached(tmp_path).prepare(rows)
+    assert passes == [6, 0]
 
 
 @pytest.mark.parametrize("spoil", ["cut", "gone", "index", "about"])

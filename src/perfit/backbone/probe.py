@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.cache_folder import cache_dir
-from perfit.files import write_atomically
+from perfit.durable.records import read_record, write_record
+from perfit.errors import StoreError
 
 _WIDTH, _INNER, _TOKENS = 576, 1536, 512
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -72,11 +72,12 @@ def probe(device: torch.device) -> Probe:
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     threads = torch.get_num_threads() if device.type == "cpu" else 0
-    key = f"{device.type} {name} {threads} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} 1"
+    key = f"{device.type} {name} {threads} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} 2"
     folder = cache_dir()
     path = folder / f"probe-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_text())
+    # Damaged, it is measured again: another rate would be another precision, and other numbers.
+    with contextlib.suppress(StoreError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        kept = read_record(path, missing="not measured yet", mend="it is measured again")
         products = {
             name: (float(kept["products"][name][0]), float(kept["products"][name][1])) for name in _NAMES.values()
         }
@@ -92,7 +93,7 @@ def probe(device: torch.device) -> Probe:
     )
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(asdict(measured)).encode())
+        write_record(path, asdict(measured))
     return measured
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from perfit.data.golds import golds_text
+from perfit.durable.records import SEAL, NotAsWrittenError, opened
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.stage1 import own_histories, why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
@@ -170,13 +171,13 @@ def _answers_out(path: Path, queries: set[str]) -> Step | None:
         return None
     content = read_json(path)
     try:
+        if SEAL in content:  # those of before there were checksums are sealed now
+            content = opened(content)
         kept = [answer for answer in content["golds"] if answer["id"] not in queries]
         gone = len(content["golds"]) - len(kept)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, NotAsWrittenError):
         return removal(path, "damaged")
     if not gone:
         return None
-    text = json.dumps({**content, "golds": kept}, ensure_ascii=False)
-    return Step(
-        path, f"{gone} {'answer' if gone == 1 else 'answers'} taken out", lambda: write_atomically(path, text.encode())
-    )
+    text = golds_text({**content, "golds": kept})
+    return Step(path, f"{gone} {'answer' if gone == 1 else 'answers'} taken out", lambda: write_atomically(path, text))

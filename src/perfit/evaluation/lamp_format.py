@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perfit.data.golds import read_golds
+from perfit.data.golds import golds_text, read_golds
 from perfit.data.opening import is_gzip
 from perfit.errors import DataError
 from perfit.evaluation.score import Scores, score
@@ -43,7 +42,7 @@ def read_lamp(path: str | Path) -> LampFile:
 
 
 def write_lamp(path: str | Path, task: Task, outputs: Mapping[str, str], *, model: str | None = None) -> None:
-    """Write a gold or prediction file the LaMP evaluator reads; an existing file is replaced as a whole.
+    """Write a gold or prediction file the LaMP evaluator reads, with a checksum; an existing file is replaced as a whole.
 
     Args:
         path: Where; gzipped when it ends in ``.gz``.
@@ -58,7 +57,7 @@ def write_lamp(path: str | Path, task: Task, outputs: Mapping[str, str], *, mode
     }
     if model is not None:
         record["model"] = model
-    raw = json.dumps(record, ensure_ascii=False, indent=1).encode()
+    raw = golds_text(record)
     write_atomically(path, gzip.compress(raw, mtime=0) if is_gzip(path) else raw)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.config import PerFitConfig
-from perfit.durable.records import digest_of, read_record, write_record
+from perfit.durable.records import NotAsWrittenError, digest_of, opened, read_record, sealed, write_record
 from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
 from perfit.files import sweep, write_atomically
 from perfit.private import private_file, private_folder
@@ -25,8 +25,11 @@ from perfit.training.loop import Emit
 
 SAMPLERS = ("random", "tpe")
 DATABASE, RECORD, BEST = "study.sqlite", "search.json", "best.yaml"
+FORMAT = 2  # with checksums
 _NAME = "perfit"
 _SETTINGS, _FOUND = "settings", "found"
+_MEND = "restore it or remove the folder"
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class SearchPlan:
             "prune": self.prune,
             "seed": self.seed,
             "space": {name: entry.record() for name, entry in self.space.items()},
-            "config": self.config.as_dict(),
+            "config": self.config.deciding(),
             "context": sha256(self.context.encode()).hexdigest(),
         }
 
@@ -177,9 +180,10 @@ def _claim(folder: Path, record: Mapping[str, Any]) -> None:
     """Make the folder this search's own, or see that it is."""
     path = folder / RECORD
     if not path.exists():
-        write_record(path, record)
+        write_record(path, {"format": FORMAT, **record})
         return
-    theirs = read_record(path, missing="not found", mend="restore it, or choose another folder")
+    mend = "restore it, or choose another folder"
+    theirs = read_record(path, missing="not found", mend=mend, version=FORMAT)
     differing = [name for name in record if digest_of(theirs.get(name)) != digest_of(record[name])]
     if differing:
         what = ["base, task or data" if name == "context" else name for name in differing]
@@ -202,13 +206,19 @@ def _open(optuna: Any, folder: Path, plan: SearchPlan, higher_is_better: bool) -
             pruner=pruner,
         )
     except Exception as error:  # SQLAlchemy's many
-        raise DamagedError(
-            f"{folder / DATABASE}: cannot be opened as a study; restore it or remove the folder"
-        ) from error
+        raise DamagedError(f"{folder / DATABASE}: cannot be opened as a study; {_MEND}") from error
     # Nobody else is here: what still runs was stopped, and is proposed again.
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    for trial in _trials(study, folder):
+        if trial.state == optuna.trial.TrialState.RUNNING:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
+
+
+def _trials(study: Any, folder: Path) -> list[Any]:
+    try:
+        return list(study.get_trials(deepcopy=False))
+    except Exception as error:  # SQLAlchemy's, sqlite's, and those of what is read from there
+        raise DamagedError(f"{folder / DATABASE}: cannot be read as a study; {_MEND}") from error
 
 
 def _go_on(
@@ -220,7 +230,10 @@ def _go_on(
     done: Callable[[TrialRow], None],
     emit: Emit,
 ) -> SearchResult:
-    rows = [row for trial in study.get_trials(deepcopy=False) if (row := _row(trial)) is not None]
+    try:
+        rows = [row for trial in _trials(study, folder) if (row := _row(trial)) is not None]
+    except NotAsWrittenError as error:
+        raise DamagedError(f"{folder / DATABASE}: {error}; {_MEND}") from None
     for row in rows:
         done(row)
     while len(rows) < plan.trials:
@@ -257,11 +270,12 @@ def _run(
 ) -> TrialRow:
     began = time.perf_counter()
     states = optuna.trial.TrialState
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"number": trial.number, "settings": trial.user_attrs[_SETTINGS], "score": None}
 
     def report(step: int, score: float) -> None:
         _check_finite(score)
         trial.report(score, step)
+        found["score"] = score
         if step == 0:
             found["collective"] = score
         if plan.prune and trial.should_prune():
@@ -279,12 +293,13 @@ def _run(
         else:
             found |= {"collective": earlier.collective, "skipped": earlier.skipped, "as": earlier.number}
             told = {"values": earlier.score}
+        found |= {"state": "complete", "score": told["values"]}
     except optuna.TrialPruned:
-        told = {"state": states.PRUNED}
+        found["state"], told = "pruned", {"state": states.PRUNED}
     except PerfitError as error:
-        found["problem"] = str(error)
+        found |= {"state": "failed", "score": None, "problem": str(error)}
         told = {"state": states.FAIL}
-    trial.set_user_attr(_FOUND, found | {"seconds": round(time.perf_counter() - began, 3)})
+    trial.set_user_attr(_FOUND, sealed(found | {"seconds": round(time.perf_counter() - began, 3)}))
     row = _row(study.tell(trial, **told))
     assert row is not None
     return row
@@ -297,23 +312,37 @@ def _check_finite(score: float) -> None:
 
 
 def _row(trial: Any) -> TrialRow | None:
-    """A trial of the study; None for one that was stopped and so proposed again."""
-    found = trial.user_attrs.get(_FOUND)
-    if found is None or (trial.state.name == "FAIL" and "problem" not in found):
+    """A trial of the study; None for one that was stopped and so proposed again.
+
+    Raises:
+        NotAsWrittenError: What it came to has changed since.
+    """
+    record = trial.user_attrs.get(_FOUND)
+    if record is None:
         return None
-    score = trial.value
-    if trial.state.name == "PRUNED":
-        score = trial.intermediate_values[max(trial.intermediate_values)]
-    return TrialRow(
-        number=trial.number,
-        state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
-        settings=trial.user_attrs[_SETTINGS],
-        score=score,
-        collective=found.get("collective"),
-        seconds=found["seconds"],
-        skipped=found.get("skipped", 0),
-        problem=found.get("problem"),
-    )
+    if not isinstance(record, dict):
+        raise NotAsWrittenError(f"trial {trial.number} is not as it was written")
+    try:
+        found = opened(record)
+        state = found["state"]
+        if state != "failed" and trial.state.name == "FAIL":  # stopped before it was told
+            return None
+        if found["number"] != trial.number or state != _STATES.get(trial.state.name):
+            raise NotAsWrittenError("is told as another")
+        return TrialRow(
+            number=trial.number,
+            state=state,
+            settings=found["settings"],
+            score=found["score"],
+            collective=found.get("collective"),
+            seconds=found["seconds"],
+            skipped=found.get("skipped", 0),
+            problem=found.get("problem"),
+        )
+    except NotAsWrittenError as error:
+        raise NotAsWrittenError(f"trial {trial.number} {error}") from None
+    except KeyError:
+        raise NotAsWrittenError(f"trial {trial.number} lacks a value") from None
 
 
 def _write_best(folder: Path, plan: SearchPlan, result: SearchResult) -> None:

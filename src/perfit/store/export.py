@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfit.durable import records
-from perfit.durable.records import read_bounded
+from perfit.durable.records import parse_object, read_bounded
 from perfit.errors import DamagedError, StoreError
 from perfit.files import write_atomically
 from perfit.shown import shown
@@ -84,9 +83,9 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
     try:
         if not 0 < size <= min(_MAX_HEADER, len(content) - 8):
             raise ValueError
-        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
+        metadata = parse_object(content[8 : 8 + size]).get("__metadata__") or {}
         plain = {str(key): value for key, value in metadata.items() if isinstance(value, str)}
-    except (ValueError, RecursionError, AttributeError):
+    except (ValueError, AttributeError):
         raise _damaged(path, "is not readable as safetensors") from None
     found = plain.get("format", "none")
     if found == "perfit-user-shift/1":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perfit.durable.records import NotAsWrittenError, parse_object
 from perfit.errors import DamagedError, StoreError
 from perfit.shown import shown
 
@@ -214,12 +215,11 @@ def from_json(text: object, what: str) -> dict[str, Any]:
         DamagedError: It is not a JSON object of bounded size and depth.
     """
     try:
-        value = json.loads(text) if isinstance(text, str) and len(text) <= _MAX_META else None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise DamagedError(f"{what} is damaged")
-    return value
+        if not isinstance(text, str) or len(text) > _MAX_META:
+            raise NotAsWrittenError
+        return parse_object(text.encode())
+    except ValueError:  # lone surrogates among them
+        raise DamagedError(f"{what} is damaged") from None
 
 
 def sizes_of(identity: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, int]:

@@ -4,7 +4,7 @@ A folder holds one subfolder per kind (base, precision, first edited layer, posi
 
 - ``about.json``: the kind, in full;
 - ``<name>.frozen``: tensors back to back, mapped into memory when read;
-- ``rows.sqlite``: the hash of a row, and of where its frozen part begins, -> file, offset, shapes and a CRC-32 of its bytes.
+- ``rows.sqlite``: the hash of a row, and of where its frozen part begins, -> file, offset, shapes and a CRC-32 of shapes and bytes.
 
 The files hold hidden states of users' texts: treat the folder as you treat the texts. It may be deleted at any time.
 """
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from perfit.durable.records import parse_object, read_bounded
 from perfit.errors import ConfigError, StoreError
 from perfit.files import finished_name, write_atomically
 from perfit.private import private_file, private_folder
@@ -39,7 +40,7 @@ from perfit.training.shelf import Shelf
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-_VERSION = 2
+_VERSION = 3  # the checksum is over the shapes too
 _PARTS = ("states", "prefix", "before")
 # What a model's config says beside what its forward does.
 _INDIFFERENT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
@@ -90,7 +91,7 @@ class FrozenHome:
         best: tuple[int, ...] = ()
         for path in self.folder.glob("*/about.json"):
             try:
-                about = json.loads(path.read_text())
+                about = parse_object(read_bounded(path))
                 shared = tuple(about["shared"])
                 own = mine | {"shared": about["shared"], "edits": list(edited_within(frozen.positions, len(shared)))}
             except (OSError, ValueError, KeyError, TypeError):
@@ -179,10 +180,10 @@ class FrozenCache:
             return None
         file, place, shapes, crc = found
         try:
-            tensors, content = self._read(file, place, json.loads(shapes))
-            if zlib.crc32(content.numpy().data) != crc:
+            tensors, content = self._read(file, place, parse_object(shapes.encode()))
+            if zlib.crc32(content.numpy().data, zlib.crc32(shapes.encode())) != crc:
                 raise ValueError("checksum")
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
             self.damaged += 1
             with suppress(sqlite3.Error), self.index:
                 self.index.execute("delete from rows where digest = ?", (digest,))
@@ -243,10 +244,10 @@ class FrozenCache:
         entries = []
         for item, place in shelf.rows:
             tensors = {name: t for name in _PARTS if (t := getattr(item, name)) is not None}
-            crc = 0
+            shapes = json.dumps({name: list(t.shape) for name, t in tensors.items()})
+            crc = zlib.crc32(shapes.encode())
             for tensor in tensors.values():
                 crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, crc)
-            shapes = json.dumps({name: list(t.shape) for name, t in tensors.items()})
             entries.append((self._digest(item.row), shelf.path.name, place, shapes, crc))
         with self.index:
             self.index.executemany("insert or replace into rows values (?, ?, ?, ?, ?)", entries)
