@@ -183,6 +183,19 @@ def test_vectors_beside_another_recipe_and_those_of_before_are_refused(backbone:
         DeltaVectors.load(tmp_path / "a")
 
 
+def test_vectors_of_another_shape_than_the_recipe_says_are_refused(backbone: Backbone, tmp_path: Path) -> None:
+    found = extract(backbone, small_base.TASK, USERS, RECIPE)
+    for change in (
+        {"users": found.users[:-1]},
+        {"counts": found.counts[:, :-1]},
+        {"means": found.means[:, :, :, :1]},
+        {"recipe": replace(RECIPE, layers=(0, 1, 2))},
+    ):
+        replace(found, **change).save(tmp_path)  # type: ignore[arg-type]
+        with pytest.raises(DamagedError, match="another shape than its recipe"):
+            DeltaVectors.load(tmp_path)
+
+
 def test_a_damaged_or_foreign_part_is_measured_again_and_counted(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from method_world import ALL, ANNA, BEN, OTHERS, asks, make, ready, setting
+import torch
+from method_world import ALL, ANNA, BEN, CONFIG, OTHERS, asks, make, ready, setting
 
 from perfit.data.schema import HistoryItem, User
+from perfit.durable.tensors import write_tensors
 from perfit.errors import DamagedError, StoreError
 from perfit.methods import tuning
 from perfit.methods.method import Method
@@ -177,6 +179,39 @@ def test_a_flipped_byte_of_any_file_of_work_is_refused(tmp_path: Path) -> None:
             assert len(str(caught.value).splitlines()) == 1
             path.write_bytes(whole)
     assert method.predict(asks(*USERS))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("lofit", ""), ("oppu", ""), ("perfit", "personal.safetensors"), ("perfit", "users.json")]
+)
+def test_a_flipped_byte_of_training_under_way_is_refused(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
+    make(name, setting(tmp_path)).fit(OTHERS)
+    with pytest.raises(KeyboardInterrupt):
+        both_stages(make(name, setting(tmp_path, emit=Killer("step", 2))))
+    (path,) = (path for path in (tmp_path / "own" / "checkpoints").iterdir() if path.name.endswith(file))
+    whole = path.read_bytes()
+    for place in (9, len(whole) // 3, len(whole) - 12):
+        flipped(path, place)
+        with pytest.raises(
+            DamagedError, match=r"; delete it to train (this )?anew|to start this stage again"
+        ) as caught:
+            both_stages(make(name, setting(tmp_path)))
+        assert len(str(caught.value).splitlines()) == 1
+        path.write_bytes(whole)
+    both_stages(make(name, setting(tmp_path)))
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    write_tensors(path, {"value.x": torch.zeros(2)}, {"context": "mine", "step": 1, "losses": []})
+    state = tuning._State({"x": torch.zeros(2, requires_grad=True)}, CONFIG.stage2)
+    with pytest.raises(DamagedError, match="lacks what a checkpoint holds; delete it"):
+        state.load(path, "mine")
+    assert state.step == 0
 
 
 def test_a_users_file_in_anothers_place_is_refused(tmp_path: Path) -> None:
