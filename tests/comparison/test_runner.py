@@ -20,6 +20,7 @@ from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Plan, Selection, Trial
 from perfit.comparison.results import load_results
 from perfit.comparison.table import make_table
+from perfit.durable.records import write_record, write_records
 from perfit.errors import ConfigError, DamagedError, StoreError
 
 PLAN = Plan(("base", "oppu", "perfit"), (0, 1), against="oppu")
@@ -300,6 +301,33 @@ def test_files_of_another_trial_or_comparison_are_refused(tmp_path: Path) -> Non
     predictions.write_bytes(b"".join(lines[:-1]))
     with pytest.raises(DamagedError, match="not of the queries that were asked"):
         load_results(ComparisonFolder(tmp_path / "one"))
+
+
+def test_sealed_files_of_wrong_values_are_one_line(tmp_path: Path) -> None:
+    compare(tmp_path)
+    folder, one = ComparisonFolder(tmp_path), Trial("oppu", 1)
+    plan, queries, record, predictions = files_of(tmp_path)
+    planned, told = folder.plan(), json.loads(record.read_text())
+    del told["sha256"]
+    changes: list[tuple[Path, Callable[[], None], str]] = [
+        (
+            plan,
+            lambda: write_record(plan, {k: v for k, v in planned.items() if k != "against"}),
+            "'against' is missing",
+        ),
+        (plan, lambda: write_record(plan, planned | {"seeds": 3}), "'seeds' is missing or wrong"),
+        (record, lambda: write_record(record, told | {"users": 3}), "of another type"),
+        (record, lambda: write_record(record, told | {"odd": 3}), "missing or wrong"),
+        (predictions, lambda: write_records(predictions, [{"user": "anna"}], folder.of(one)), "missing or wrong"),
+        (queries, lambda: write_records(queries, [{"user": "anna", "query": 1}], folder.of()), "missing or wrong"),
+    ]
+    for path, change, said in changes:
+        whole = path.read_bytes()
+        change()
+        with pytest.raises(DamagedError, match=f"{path.name}.*{said}"):
+            load_results(folder)
+        path.write_bytes(whole)
+    load_results(folder)
 
 
 def test_predictions_that_were_lost_are_made_again(tmp_path: Path) -> None:
