@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from flipped import DETECTED, HARMLESS, SILENT, TRACEBACK, UNREAD, Flips, one_base
+from flipped import DETECTED, HARMLESS, SILENT, TRACEBACK, UNREAD, Flip, Flips, one_base
 from small_base import CONFIG, TASK, dataset, write_base
 
 from perfit.data import read_dataset
@@ -42,3 +44,12 @@ def test_no_byte_changes_unnoticed(flips: Flips) -> None:
     assert not bad
     assert found[DETECTED] > 30  # the others lie in pages, events and unused bytes of the store
     assert set(found) <= {DETECTED, HARMLESS, UNREAD}
+
+
+def test_no_byte_of_a_shift_in_the_store_changes_unnoticed(flips: Flips) -> None:
+    path = flips.whole / "run" / "personal.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (payload,) = database.execute("SELECT payload FROM users WHERE user_id = 'ben'").fetchone()
+    start = path.read_bytes().index(payload)  # small enough for one page
+    for place in range(start, start + len(payload), len(payload) // 6):
+        assert flips.judge(Flip("run/personal.sqlite", place, 1)) == (DETECTED, "")

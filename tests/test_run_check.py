@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perfit.backbone import file_hashes
-from perfit.errors import PerfitError
+from perfit.errors import DamagedError, PerfitError
 from perfit.run import RunDirectory
 from perfit.run_check import verify
 
@@ -73,6 +73,21 @@ def test_a_changed_byte_anywhere_is_one_line(
     with pytest.raises(PerfitError, match=message) as caught:
         verify(run)
     assert "\n" not in str(caught.value)
+
+
+def test_a_collective_shift_is_read_before_there_are_users(copy: Path) -> None:
+    for name in ("personal.sqlite", "training.jsonl", "metrics.json"):
+        (copy / "run" / name).unlink()
+    run = RunDirectory(copy / "run")
+    assert verify(run) == {
+        "base": "every byte as in training",
+        "manifest": "as written",
+        "collective shift": "as written",
+        "training record": "0 users, not complete",
+    }
+    flip(copy / "run" / "collective.safetensors")
+    with pytest.raises(DamagedError, match=r"collective\.safetensors: is damaged, or of another run"):
+        verify(run)
 
 
 def test_a_base_that_is_not_here_is_said_and_not_called_whole(copy: Path) -> None:

@@ -289,6 +289,22 @@ def test_answers_in_lamps_format_and_pages_elsewhere_go_too(flow: Flow) -> None:
     assert page in {deed.path for deed in done.deeds}
 
 
+@pytest.mark.parametrize(("old", "new"), [(b'"query": "asked-0"', b'"queri": "asked-0"'), (b'{"user"', b'["user"')])
+def test_answers_beside_damaged_predictions_go_too(old: bytes, new: bytes, flow: Flow) -> None:
+    path, lamp = (flow.run / "predictions" / f"personal.{kind}" for kind in ("jsonl", "lamp.json"))
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    golds = [{"id": name, "output": "work"} for name in ("anna/q0", "asked-0", "asked-1")]
+    lamp.write_bytes(golds_text({"task": "LaMP_2N", "golds": golds, "model": "personal"}))
+    done = erase_user(CANARY, flow.run)
+    assert not path.exists()
+    assert not lamp.exists()
+    assert {(path, "removed; damaged"), (lamp, "removed; its predictions are damaged")} <= {
+        (deed.path, deed.what) for deed in done.deeds
+    }
+    assert traces([found for found in flow.run.rglob("*") if found.is_file()], ALL) == {}
+
+
 def test_records_with_checksums_stay_readable(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     write_records(path, [{"user": user, "n": n} for n, user in enumerate(("anna", "ben", "anna", "cleo"))])

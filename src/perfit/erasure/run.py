@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from perfit.data.golds import golds_text
-from perfit.durable.records import SEAL, NotAsWrittenError, opened
+from perfit.durable.records import SEAL, NotAsWrittenError, opened, read_records
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.stage1 import own_histories, why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
+from perfit.errors import StoreError
 from perfit.files import write_atomically
 from perfit.run import RunDirectory
 from perfit.store.shifts import ShiftStore
@@ -111,9 +112,14 @@ class RunPlace:
     def _answers(self, user: str) -> list[Step]:
         steps = []
         for path in self._predictions():
-            # A changed byte may have taken a line's query: the file then goes as damaged.
-            mine = {str(line.get("query")) for line in read_lines(path) if line_of(line, user)}
             lamp = path.with_suffix(".lamp.json")
+            try:
+                mine = {str(line["query"]) for line in read_records(path, missing="", mend="") if line_of(line, user)}
+            except (StoreError, KeyError):
+                # Nobody can say whose these lines are, nor whose the answers beside them, which name queries alone.
+                steps += [removal(lamp, "its predictions are damaged")] if lamp.exists() else []
+                steps.append(removal(path, "damaged"))
+                continue
             # First the file that says whose they are by query ids alone.
             if mine and (step := _answers_out(lamp, mine)) is not None:
                 steps.append(step)

@@ -48,7 +48,7 @@ class TrainingRecord:
                 if number == 0 and record["run"] != run.context():
                     raise StoreError(f"{run.training_path}: is another run's; {_MEND}")
                 self._take(record)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise DamagedError(f"{run.training_path}: a value is missing or wrong; {_MEND}") from None
 
     def _take(self, record: Mapping[str, Any]) -> None:
