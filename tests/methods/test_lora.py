@@ -227,3 +227,16 @@ def test_shifts_on_a_lora_feel_it_and_train_alike_with_either_engine(tmp_path: P
     bare = learnt("perfit-stage-2", "frozen")
     assert float((frozen - plain).norm() / plain.norm()) < 0.02
     assert float((frozen - bare).norm() / bare.norm()) > 0.1
+
+
+def test_dropout_is_torchs_from_a_generator_of_its_own() -> None:
+    targets = {PERSONAL: find_attention(base("llama"))[0].only("q")}
+    adapters = adapted(base("llama"), targets, LoraShape(rank=2, dropout=0.3))
+    (dropout,) = (m for m in adapters.backbone.model.modules() if type(m).__name__ == "_Dropout")
+    x = torch.randn(40, 50)
+    assert torch.equal(dropout(x), x)
+    adapters.train(PERSONAL)
+    adapters.reseed(7)
+    got = dropout(x)
+    torch.manual_seed(7)
+    torch.testing.assert_close(got, nn.functional.dropout(x, 0.3), rtol=1e-6, atol=0)
