@@ -116,7 +116,10 @@ import gc, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from numbered import IDENTITY, SPEC, numbered
+import torch
 from perfit.store import ShiftStore, database
+torch.set_num_threads(2)
+torch.ones(1 << 20).sum()  # torch has threads now, which a child has not
 store = ShiftStore.create(Path(sys.argv[1]), IDENTITY, SPEC)
 store.put("parent", numbered(1))
 mine = store._database

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perfit.backbone.after_fork import one_thread_after_fork
+from perfit.after_fork import one_thread_after_fork
 from perfit.backbone.layers import find_layers
 from perfit.backbone.taps import Changes, Side, Tap, running
 from perfit.errors import BaseModelError, ConfigError

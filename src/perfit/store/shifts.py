@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from perfit.after_fork import one_thread_after_fork
 from perfit.errors import DamagedError, StoreError, UnknownUserError
 from perfit.shown import shown
 from perfit.store import database, erasure
@@ -63,6 +64,7 @@ class ShiftStore:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, readonly: bool):
         """Use :meth:`create` or :meth:`open`."""
+        one_thread_after_fork()
         self.path, self._readonly = path, readonly
         self._mine = _Connection(connection, os.getpid())
         house = self._read_house()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
-
-import torch
 
 
 def _one_thread() -> None:
-    if torch.get_num_threads() > 1:
+    torch = sys.modules.get("torch")  # who lists a store's users has not loaded it
+    if torch is not None and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
 
 
