@@ -34,3 +34,16 @@ def test_a_memory_stands_beside_the_personal_shift(house: House, perfit: Perfit)
     refused = perfit("evaluate", house.data, "--run", house.run, "--memory", "--methods", "collective")
     assert refused.code == 2
     assert "ask for the method 'personal' too" in refused.err
+
+
+def test_whom_the_memory_harms_is_said(house: House, perfit: Perfit) -> None:
+    shown = perfit("evaluate", house.data, "--run", house.run, "--labels", "trie", "--memory", "--json")
+    assert shown.code == 0, shown.err
+    told = json.loads(shown.out)
+    assert told["memory_effect"]["harmed"]["users"] <= told["memory_effect"]["n_users"] == told["effect"]["n_users"]
+    assert told["memory_effect"]["with_nll"]
+    assert {"personal", "personal_memory"} <= told["nll"]["methods"].keys()
+    assert told["nll"]["methods"]["personal_memory"] != told["nll"]["methods"]["personal"]
+    assert any(line.startswith("personal_memory against collective: helps") for line in told["summary"])
+    free = json.loads(perfit("evaluate", house.data, "--run", house.run, "--memory", "--json").out)
+    assert not free["memory_effect"]["with_nll"]

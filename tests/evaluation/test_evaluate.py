@@ -147,7 +147,7 @@ def test_the_gain_is_personal_over_collective_and_not_the_other_way(monkeypatch:
 
 def test_the_effect_counts_answers_users_and_strengths_as_by_hand() -> None:
     result = run_it()
-    effect, nll = result.effect, result.nll
+    effect, nll = result.effects["personal"], result.nll
     assert effect is not None
     assert nll is not None
     # a2: work, then family; c1: family, then work; the other three answers stay (" work " is "work").
@@ -195,7 +195,7 @@ def test_without_nll_harm_is_by_the_metric_and_says_so(monkeypatch: pytest.Monke
 
 def test_without_both_methods_there_is_no_effect_but_nll() -> None:
     result = run_it(methods=["base", "personal"])
-    assert result.effect is None
+    assert not result.effects
     assert result.nll is not None
     assert result.nll.gain() is None
     assert list(result.nll.users) == ["base", "personal"]
@@ -218,7 +218,7 @@ def test_where_lower_is_better_a_smaller_error_is_a_gain(monkeypatch: pytest.Mon
     assert (helped.helped, helped.harmed, helped.equal) == (1, 1, 0)
     # Absolute errors: collective 2 + 1 + 0, personal 0 + 1 + 1; over three queries.
     assert helped.gain.value == pytest.approx(1 / 3)
-    effect = result.effect
+    effect = result.effects["personal"]
     assert effect is not None
     assert {one.user: (one.outcome, one.gain) for one in effect.users} == {
         "anna": ("helped", 1.0),

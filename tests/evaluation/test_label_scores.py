@@ -13,8 +13,8 @@ from perfit.backbone.generate import Decoding
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import evaluate
-from perfit.evaluation.label_scores import best_labels
-from perfit.evaluation.nll import nll_of
+from perfit.evaluation.label_scores import answers_from
+from perfit.evaluation.nll import nll_of_labels, nll_of_tokens
 from perfit.personalizer import PerFit
 from perfit.plan import EditPlan
 from perfit.positions import Positions
@@ -72,7 +72,12 @@ def test_a_known_answer_has_the_probability_of_its_training_row_whoever_is_asked
 
 def test_nll_among_labels_is_of_probabilities_that_sum_to_1(perfit: PerFit) -> None:
     owners = {"base": lambda user: "base", "personal": lambda user: user}
-    found = nll_of(perfit, DATA.users, owners, among_labels=True, compared=("personal", "base"))
+    asked = [(query, user.id) for user in DATA.users for query in user.queries]
+    scores = {
+        method: perfit.score_labels([query for query, _ in asked], [owner(user) for _, user in asked])
+        for method, owner in owners.items()
+    }
+    found = nll_of_labels(TASK, DATA.users, scores, compared=("personal", "base"))
     assert found.unit == "label"
     for method, owner in owners.items():
         for user in DATA.users:
@@ -91,7 +96,7 @@ def test_nll_among_labels_is_of_probabilities_that_sum_to_1(perfit: PerFit) -> N
 
 def test_nll_per_token_is_summed_by_method_and_user(perfit: PerFit) -> None:
     owners = {"collective": lambda user: "collective", "personal": lambda user: user}
-    found = nll_of(perfit, DATA.users, owners, among_labels=False)
+    found = nll_of_tokens(perfit, DATA.users, owners)
     assert found.gain() is None
     for method, owner in owners.items():
         for user in DATA.users:
@@ -103,7 +108,8 @@ def test_nll_per_token_is_summed_by_method_and_user(perfit: PerFit) -> None:
 
 def test_the_best_label_is_the_answer(perfit: PerFit) -> None:
     scores = perfit.score_labels(QUERIES, OWNERS)
-    assert best_labels(perfit, QUERIES, OWNERS) == [LABELS[int(i)] for i in scores.argmax(1)]
+    quick = perfit.score_labels(QUERIES, OWNERS, best_only=True)
+    assert answers_from(quick, TASK, "trie") == [LABELS[int(i)] for i in scores.argmax(1)]
 
 
 def test_evaluation_by_labels_has_no_format_failures_and_says_what_it_is(perfit: PerFit, tmp_path: Path) -> None:
@@ -113,9 +119,10 @@ def test_evaluation_by_labels_has_no_format_failures_and_says_what_it_is(perfit:
     assert all(result.scores.format_failure_rate == 0 for result in found.methods.values())
     assert json.loads((tmp_path / "metrics.json").read_text())["answers"] == "trie"
     assert "highest probability" in (tmp_path / "metrics.md").read_text()
-    assert sum(counted) == 2 * 3 * sum(len(user.queries) for user in DATA.users)  # NLL, and the answers
+    assert sum(counted) == 3 * sum(len(user.queries) for user in DATA.users)  # NLL comes with the answers
     own = [(query, user.id) for user in DATA.users for query in user.queries]
-    expected = best_labels(perfit, [query for query, _ in own], [owner for _, owner in own])
+    scores = perfit.score_labels([query for query, _ in own], [owner for _, owner in own])
+    expected = answers_from(scores, TASK, "trie")
     assert list(found.methods["personal"].predictions.values()) == expected
 
 

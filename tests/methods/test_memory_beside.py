@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from small_base import TASK, dataset
 
-from perfit.data.schema import Dataset, Query, User
+from perfit.data.schema import Dataset, HistoryItem, Query, User
 from perfit.errors import ConfigError
+from perfit.methods.linear import LinearRatings
 from perfit.methods.memory import Memory
 from perfit.tasks import get_task
 
@@ -46,6 +49,23 @@ def test_it_learns_from_histories_and_never_from_the_users_queries() -> None:
     assert torch.equal(got, Memory.fit(bare, TASK).mixed(scores, asks))
     torch.testing.assert_close(got.exp().sum(1), torch.ones(len(asks)))
     assert not torch.allclose(got, got[:, :1].expand_as(got), atol=0.1)
+
+
+def test_of_ratings_it_knows_a_number() -> None:
+    task = replace(get_task("product_rating"), marker=None)
+    rows = [("good film", "5"), ("bad film", "1"), ("good film", "4"), ("bad film", "2")]
+    history = tuple(
+        HistoryItem(str(n), {task.body_field: text, str(task.history_answer): score})
+        for n, (text, score) in enumerate(rows)
+    )
+    data = Dataset((User("anna", history),), (), task.name)
+    asks = [("anna", Query(str(n), text)) for n, text in enumerate(("good film", "bad film"))]
+    scores = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1], [0.5, 0.2, 0.1, 0.1, 0.1]]).log()
+    got = Memory.fit(data, task).mixed(scores - 3, asks)
+    numbers = torch.tensor(LinearRatings.fit(data, task).numbers(asks))
+    assert numbers[0] > 3 > numbers[1]
+    raw = scores.double().exp() ** 0.8 * (-((torch.arange(1, 6) - numbers[:, None]) ** 2) / 2).exp()
+    torch.testing.assert_close(got.double().exp(), raw / raw.sum(1, keepdim=True), rtol=1e-4, atol=1e-6)
 
 
 def test_text_has_no_labels_to_mix() -> None:

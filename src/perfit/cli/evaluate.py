@@ -88,7 +88,9 @@ def evaluate(
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
     queries = sum(len(user.queries) for user in people)
-    with screen.counting("answering", queries * len(chosen) * (2 if nll else 1), "queries") as advance:
+    with screen.counting(
+        "answering", queries * len(chosen) * (2 if nll and answers == "free" else 1), "queries"
+    ) as advance:
 
         def done(method: str, rows: int) -> None:
             advance(rows, method)

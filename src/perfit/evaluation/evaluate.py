@@ -9,6 +9,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from perfit.backbone.generate import Decoding
 from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, User
@@ -17,9 +20,9 @@ from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import Aggregate, Comparison, aggregate, compare
 from perfit.evaluation.best_floor import MEAN_OF_USERS, AboveFloor, above_floors
 from perfit.evaluation.effect import Effect, changed, effect_of
-from perfit.evaluation.label_scores import best_labels, expected_ratings
+from perfit.evaluation.label_scores import answers_from
 from perfit.evaluation.lamp_format import write_lamp
-from perfit.evaluation.nll import Nll, nll_of
+from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
 from perfit.evaluation.score import Scores, score
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
@@ -63,7 +66,7 @@ class Evaluation:
         task: The task.
         methods: By name, in the order of printing: the floors first, then base, collective, personal.
         helped: Personal against collective by the metric alone, when both were evaluated.
-        effect: What personal did to whom against collective, NLL and strengths included.
+        effects: What personal, without and with memory, did to whom against collective, NLL and strengths included.
         nll: NLL of base, collective and personal; None where it was left out.
         left_out: Users or queries that were not evaluated, and why, counted.
         answers: How base, collective and personal answered: "free" generation, "trie", the most probable label, or
@@ -75,7 +78,7 @@ class Evaluation:
     helped: Comparison | None
     left_out: Mapping[str, int] = field(default_factory=dict)
     answers: str = "free"
-    effect: Effect | None = None
+    effects: Mapping[str, Effect] = field(default_factory=dict)
     nll: Nll | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +96,8 @@ class Evaluation:
             },
             "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
             "nll": None if self.nll is None else self.nll.as_dict(),
-            "effect": None if self.effect is None else self.effect.as_dict(),
+            "effect": None if PERSONAL not in self.effects else self.effects[PERSONAL].as_dict(),
+            "memory_effect": None if MEMORY not in self.effects else self.effects[MEMORY].as_dict(),
             "best_floors": [{**one.as_dict(), "floor": json_key(one.floor)} for one in self.above_floors()],
             "summary": self.summary(),
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
@@ -136,8 +140,8 @@ class Evaluation:
             lines.append(
                 "answers are the median (mae) and the mean (rmse) of the ratings' probabilities; floors are as ever"
             )
-        if self.effect is not None:
-            lines += self.effect.lines(PERSONAL)
+        for name, effect in self.effects.items():
+            lines += effect.lines(name)
         if self.nll is not None:
             lines.append(self.nll.line())
         lines += [one.line() for one in self.above_floors()]
@@ -187,7 +191,8 @@ def evaluate(
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly; for
             ratings "expected": median and mean of the ratings' exact probabilities.
         with_floors: Also score what any personal model must beat.
-        with_nll: Also say how probable each method finds the known answers, which takes a pass of its own.
+        with_nll: Also say how probable each method finds the known answers, which takes a pass of its own where answers
+            are free.
         with_memory: For tasks with labels, also the personal label scores mixed with a memory of everybody's history
             (``methods.memory``).
         run: Where to write predictions and scores.
@@ -262,59 +267,66 @@ def _evaluate(
     def report(rows: int) -> None:
         done(", ".join(methods), rows)
 
+    pair = (PERSONAL, COLLECTIVE)
     nll = None
-    if with_nll:  # before the answers: what it refuses, it refuses before they have taken their time
-        nll = nll_of(
-            perfit,
-            chosen,
-            {method: _owner(method) for method in methods},
-            among_labels=answers != "free",
-            compared=(PERSONAL, COLLECTIVE),
-            done=lambda rows: done("NLL", rows),
-        )
+    if with_nll and answers == "free":  # first: what it refuses, it refuses before the answers have taken their time
+        of = {method: _owner(method) for method in methods}
+        nll = nll_of_tokens(perfit, chosen, of, compared=pair, done=lambda rows: done("NLL", rows))
     began = time.perf_counter()
-    if answers == "trie":
-        texts = best_labels(perfit, queries, owners, done=report, emit=emit)
-    elif answers == "expected":
-        texts = expected_ratings(perfit, queries, owners, done=report, emit=emit)
-    else:
+    scores: dict[str, Tensor] = {}
+    if answers == "free":
         texts = perfit.generate(queries, owners, decoding=limit, done=report, emit=emit)
+    else:
+        best_only = answers == "trie" and not with_nll and not with_memory
+        labelled = perfit.score_labels(queries, owners, best_only=best_only, done=report, emit=emit)
+        texts = answers_from(labelled, perfit.task, answers)
+        scores = dict(zip(methods, torch.split(labelled, len(asked)), strict=True))
     seconds = (time.perf_counter() - began) / len(methods)
     for number, method in enumerate(methods):
         own = slice(number * len(asked), (number + 1) * len(asked))
         add(method, {q.id: text.strip() for q, text in zip(queries[own], texts[own], strict=True)}, seconds)
     if with_memory:
-        began = time.perf_counter()
+        began = time.perf_counter() - (seconds if PERSONAL in scores else 0.0)
         memory = Memory.fit(Dataset(tuple(chosen), tuple(pool)), perfit.task)
-        scored = perfit.score_labels(queries[: len(asked)], [user for user, _ in asked], emit=emit)
-        best = memory.mixed(scored, asked).argmax(1).tolist()
-        remembered = {query.id: perfit.task.labels[place] for (_, query), place in zip(asked, best, strict=True)}
-        add(MEMORY, remembered, time.perf_counter() - began)
-    helped = effect = None
+        personal = scores.get(PERSONAL)
+        if personal is None:
+            personal = perfit.score_labels(queries[: len(asked)], [user for user, _ in asked], emit=emit)
+        mixed = memory.mixed(personal, asked)
+        texts = answers_from(mixed, perfit.task, answers)
+        add(MEMORY, {q.id: text for (_, q), text in zip(asked, texts, strict=True)}, time.perf_counter() - began)
+        scores |= {MEMORY: mixed}
+    if with_nll and answers != "free":
+        nll = nll_of_labels(perfit.task, chosen, scores, compared=pair)
+    helped = None
+    effects: dict[str, Effect] = {}
     if COLLECTIVE in results and PERSONAL in results:
-        personal, collective = results[PERSONAL].scores, results[COLLECTIVE].scores
-        helped = compare(personal.per_query, collective.per_query, chosen, higher_is_better=personal.higher_is_better)
-        effect = _effect(perfit, chosen, results, nll)
-    evaluation = Evaluation(perfit.task, results, helped, left_out, answers, effect, nll)
+        one, other = results[PERSONAL].scores, results[COLLECTIVE].scores
+        helped = compare(one.per_query, other.per_query, chosen, higher_is_better=one.higher_is_better)
+        effects = {name: _effect(perfit, chosen, results, nll, name) for name in (PERSONAL, MEMORY) if name in results}
+    evaluation = Evaluation(perfit.task, results, helped, left_out, answers, effects, nll)
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
     return evaluation
 
 
-def _effect(perfit: PerFit, users: Sequence[User], results: Mapping[str, MethodResult], nll: Nll | None) -> Effect:
-    personal, collective = results[PERSONAL], results[COLLECTIVE]
+def _effect(
+    perfit: PerFit, users: Sequence[User], results: Mapping[str, MethodResult], nll: Nll | None, name: str
+) -> Effect:
+    found, collective = results[name], results[COLLECTIVE]
+    of_users = {} if nll is None else nll.users
+    known = name in of_users
     return effect_of(
-        personal.scores.per_query,
+        found.scores.per_query,
         collective.scores.per_query,
         users,
-        higher_is_better=personal.scores.higher_is_better,
-        metric=personal.scores.primary,
+        higher_is_better=found.scores.higher_is_better,
+        metric=found.scores.primary,
         against=COLLECTIVE,
-        answers_changed=changed(personal.predictions, collective.predictions),
+        answers_changed=changed(found.predictions, collective.predictions),
         history={user.id: len(user.history) for user in users},
-        nll=None if nll is None else nll.users[PERSONAL],
-        nll_reference=None if nll is None else nll.users[COLLECTIVE],
+        nll=of_users[name] if known else None,
+        nll_reference=of_users[COLLECTIVE] if known else None,
         strengths={user.id: perfit.strength_of(user.id) for user in users},
     )
 

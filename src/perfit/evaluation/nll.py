@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from perfit.data.schema import Query, User
 from perfit.evaluation.aggregate import Interval
 from perfit.evaluation.effect import UserNll
 from perfit.evaluation.significance import Summed, interval, resampled
 from perfit.personalizer import PerFit
+from perfit.tasks.task import Task
 
 TOKEN, LABEL = "answer token", "label"
 
@@ -26,13 +28,13 @@ class Nll:
         unit: "answer token" (the answer's closing eos included), or "label" where answers are chosen among the task's
             labels: there it is of the right one of these, their probabilities summing to 1.
         users: By method, then user.
-        seconds: What it took, all methods together.
+        seconds: What it took, all methods together; None where it came with the answers' own scores.
         compared: A method and its reference whose difference is printed, where both were asked.
     """
 
     unit: str
     users: Mapping[str, Mapping[str, UserNll]]
-    seconds: float
+    seconds: float | None
     compared: tuple[str, str] | None = None
 
     def mean(self, method: str) -> float:
@@ -60,7 +62,7 @@ class Nll:
             "n": tokens,
             "methods": {method: self.mean(method) for method in self.users},
             "gain": None if gain is None else asdict(gain),
-            "seconds": round(self.seconds, 3),
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
         }
 
     def line(self) -> str:
@@ -70,15 +72,15 @@ class Nll:
         if gain is not None and self.compared is not None:
             bounds = "" if gain.low is None else f" (95 % interval over users {gain.low:+.3f} to {gain.high:+.3f})"
             less = f"; {self.compared[0]} is better by {gain.value:+.3f}{bounds}"
-        return f"NLL per {self.unit} of the known answers: {means}{less}; took {self.seconds:.1f} s"
+        took = "" if self.seconds is None else f"; took {self.seconds:.1f} s"
+        return f"NLL per {self.unit} of the known answers: {means}{less}{took}"
 
 
-def nll_of(
+def nll_of_tokens(
     perfit: PerFit,
     users: Sequence[User],
     owners: Mapping[str, Callable[[str], str]],
     *,
-    among_labels: bool,
     compared: tuple[str, str] | None = None,
     done: Callable[[int], None] = lambda rows: None,
 ) -> Nll:
@@ -88,7 +90,6 @@ def nll_of(
         perfit: A trained run.
         users: With queries whose answers are known; those without any are left out.
         owners: By method, whom a user's queries are asked for.
-        among_labels: Whether answers are chosen among the task's labels.
         compared: A method and its reference; without effect where one of them is not asked.
         done: Called with the number of answers finished.
     """
@@ -96,30 +97,47 @@ def nll_of(
     asked = [(user.id, query) for user in users for query in user.queries]
     queries = [query for _, query in asked] * len(owners)
     whose = [owner(user) for owner in owners.values() for user, _ in asked]
-    losses = (_of_labels if among_labels else _of_tokens)(perfit, queries, whose, done)
+    scores = perfit.score_answers(queries, whose, done=done)
+    losses = {
+        method: [(-found.log_prob, found.tokens) for found in scores[number * len(asked) : (number + 1) * len(asked)]]
+        for number, method in enumerate(owners)
+    }
+    return _by_user(TOKEN, losses, asked, time.perf_counter() - began, compared)
+
+
+def nll_of_labels(
+    task: Task, users: Sequence[User], scores: Mapping[str, Tensor], *, compared: tuple[str, str] | None = None
+) -> Nll:
+    """NLL of the users' known labels by method, from scores that are there already.
+
+    Args:
+        task: With labels.
+        users: With queries whose answers are known, in the order of the scores' rows.
+        scores: By method: log-probabilities of all labels, [queries, labels], up to a constant a row.
+        compared: As in ``nll_of_tokens``.
+    """
+    asked = [(user.id, query) for user in users for query in user.queries]
+    places = [task.labels.index(task.check_gold(query.gold or "", f"query {query.id}")) for _, query in asked]
+    losses = {
+        method: [(-float(row[place]), 1) for row, place in zip(found.log_softmax(1), places, strict=True)]
+        for method, found in scores.items()
+    }
+    return _by_user(LABEL, losses, asked, None, compared)
+
+
+def _by_user(
+    unit: str,
+    losses: Mapping[str, Sequence[tuple[float, int]]],
+    asked: Sequence[tuple[str, Query]],
+    seconds: float | None,
+    compared: tuple[str, str] | None,
+) -> Nll:
     by_method: dict[str, dict[str, UserNll]] = {}
-    for number, method in enumerate(owners):
+    for method, found in losses.items():
         sums: dict[str, UserNll] = {}
-        for (user, _), (loss, tokens) in zip(asked, losses[number * len(asked) :], strict=False):
+        for (user, _), (loss, tokens) in zip(asked, found, strict=True):
             before = sums.get(user, UserNll(0.0, 0))
             sums[user] = UserNll(before.total + loss, before.tokens + tokens)
         by_method[method] = sums
     pair = compared if compared is not None and by_method.keys() >= set(compared) else None
-    return Nll(LABEL if among_labels else TOKEN, by_method, time.perf_counter() - began, pair)
-
-
-def _of_tokens(
-    perfit: PerFit, queries: Sequence[Query], owners: Sequence[str], done: Callable[[int], None]
-) -> list[tuple[float, int]]:
-    return [(-found.log_prob, found.tokens) for found in perfit.score_answers(queries, owners, done=done)]
-
-
-def _of_labels(
-    perfit: PerFit, queries: Sequence[Query], owners: Sequence[str], done: Callable[[int], None]
-) -> list[tuple[float, int]]:
-    # The prompts are those the answers are asked with, which warn of what was shortened.
-    scores = perfit.score_labels(queries, owners, done=done, emit=lambda event: None).log_softmax(1)
-    places = [
-        perfit.task.labels.index(perfit.task.check_gold(query.gold or "", f"query {query.id}")) for query in queries
-    ]
-    return [(-float(scores[row, place]), 1) for row, place in enumerate(places)]
+    return Nll(unit, by_method, seconds, pair)
