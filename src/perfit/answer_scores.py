@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfit.answering import _groups
+from perfit.answering import _groups, prompts_of
 from perfit.backbone.label_trie import answer_log_probs
 from perfit.backbone.room import check_room
-from perfit.data.schema import Query
+from perfit.data.schema import Query, User
 from perfit.errors import DataError
 from perfit.inputs import check_asked
 from perfit.positions import Positions
@@ -31,26 +31,31 @@ class AnswerScore:
 
 
 def answer_scores_of(
-    perfit: PerFit, queries: Sequence[Query], users: Sequence[str], done: Callable[[int], None]
+    perfit: PerFit,
+    queries: Sequence[Query],
+    users: Sequence[str],
+    askers: Sequence[User] | None,
+    done: Callable[[int], None],
 ) -> list[AnswerScore]:
     """See ``PerFit.score_answers``."""
     check_asked(queries, users)
     tokenizer, chat = perfit.backbone.tokenizer, perfit.config.chat_template
     maker = RowMaker(perfit.task, tokenizer, perfit.config)
-    tokens: dict[Query, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    golds: dict[Query, str] = {}
     for query in dict.fromkeys(queries):
         if query.gold is None:
             raise DataError("the query has no known answer to score", record=f"query {query.id}")
-        # The prompt that generation asks, whatever the answer's length.
-        prompt = maker.prompt(query).prompt_ids
-        gold = perfit.task.check_gold(query.gold, f"query {query.id}")
-        tokens[query] = prompt, label_ids((gold,), tokenizer, prompt[-1], chat)[0]
-        check_room(perfit.backbone, len(prompt), len(tokens[query][1]))
+        golds[query] = perfit.task.check_gold(query.gold, f"query {query.id}")
+    # The prompts that generation asks, whatever the answers' length.
+    tokens: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    for query, prompt in zip(queries, prompts_of(maker, queries, askers), strict=True):
+        tokens.append((prompt, label_ids((golds[query],), tokenizer, prompt[-1], chat)[0]))
+        check_room(perfit.backbone, len(prompt), len(tokens[-1][1]))
     positions = Positions.parse(perfit.config.positions)
     scores = [AnswerScore(0.0, 1)] * len(queries)
     for group in _groups(users, _USERS):
         shift, slots = perfit.rows_of([users[i] for i in group])
-        asked = [tokens[queries[i]] for i in group]
+        asked = [tokens[i] for i in group]
         prompts, answers = [prompt for prompt, _ in asked], [answer for _, answer in asked]
         found = answer_log_probs(perfit.backbone, prompts, answers, slots, shift, positions, done=done)
         for i, value, answer in zip(group, found, answers, strict=True):

@@ -11,7 +11,7 @@ from torch import Tensor
 from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.label_trie import LabelTrie, label_log_probs
 from perfit.backbone.room import check_room
-from perfit.data.schema import Query
+from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
 from perfit.inputs import check_asked
 from perfit.positions import Positions
@@ -29,6 +29,7 @@ def answers_of(
     perfit: PerFit,
     prompts: Sequence[str | Query],
     users: Sequence[str],
+    askers: Sequence[User] | None,
     decoding: Decoding | None,
     done: Callable[[int], None],
     emit: Emit,
@@ -38,7 +39,7 @@ def answers_of(
     if not prompts:
         return []
     limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit())
-    tokens = _tokens(perfit, prompts, limit.max_new_tokens, emit)
+    tokens = _tokens(perfit, prompts, askers, limit.max_new_tokens, emit)
     positions = Positions.parse(perfit.config.positions)
     texts = [""] * len(tokens)
     owners = perfit.owners
@@ -55,6 +56,7 @@ def label_scores_of(
     perfit: PerFit,
     prompts: Sequence[str | Query],
     users: Sequence[str],
+    askers: Sequence[User] | None,
     best_only: bool,
     done: Callable[[int], None],
     emit: Emit,
@@ -66,7 +68,7 @@ def label_scores_of(
         raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
     owners = perfit.owners
     scores = torch.empty(len(prompts), len(labels))
-    tokens = _tokens(perfit, prompts, perfit.answer_limit(), emit) if prompts else []
+    tokens = _tokens(perfit, prompts, askers, perfit.answer_limit(), emit) if prompts else []
     # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
     trie_after = {last: LabelTrie.of(label_ids(labels, tokenizer, last, chat)) for last in {t[-1] for t in tokens}}
     positions = Positions.parse(perfit.config.positions)
@@ -82,17 +84,37 @@ def label_scores_of(
     return scores
 
 
-def _tokens(perfit: PerFit, prompts: Sequence[str | Query], answer_room: int, emit: Emit) -> list[tuple[int, ...]]:
+def _tokens(
+    perfit: PerFit, prompts: Sequence[str | Query], askers: Sequence[User] | None, answer_room: int, emit: Emit
+) -> list[tuple[int, ...]]:
     """Token ids of the prompts, which have room for an answer of so many tokens."""
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
     asked = [p if isinstance(p, Query) else _query(perfit, p) for p in prompts]
-    # Asked several times for different users, a query is one prompt, shortened (and counted) once.
-    once = {query: maker.prompt(query).prompt_ids for query in dict.fromkeys(asked)}
-    tokens = [once[query] for query in asked]
+    tokens = prompts_of(maker, asked, askers)
     check_room(perfit.backbone, max(map(len, tokens)), answer_room)
     for line in maker.warnings():
         emit({"event": "warning", "text": line})
     return tokens
+
+
+def prompts_of(maker: RowMaker, queries: Sequence[Query], askers: Sequence[User] | None) -> list[tuple[int, ...]]:
+    """Token ids of queries' prompts, behind past items of who asks where the settings want them.
+
+    Raises:
+        ConfigError: They want them and nobody is given, or not one for each query.
+    """
+    if askers is not None and len(askers) != len(queries):
+        raise ConfigError(f"askers: {len(askers)} given for {len(queries)} prompts; give one for each prompt")
+    if not maker.config.retrieved:
+        askers = None
+    whose = askers if askers is not None else [None] * len(queries)
+    # Asked several times for different shifts, a query is one prompt, shortened (and counted) once.
+    once: dict[tuple[Query, str | None], tuple[int, ...]] = {}
+    for query, asker in zip(queries, whose, strict=True):
+        key = query, None if asker is None else asker.id
+        if key not in once:
+            once[key] = maker.prompt(query, asker).prompt_ids
+    return [once[query, None if asker is None else asker.id] for query, asker in zip(queries, whose, strict=True)]
 
 
 def _query(perfit: PerFit, text: str) -> Query:

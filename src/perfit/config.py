@@ -128,6 +128,8 @@ class PerFitConfig:
         stage1_data: What of the other users trains stage 1: "queries", "history" or "both". Users without queries give
             their history.
         strength: How far a user's own shift goes from the shared one, from 0 (not at all) to 1.
+        retrieved: Past items of the same user before every prompt, in both stages and in answers: those that BM25 finds
+            nearest, while training only earlier ones. Asking then needs the histories at hand.
         max_length: Longest prompt + answer in tokens; longer prompts lose the end of the user's text, counted.
         chat_template: Put prompts through the base's chat template.
         seed: Seed of everything random.
@@ -148,6 +150,7 @@ class PerFitConfig:
     stage1_users: str = "others"
     stage1_data: str = "queries"
     strength: float = 1.0
+    retrieved: int = 0
     max_length: int = 1024
     chat_template: bool = False
     seed: int = 0
@@ -159,7 +162,7 @@ class PerFitConfig:
 
     def __post_init__(self) -> None:
         _check_kinds(self)
-        whole = ("collective_rank", "personal_rank", "max_length", "seed", "users_together", "step_tokens")
+        whole = ("collective_rank", "personal_rank", "retrieved", "max_length", "seed", "users_together", "step_tokens")
         _check_types(self, whole=whole, numbers=("memory_gib", "strength"), switches=("chat_template",))
         _check(isinstance(self.layers, (list, tuple)), "layers", self.layers, "give a list such as [9, 10]")
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -180,6 +183,7 @@ class PerFitConfig:
         ):
             _check(getattr(self, name) in allowed, name, getattr(self, name), f"choose one of {', '.join(allowed)}")
         _check(abs(self.seed) < 2**63, "seed", self.seed, "give a number of at most 18 digits")
+        _check(self.retrieved >= 0, "retrieved", self.retrieved, "give how many past items, 0 for none")
         _check(self.max_length >= 8, "max_length", self.max_length, "give at least 8 tokens")
         _check(0 <= self.strength <= 1, "strength", self.strength, "give a number from 0 to 1")
         _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")

@@ -280,6 +280,7 @@ class PerFit:
         prompts: Sequence[str | Query],
         users: Sequence[str],
         *,
+        askers: Sequence[User] | None = None,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
         emit: Emit = print_notices,
@@ -289,21 +290,24 @@ class PerFit:
         Args:
             prompts: The users' texts (the task's template goes around them), or queries.
             users: One per prompt: an id, "base" or "collective".
+            askers: One per prompt: who asks, with the history that past items before the prompt come from. Needed where
+                ``config.retrieved`` is above 0, and else not read.
             decoding: How tokens are chosen; greedy within the task's limit when not given.
             done: Called with the number of prompts finished.
             emit: Receives a warning event when prompts had to be shortened.
 
         Raises:
             UnknownUserError: A user has no shift.
-            ConfigError: ``prompts`` and ``users`` differ in length.
+            ConfigError: ``prompts`` and ``users`` differ in length, or past items are wanted and nobody is given who has them.
         """
-        return answers_of(self, prompts, users, decoding, done, emit)
+        return answers_of(self, prompts, users, askers, decoding, done, emit)
 
     def score_labels(
         self,
         prompts: Sequence[str | Query],
         users: Sequence[str],
         *,
+        askers: Sequence[User] | None = None,
         best_only: bool = False,
         done: Callable[[int], None] = lambda rows: None,
         emit: Emit = print_notices,
@@ -313,34 +317,35 @@ class PerFit:
         A label's tokens and its closing eos count, so that the labels of a prompt never sum to more than 1.
 
         Args:
-            prompts, users, done, emit: As in ``generate``.
+            prompts, users, askers, done, emit: As in ``generate``.
             best_only: Leave out, at minus infinity, labels that cannot be the most probable: quicker, the same best.
 
         Raises:
             UnknownUserError: A user has no shift.
             ConfigError: The task has no labels, or ``prompts`` and ``users`` differ in length.
         """
-        return label_scores_of(self, prompts, users, best_only, done, emit)
+        return label_scores_of(self, prompts, users, askers, best_only, done, emit)
 
     def score_answers(
         self,
         queries: Sequence[Query],
         users: Sequence[str],
         *,
+        askers: Sequence[User] | None = None,
         done: Callable[[int], None] = lambda rows: None,
     ) -> list[AnswerScore]:
         """Exact log-probability of each query's known answer, its closing eos included, as ``users`` would give it.
 
         Args:
             queries: With ``gold`` answers; the prompts are those of ``generate``.
-            users, done: As in ``generate``.
+            users, askers, done: As in ``generate``.
 
         Raises:
             UnknownUserError: A user has no shift.
             DataError: A query has no answer, or none of the task's.
             ConfigError: ``queries`` and ``users`` differ in length, or prompt and answer have no room in the base.
         """
-        return answer_scores_of(self, queries, users, done)
+        return answer_scores_of(self, queries, users, askers, done)
 
     def strength_of(self, user: str) -> float:
         """How far this user's answers go from the collective shift (0) to the own one (1, also where none is kept).

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import SETTINGS, House, Outcome, Perfit, furnish
 from small_base import dataset
 
+from perfit import PerFit
+from perfit.data import read_dataset
 from perfit.data.jsonl import write_jsonl
+from perfit.data.schema import User
+from perfit.errors import ConfigError
 from perfit.run import RunDirectory
 from perfit.shift import from_stored
 from perfit.store.shifts import ShiftStore
@@ -299,3 +304,24 @@ def test_shortened_prompts_are_said_by_every_verb(house: House, tmp_path: Path, 
     assert "1 shortened prompts" in good(perfit("evaluate", tmp_path / "long.jsonl", *run, "--json")).err
     assert "1 shortened prompts" in good(perfit("generate", long, *run, "--json")).err
     assert "1 shortened prompts" in good(perfit("users", "add", "anna", "--data", tmp_path / "long.jsonl", *run)).err
+
+
+def test_past_items_go_before_prompts_where_a_run_wants_them(house: House, perfit: Perfit, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    how = ("--set", "retrieved=2", "--set", "strength=0.5")
+    good(perfit("train", house.data, "--task", house.task, "--base", house.base, *SETTINGS, *how, "--run", run))
+    good(perfit("evaluate", house.data, "--run", run))
+    refused = perfit("generate", "a lamp", "--user", "anna", "--run", run)
+    assert refused.code == 2
+    assert "--histories" in refused.err.splitlines()[-1]
+    asked = perfit("generate", "a lamp", "--user", "anna", "--run", run, "--histories", house.data, "--json")
+    (told,) = json.loads(good(asked).out)
+    trained = PerFit.from_pretrained(run)
+    anna = next(user for user in read_dataset(house.data).users if user.id == "anna")
+    (answer,) = trained.generate(["a lamp"], ["anna"], askers=[anna])
+    assert told["answer"] == answer.strip()
+    known = trained.score_labels(["a lamp"], ["anna"], askers=[anna])
+    unknown = trained.score_labels(["a lamp"], ["anna"], askers=[User("anna")])
+    assert not torch.equal(known, unknown)
+    with pytest.raises(ConfigError, match="askers: 2 given for 1"):
+        trained.generate(["a lamp"], ["anna"], askers=[anna, anna])

@@ -29,12 +29,14 @@ def good(done: Outcome) -> Outcome:
     return done
 
 
-@pytest.mark.parametrize(("pool", "strength"), [("others", "1.0"), ("all", "0.6")])
+@pytest.mark.parametrize(
+    ("pool", "strength", "retrieved"), [("others", "1.0", 0), ("all", "0.6", 0), ("all", "0.6", 2)]
+)
 def test_a_comparison_and_a_run_have_the_same_shifts_and_answers(
-    place: House, perfit: Perfit, pool: str, strength: str
+    place: House, perfit: Perfit, pool: str, strength: str, retrieved: int
 ) -> None:
     common = ("--task", place.task, "--base", place.base, *SETTINGS, *MORE)
-    how = ("--set", f"stage1_users={pool}", "--set", f"strength={strength}")
+    how = ("--set", f"stage1_users={pool}", "--set", f"strength={strength}", "--set", f"retrieved={retrieved}")
     good(perfit("compare", place.data, *common, *how, "--methods", "perfit", "--seeds", "0", "--out", place.run / "c"))
     good(perfit("train", place.data, *common, *how, "--run", place.run / "r"))
     good(perfit("evaluate", place.data, "--run", place.run / "r", "--methods", "personal"))

@@ -76,15 +76,26 @@ class Told:
         return 5
 
     def generate(
-        self, queries: Sequence[Query], owners: Sequence[str], *, decoding: Decoding, done: Any, emit: Any
+        self,
+        queries: Sequence[Query],
+        owners: Sequence[str],
+        *,
+        askers: Sequence[User],
+        decoding: Decoding,
+        done: Any,
+        emit: Any,
     ) -> list[str]:
+        assert all(query in asker.queries for query, asker in zip(queries, askers, strict=True))
         self.asked += [(owner, query.id) for owner, query in zip(owners, queries, strict=True)]
         self.decodings.append(decoding)
         done(len(queries))
         emit({"event": "warning", "text": "3 shortened prompts"})
         return [TOLD[owner][query.id] for owner, query in zip(owners, queries, strict=True)]
 
-    def score_answers(self, queries: Sequence[Query], owners: Sequence[str], *, done: Any) -> list[AnswerScore]:
+    def score_answers(
+        self, queries: Sequence[Query], owners: Sequence[str], *, askers: Sequence[User], done: Any
+    ) -> list[AnswerScore]:
+        assert all(query in asker.queries for query, asker in zip(queries, askers, strict=True))
         done(len(queries))
         return [
             AnswerScore(-LOSSES[owner].get(query.id, 1.0), 1 + int(query.id[-1]))

@@ -14,6 +14,7 @@ from perfit.backbone.load import load_base
 from perfit.data import demo_dataset
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError
+from perfit.retrieval import HistoryIndex
 from perfit.tasks import get_task
 from perfit.tasks.encode import label_ids
 from perfit.tasks.task import Task
@@ -160,3 +161,28 @@ def test_under_a_chat_template_an_answer_is_counted_without_its_blank(tokenizer:
     assert bare != blank
     assert answer_limit(task, chatty, chat_template=True) == bare + 3
     assert answer_limit(task, chatty) == blank + 3
+
+
+def test_past_items_go_before_every_prompt_and_never_the_item_itself_or_a_later_one(tokenizer: Any) -> None:
+    anna = person("anna")
+    make, bare = maker(tokenizer, retrieved=2), maker(tokenizer)
+    index = HistoryIndex(TASK, anna)
+    for place, (row, alone) in enumerate(zip(make.history_rows(anna), bare.history_rows(anna), strict=True)):
+        before = index.top(anna.history[place], 2, before=place)
+        documents = "".join(TASK.retrieval_document(item) for item in before)
+        prompt = tokenizer.decode(alone.prompt_ids)
+        assert tokenizer.decode(row.prompt_ids) == (f"{documents}\n{prompt}" if before else prompt)
+        assert row.answer_ids == alone.answer_ids
+        assert len(before) == min(place, 2)
+    asked = [make.prompt(query, anna).prompt_ids for query in anna.queries]
+    assert asked == [row.prompt_ids for row in make.query_rows(anna)]
+    for ids, query in zip(asked, anna.queries, strict=True):
+        found = "".join(TASK.retrieval_document(item) for item in index.top(query, 2))
+        assert tokenizer.decode(ids) == f"{found}\n{tokenizer.decode(bare.prompt(query).prompt_ids)}"
+
+
+def test_past_items_of_nobody_are_refused(tokenizer: Any) -> None:
+    with pytest.raises(ConfigError, match=r"retrieved is 2.*askers"):
+        maker(tokenizer, retrieved=2).prompt(Query("q", "x"))
+    with pytest.raises(ConfigError, match="retrieved: -1 is not possible"):
+        CONFIG.with_options(retrieved=-1)

@@ -24,6 +24,12 @@ def generate(
     input: Annotated[
         Path | None, typer.Option("--input", help='JSON Lines of {"user": ..., "input": ...} instead of TEXTS.')
     ] = None,
+    histories: Annotated[
+        Path | None,
+        typer.Option(
+            "--histories", help="Users' data, where past items go before prompts (runs with retrieved above 0)."
+        ),
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit per answer; the task's own if not given.")] = None,
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
@@ -49,6 +55,13 @@ def generate(
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
 
+    askers = None
+    if histories is not None:
+        from perfit.data import read_dataset
+        from perfit.data.schema import User
+
+        known = {one.id: one for one in read_dataset(histories).users}
+        askers = [known.get(name, User(name)) for name, _ in pairs]  # who is not there has no past items
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
@@ -58,7 +71,7 @@ def generate(
     screen = Screen(quiet=json)
     with screen.counting("answering", len(pairs), "texts") as advance:
         answers = perfit.generate(
-            [t for _, t in pairs], [u for u, _ in pairs], decoding=decoding, done=advance, emit=screen
+            [t for _, t in pairs], [u for u, _ in pairs], askers=askers, decoding=decoding, done=advance, emit=screen
         )
     if json:
         as_json([{"user": u, "answer": a.strip()} for (u, _), a in zip(pairs, answers, strict=True)])

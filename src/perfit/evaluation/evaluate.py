@@ -263,6 +263,7 @@ def _evaluate(
     # All methods in one go: they ask the same prompts, and equal prompts share what comes before the edits.
     queries = [query for _, query in asked] * len(methods)
     owners = [_owner(method)(user) for method in methods for user, _ in asked]
+    askers = [user for user in chosen for _ in user.queries] * len(methods)
 
     def report(rows: int) -> None:
         done(", ".join(methods), rows)
@@ -275,10 +276,10 @@ def _evaluate(
     began = time.perf_counter()
     scores: dict[str, Tensor] = {}
     if answers == "free":
-        texts = perfit.generate(queries, owners, decoding=limit, done=report, emit=emit)
+        texts = perfit.generate(queries, owners, askers=askers, decoding=limit, done=report, emit=emit)
     else:
         best_only = answers == "trie" and not with_nll and not with_memory
-        labelled = perfit.score_labels(queries, owners, best_only=best_only, done=report, emit=emit)
+        labelled = perfit.score_labels(queries, owners, askers=askers, best_only=best_only, done=report, emit=emit)
         texts = answers_from(labelled, perfit.task, answers)
         scores = dict(zip(methods, torch.split(labelled, len(asked)), strict=True))
     seconds = (time.perf_counter() - began) / len(methods)
@@ -290,7 +291,9 @@ def _evaluate(
         memory = Memory.fit(Dataset(tuple(chosen), tuple(pool)), perfit.task)
         personal = scores.get(PERSONAL)
         if personal is None:
-            personal = perfit.score_labels(queries[: len(asked)], [user for user, _ in asked], emit=emit)
+            once = len(asked)
+            whose = [user for user, _ in asked]
+            personal = perfit.score_labels(queries[:once], whose, askers=askers[:once], emit=emit)
         mixed = memory.mixed(personal, asked)
         texts = answers_from(mixed, perfit.task, answers)
         add(MEMORY, {q.id: text for (_, q), text in zip(asked, texts, strict=True)}, time.perf_counter() - began)

@@ -97,7 +97,8 @@ def nll_of_tokens(
     asked = [(user.id, query) for user in users for query in user.queries]
     queries = [query for _, query in asked] * len(owners)
     whose = [owner(user) for owner in owners.values() for user, _ in asked]
-    scores = perfit.score_answers(queries, whose, done=done)
+    askers = [user for user in users for _ in user.queries] * len(owners)
+    scores = perfit.score_answers(queries, whose, askers=askers, done=done)
     losses = {
         method: [(-found.log_prob, found.tokens) for found in scores[number * len(asked) : (number + 1) * len(asked)]]
         for number, method in enumerate(owners)

@@ -32,7 +32,7 @@ class CollectiveShift:
 
     def fit(self, others: Sequence[User]) -> None:
         """Train on other users' rows, or find it trained; see ``Method.fit``."""
-        setting, prompts = self.setting, Prompts(self.setting)
+        setting, prompts = self.setting, Prompts(self.setting, self.config.retrieved)
 
         def train(pool: str) -> dict[str, Tensor]:
             rows = prompts.collective_rows(others)

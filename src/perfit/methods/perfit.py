@@ -65,8 +65,8 @@ class Stage1:
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """Answers with both shared shifts."""
-        prompts, backbone = Prompts(self.setting), self.setting.backbone
-        tokens = [prompts.plain(ask) for ask in asks]
+        prompts, backbone = Prompts(self.setting, self.config.retrieved), self.setting.backbone
+        tokens = [prompts.asked(ask) for ask in asks]
         prompts.warn()
         first, second = (bank_of([shift], backbone.device) for shift in self.stage1.shifts())
         slots = [(1, 1)] * len(tokens)

@@ -19,6 +19,7 @@ class Options:
         init: "identity" or "loreft".
         collective_epochs, personal_epochs: Of the two stages.
         collective_learning_rate, personal_learning_rate: Peak rates.
+        retrieved: Past items before each prompt of both stages; while training, only items before the one asked.
         strength: How far a user's own shift goes from the shared one, from 0 to 1; of PerFit alone.
     """
 
@@ -31,6 +32,7 @@ class Options:
     personal_epochs: int | None = None
     collective_learning_rate: float | None = None
     personal_learning_rate: float | None = None
+    retrieved: int | None = None
     strength: float | None = None
 
     def config(self, setting: Setting) -> PerFitConfig:

@@ -42,7 +42,7 @@ class PersonalShifts:
     def __init__(self, setting: Setting, config: PerFitConfig, work: Work, strength: float = 1.0):
         setting.backbone.check_layers(config.layers)
         self.setting, self.config, self.work, self.strength = setting, config, work, strength
-        self.prompts = Prompts(setting)
+        self.prompts = Prompts(setting, config.retrieved)
 
     def alone(self) -> tuple[Shift, Shift]:
         """What a user starts from without a stage 1: the identity, and a fresh shift of the personal rank."""
@@ -132,7 +132,7 @@ class PersonalShifts:
             done: Told of progress.
             below: As given to ``adapt``.
         """
-        backbone, prompts = below or self.setting.backbone, [self.prompts.plain(ask) for ask in asks]
+        backbone, prompts = below or self.setting.backbone, [self.prompts.asked(ask) for ask in asks]
         self.prompts.warn()
         texts = [""] * len(asks)
         users = users_of(asks)

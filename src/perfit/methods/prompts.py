@@ -7,14 +7,13 @@ from dataclasses import replace
 from functools import cache, cached_property
 
 from perfit.backbone.within import Answers, Within
-from perfit.data.schema import HistoryItem, Query, User
+from perfit.data.schema import User
 from perfit.errors import DataError
 from perfit.methods.method import Ask, Setting
 from perfit.methods.said import ByProbability
-from perfit.retrieval import HistoryIndex, prompt_with_history
 from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
 from perfit.tasks.task import Example
-from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.examples import RowMaker, answer_limit, without_answer
 from perfit.training.rows import TokenRow
 from perfit.words import count_words, first_words
 
@@ -24,12 +23,13 @@ class Prompts:
 
     Args:
         setting: Task, tokenizer and lengths.
+        before_each: Past items before every row and every prompt of ``asked``; the setting's config decides nothing here.
     """
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, before_each: int = 0):
         self.setting = setting
-        self.maker = RowMaker(setting.task, setting.backbone.tokenizer, setting.config)
-        self._index: HistoryIndex | None = None
+        config = setting.config.with_options(retrieved=before_each)
+        self.maker = RowMaker(setting.task, setting.backbone.tokenizer, config)
 
     @property
     def limit(self) -> int:
@@ -72,12 +72,16 @@ class Prompts:
         return rows
 
     def plain(self, ask: Ask) -> tuple[int, ...]:
-        """A query's prompt."""
-        return self.maker.prompt(ask.query).prompt_ids
+        """A query's prompt alone."""
+        return self.tokens(self.setting.task.query_example(without_answer(ask.query)))
+
+    def asked(self, ask: Ask) -> tuple[int, ...]:
+        """A query's prompt as the rows are: behind ``before_each`` past items."""
+        return self.maker.prompt(ask.query, ask.user).prompt_ids
 
     def after(self, text: str, ask: Ask) -> tuple[int, ...]:
         """A query's prompt after a text and a line break; what does not fit goes from the end of that text."""
-        example = self.setting.task.query_example(_without_gold(ask.query))
+        example = self.setting.task.query_example(without_answer(ask.query))
         room = self.setting.config.max_length - self.maker.answer_room
         words = every = count_words(text)
         tokenizer, chat = self.setting.backbone.tokenizer, self.setting.config.chat_template
@@ -91,7 +95,7 @@ class Prompts:
 
     def retrieved(self, ask: Ask, k: int) -> tuple[int, ...]:
         """A query's prompt after the ``k`` past items of the whole history nearest to it."""
-        return self.tokens(self._with_history(ask.user, ask.query, k))
+        return self.tokens(self.maker.with_history(ask.user, ask.query, k))
 
     def after_history(self, ask: Ask, max_length: int | None = None) -> tuple[int, ...]:
         """A query's prompt after as much of the whole history as fits, the newest kept, in order of time.
@@ -102,12 +106,14 @@ class Prompts:
         """
         longest = max_length if max_length is not None else self.setting.config.max_length
         newest_first = ask.user.history[::-1]
-        example = self._behind(ask.query, newest_first, max_length=longest, best_last=True)
+        example = self.maker.behind(ask.query, newest_first, max_length=longest, best_last=True)
         return self._encode(example, with_answer=False, max_length=longest).prompt_ids
 
     def retrieved_rows(self, user: User, k: int) -> list[TokenRow]:
         """Training rows of a history, each after the nearest of the items before it, never itself or a later one."""
-        return [self.row(self._with_history(user, item, k, before=place)) for place, item in enumerate(user.history)]
+        return [
+            self.row(self.maker.with_history(user, item, k, before=place)) for place, item in enumerate(user.history)
+        ]
 
     def row(self, example: Example) -> TokenRow:
         """An example with its answer, for training."""
@@ -131,33 +137,6 @@ class Prompts:
             self.setting.emit({"event": "warning", "text": line})
         self.maker.counts.clear()
 
-    def _with_history(self, user: User, query: Query | HistoryItem, k: int, before: int | None = None) -> Example:
-        if self._index is None or self._index.user is not user:
-            self._index = HistoryIndex(self.setting.task, user)
-        return self._behind(query, self._index.top(query, k, before=before))
-
-    def _behind(
-        self,
-        query: Query | HistoryItem,
-        items: Sequence[HistoryItem],
-        *,
-        max_length: int | None = None,
-        best_last: bool = False,
-    ) -> Example:
-        """A query's example behind as many of these items as fit, the first ones kept."""
-        found = prompt_with_history(
-            self.setting.task,
-            _without_gold(query) if isinstance(query, Query) else query,
-            items,
-            self.setting.backbone.tokenizer,
-            max_length=max_length if max_length is not None else self.setting.config.max_length,
-            chat_template=self.setting.config.chat_template,
-            answer_room=self.maker.answer_room,
-            best_last=best_last,
-        )
-        self.maker.counts["prompts with less history than asked for"] += found.shortened
-        return found.example
-
     def _encode(self, example: Example, *, with_answer: bool, max_length: int | None = None) -> Encoded:
         config = self.setting.config
         encoded = encode(
@@ -170,8 +149,3 @@ class Prompts:
         )
         self.maker.counts["shortened prompts"] += encoded.truncated
         return encoded
-
-
-def _without_gold(query: Query) -> Query:
-    """An answer that is to be predicted is never looked at."""
-    return Query(query.id, query.input, None, query.date)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from perfit.config import PerFitConfig
-from perfit.data.schema import Query, User
+from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError
+from perfit.retrieval import HistoryIndex, prompt_with_history
 from perfit.tasks.encode import Encoded, encode, longest_label
 from perfit.tasks.task import Example, Task
 from perfit.training.rows import TokenRow
@@ -20,6 +21,7 @@ class RowMaker:
     def __init__(self, task: Task, tokenizer: Any, config: PerFitConfig):
         self.task, self.tokenizer, self.config = task, tokenizer, config
         self.counts: Counter[str] = Counter()
+        self._index: HistoryIndex | None = None
         self.answer_room = min(answer_limit(task, tokenizer, config.chat_template), config.max_length // 2)
 
     def _rows(self, records: Iterable[Any], make: Callable[[Any], Example], user: User) -> list[TokenRow]:
@@ -47,14 +49,21 @@ class RowMaker:
         return encoded
 
     def history_rows(self, user: User) -> list[TokenRow]:
-        """One row per past item, in the stage-2 template."""
-        return self._rows(user.history, self.task.history_example, user)
+        """One row per past item, in the stage-2 template, behind the nearest ``retrieved`` of the items before it."""
+        k = self.config.retrieved
+        if not k:
+            return self._rows(user.history, self.task.history_example, user)
+        places = range(len(user.history))
+        return self._rows(places, lambda n: self.with_history(user, user.history[n], k, before=n), user)
 
     def query_rows(self, user: User) -> list[TokenRow]:
         """One row per query with a known answer; others are counted as left out."""
         known = [query for query in user.queries if query.gold is not None]
         self.counts["queries without an answer, left out"] += len(user.queries) - len(known)
-        return self._rows(known, lambda query: self.task.query_example(query, training=True), user)
+        k = self.config.retrieved
+        if not k:
+            return self._rows(known, lambda query: self.task.query_example(query, training=True), user)
+        return self._rows(known, lambda query: self.with_history(user, query, k, training=True), user)
 
     def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
         """Rows of stage 1, as ``stage1_data`` says; users without queries give their history in any case."""
@@ -66,10 +75,64 @@ class RowMaker:
                 rows += self.history_rows(user)
         return rows
 
-    def prompt(self, query: Query) -> Encoded:
-        """A query's prompt for generation: the tokens that training on it would use, but for ``query_words``."""
-        example = self.task.query_example(Query(query.id, query.input, None, query.date))
-        return self._encode(example, with_answer=False)
+    def prompt(self, query: Query, asker: User | None = None) -> Encoded:
+        """A query's prompt for generation: the tokens that training on it would use, but for ``query_words``.
+
+        Args:
+            query: What is asked; its answer is not looked at.
+            asker: Who asks; needed where past items go before it.
+
+        Raises:
+            ConfigError: There are to be past items, and nobody who has them.
+        """
+        if not self.config.retrieved:
+            return self._encode(self.task.query_example(without_answer(query)), with_answer=False)
+        if asker is None:
+            raise ConfigError(
+                f"retrieved is {self.config.retrieved}: past items go before every prompt, and no history was given; give "
+                "who asks with their histories (askers=, on the command line --histories)"
+            )
+        return self._encode(self.with_history(asker, query, self.config.retrieved), with_answer=False)
+
+    def with_history(
+        self, user: User, asked: Query | HistoryItem, k: int, *, before: int | None = None, training: bool = False
+    ) -> Example:
+        """A query's or past item's example behind the ``k`` nearest of the user's past items, as many as fit.
+
+        Args:
+            user: Whose history is searched.
+            asked: The query, or a past item asked like one.
+            k: How many.
+            before: As ``HistoryIndex.top`` has it.
+            training: With the query's known answer, its text cut as stage 1 does.
+        """
+        if self._index is None or self._index.user is not user:
+            self._index = HistoryIndex(self.task, user)
+        return self.behind(asked, self._index.top(asked, k, before=before), training=training)
+
+    def behind(
+        self,
+        asked: Query | HistoryItem,
+        items: Sequence[HistoryItem],
+        *,
+        max_length: int | None = None,
+        best_last: bool = False,
+        training: bool = False,
+    ) -> Example:
+        """A query's or past item's example behind as many of these items as fit, the first ones kept."""
+        found = prompt_with_history(
+            self.task,
+            without_answer(asked) if isinstance(asked, Query) and not training else asked,
+            items,
+            self.tokenizer,
+            max_length=max_length if max_length is not None else self.config.max_length,
+            chat_template=self.config.chat_template,
+            answer_room=self.answer_room,
+            best_last=best_last,
+            training=training,
+        )
+        self.counts["prompts with less history than asked for"] += found.shortened
+        return found.example
 
     def warnings(self) -> list[str]:
         """Counted losses, one line each, for printing."""
@@ -109,6 +172,11 @@ class HistoryRows(Sequence[TokenRow]):
     def __getitem__(self, index: slice) -> list[TokenRow]: ...
     def __getitem__(self, index: int | slice) -> TokenRow | list[TokenRow]:
         return self._rows()[index]
+
+
+def without_answer(query: Query) -> Query:
+    """An answer that is to be predicted is never looked at."""
+    return Query(query.id, query.input, None, query.date)
 
 
 def answer_limit(task: Task, tokenizer: Any, chat_template: bool = False) -> int:
