@@ -589,3 +589,10 @@ def test_rows_are_tokens_of_the_named_layers(new: Callable[..., PerFit]) -> None
         new(layers=(3,))
     assert isinstance(TokenRow((1,), (2,)).input_ids, tuple)
     assert PerFitConfig.from_dict(CONFIG.as_dict()) == CONFIG
+
+
+@pytest.mark.parametrize("name", ["backbone", "task", "config", "identity"])
+def test_what_it_was_made_with_is_not_assigned_to(new: Callable[..., PerFit], name: str) -> None:
+    perfit = new()
+    with pytest.raises(AttributeError, match=name):
+        setattr(perfit, name, getattr(perfit, name))

@@ -67,11 +67,32 @@ class PerFit:
     def __init__(self, backbone: Backbone, task: Task, config: PerFitConfig, identity: BaseIdentity):
         backbone.check_layers(config.layers)
         check_length(backbone, config.max_length)
-        self.backbone, self.task, self.config, self.identity = backbone, task, config, identity
         self.belonging = Belonging(backbone, identity, task, config)
         # Replaced as one, so that a call that began with the old ones ends with them.
         self.owners = Owners()
         self._erasing = threading.Lock()
+
+    # Not to be assigned to: what was trained, and what is kept with it, would not follow.
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen base."""
+        return self.belonging.backbone
+
+    @property
+    def task(self) -> Task:
+        """What prompts and answers look like."""
+        return self.belonging.task
+
+    @property
+    def config(self) -> PerFitConfig:
+        """The settings; for others make another ``PerFit``."""
+        return self.belonging.config
+
+    @property
+    def identity(self) -> BaseIdentity:
+        """What the base is, for artifacts."""
+        return self.belonging.identity
 
     @classmethod
     def from_pretrained(
