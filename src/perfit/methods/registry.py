@@ -134,6 +134,7 @@ _MAKERS = (
         "lora_perfit",
         fixed={"partial": True},
     ),
+    Maker("perfit-code", "PerFit by code", "a collective shift, then a code of a few numbers per user", "perfit_code"),
     Maker("perfit", "PerFit", "a collective shift, then a shift per user", "perfit"),
 )
 

@@ -80,6 +80,7 @@ class Tuning:
         learner: str,
         *,
         changes: Callable[[], Changes] = lambda: NOTHING,
+        loss: Callable[[Sequence[TokenRow]], Tensor] | None = None,
         penalty: Callable[[], Tensor] | None = None,
         reseed: Callable[[int], None] = lambda seed: None,
         checkpoint: Path | None = None,
@@ -92,6 +93,7 @@ class Tuning:
             rows: One learner's rows.
             learner: Decides, with the seed, the order of rows and the dropout.
             changes: What the parameters do in a forward, made for each; nothing where they stand inside the base.
+            loss: Each row's loss, [rows], where the base's own forward with ``changes`` is not what computes it.
             reseed: Told what dropout draws from, before each step: seed, learner and step alone.
             penalty: Added to each step's loss, which is a mean over answer tokens.
             checkpoint: Where the state lies while training is under way; removed at the end.
@@ -105,6 +107,7 @@ class Tuning:
             StoreError: The checkpoint is damaged.
         """
         stage, state = self.stage, _State(parameters, self.stage)
+        of = loss if loss is not None else lambda chunk: answer_loss(self.backbone, chunk, changes())
         if checkpoint is not None:
             state.load(checkpoint, context)
         lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in rows]
@@ -122,7 +125,7 @@ class Tuning:
             for group in state.optimiser.param_groups:
                 group["lr"] = learning_rate(state.step, total, stage)
             reseed(stable_random(self.seed, learner, "dropout", state.step).getrandbits(62))
-            nll = self._backward(batch, tokens, changes, penalty)
+            nll = self._backward(batch, tokens, of, penalty)
             norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), stage.clip))
             if not (math.isfinite(nll) and math.isfinite(norm)):
                 raise AdaptationError(f"its loss or gradient is not finite at step {state.step}")
@@ -142,12 +145,12 @@ class Tuning:
         self,
         batch: Sequence[TokenRow],
         tokens: int,
-        changes: Callable[[], Changes],
+        of: Callable[[Sequence[TokenRow]], Tensor],
         penalty: Callable[[], Tensor] | None,
     ) -> float:
         total = 0.0
         for chunk in chunks(batch, self.step_tokens):
-            loss = answer_loss(self.backbone, chunk, changes()).sum()
+            loss = of(chunk).sum()
             (loss / tokens).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if penalty is not None:
