@@ -155,3 +155,43 @@ def test_mistakes_are_one_line(
     assert message in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_variants_of_one_method_are_rows_of_their_own(place: House, tmp_path: Path, perfit: Perfit) -> None:
+    wide = "perfit[personal_rank=2,layers=[0,1]]"
+    methods = f"perfit-stage-1, perfit,{wide},perfit[strength=0]"
+    command = arguments(place, "--methods", methods, "--out", tmp_path / "out")
+    done = good(perfit(*command))
+    assert f"PerFit{wide.removeprefix('perfit')}" in done.out
+    told = json.loads((tmp_path / "out" / "table.json").read_text())
+    rows = {row["name"]: row for row in told["rows"]}
+    assert list(rows) == ["perfit-stage-1", "perfit", wide, "perfit[strength=0]"]
+    said = {
+        name: [json.loads(line)["prediction"] for line in path.read_text().splitlines() if "prediction" in line]
+        for name in rows
+        for path in (tmp_path / "out" / "trials" / name / "seed-0").rglob("predictions.jsonl")
+    }
+    assert said["perfit[strength=0]"] == said["perfit-stage-1"]
+    assert len(said) == 4
+    per_user = {name: row["costs"]["personal_parameters"] for name, row in rows.items()}
+    assert per_user[wide] == 2 * (2 * 2 * 32 + 2) != per_user["perfit"]
+    # Stage 1 of the same settings is trained once.
+    assert len(list((tmp_path / "out" / "shared").glob("*/collective-shift-*"))) == 2
+    assert good(perfit(*command)).out == done.out
+    good(perfit("report", tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("perfit[strenght=0]", "strenght is not an option"),
+        ("perfit[strength]", "'strength' is no option; write perfit[name=value"),
+        ("perfit[strength=7]", "strength: 7"),
+        ("perfect[strength=0]", "'perfect' is unknown"),
+        ("perfit[strength=0],perfit[strength = 0]", "comes twice"),
+    ],
+)
+def test_wrong_variants_are_one_line(methods: str, said: str, place: House, tmp_path: Path, perfit: Perfit) -> None:
+    done = perfit(*arguments(place, "--methods", methods, "--out", tmp_path / "out"))
+    assert done.code == 2
+    assert said in done.err.splitlines()[-1]

@@ -35,6 +35,8 @@ def test_a_method_without_chance_runs_with_one_seed() -> None:
         ({"seeds": (1, 1)}, "seeds: 1 comes twice"),
         ({"seeds": (-1,)}, "seeds: -1"),
         ({"methods": ("../a",)}, "cannot be a method's name"),
+        ({"methods": ("a[x=../b]",)}, "cannot be a method's name"),
+        ({"methods": ("a[x=1]b",)}, "cannot be a method's name"),
         ({"options": {"c": {}}}, "options: c is not compared"),
         ({"against": "c"}, "against: c is not compared; choose one of a, b"),
     ],

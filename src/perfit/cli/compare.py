@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def compare(
     data: DATA,
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
-    methods: Annotated[str, typer.Option(help="Separated by commas, or all; see docs/compare.md.")],
+    methods: Annotated[
+        str, typer.Option(help="Separated by commas, or all; perfit[retrieved=2] is a variant; see docs/compare.md.")
+    ],
     base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
     task: TASK = None,
     dates: DATES = "iso",
@@ -75,7 +77,8 @@ def compare(
 
     if workers < 1:
         raise ConfigError(f"--workers: {workers} is not possible; give at least 1")
-    named, numbers, options = _methods(methods), _seeds(seeds), _options(option)
+    (named, variants), numbers = _methods(methods), _seeds(seeds)
+    options = variants | _options(option)
     source = Source(
         data=data,
         base=base,
@@ -125,19 +128,34 @@ def _reopen(source: Source) -> Bench:
     return source.open()
 
 
-def _methods(text: str) -> tuple[str, ...] | None:
-    """Names of methods, None for all that fit the task: a wrong one must show before the base is loaded."""
+def _methods(text: str) -> tuple[tuple[str, ...] | None, dict[str, dict[str, Any]]]:
+    """Names of methods and variants' options, None for all that fit the task: a wrong one must show before the base is loaded."""
+    from perfit.comparison.variants import settings_of, split_names
     from perfit.methods.registry import METHODS
 
     if text.strip() == "all":
-        return None
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+        return None, {}
+    names, options = tuple(split_names(text)), {}
     for name in names:
-        if name not in METHODS:
-            raise ConfigError(f"--methods: {name!r} is unknown; choose from {', '.join(METHODS)}, or all")
+        method, pairs = settings_of(name)
+        if method not in METHODS:
+            raise ConfigError(f"--methods: {method!r} is unknown; choose from {', '.join(METHODS)}, or all")
+        if wrong := [pair for pair in pairs if "=" not in pair]:
+            raise ConfigError(f"--methods: {name}: {wrong[0]!r} is no option; write {method}[name=value,name=value]")
+        if pairs:
+            options[name] = _checked(method, parse_settings(None, pairs))
     if not names:
         raise ConfigError("--methods: none is given; name at least one, such as base,perfit")
-    return names
+    return names, options
+
+
+def _checked(method: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Options of a method, refused where they are wrong."""
+    from perfit.methods.options import make_options
+    from perfit.methods.registry import METHODS
+
+    make_options(method, METHODS[method].options(), {**METHODS[method].fixed, **values})
+    return values
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -149,7 +167,6 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _options(pairs: list[str]) -> dict[str, dict[str, Any]]:
     """Options by method, from ``method.name=value``; they are checked before the base is loaded."""
-    from perfit.methods.options import make_options
     from perfit.methods.registry import METHODS
 
     options: dict[str, dict[str, Any]] = {}
@@ -160,9 +177,7 @@ def _options(pairs: list[str]) -> dict[str, dict[str, Any]]:
         if method not in METHODS:
             raise ConfigError(f"--option {pair}: {method!r} is no method; choose from {', '.join(METHODS)}")
         options.setdefault(method, {}).update(parse_settings(None, [rest]))
-    for method, values in options.items():
-        make_options(method, METHODS[method].options(), {**METHODS[method].fixed, **values})
-    return options
+    return {method: _checked(method, values) for method, values in options.items()}
 
 
 class _Watch:

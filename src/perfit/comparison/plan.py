@@ -11,7 +11,8 @@ from perfit.data.schema import Dataset, User
 from perfit.errors import ConfigError
 from perfit.methods.registry import seeded
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9@+._-]*")
+# A variant's options stand in brackets; names are folders' names too.
+_NAME = re.compile(r"[a-z0-9][a-z0-9@+._-]*(\[[A-Za-z0-9_=,.+\[\]-]+\])?")
 
 
 @dataclass(frozen=True, order=True)

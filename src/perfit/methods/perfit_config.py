@@ -35,18 +35,21 @@ class Options:
     retrieved: int | None = None
     strength: float | None = None
 
+    def __post_init__(self) -> None:
+        PerFitConfig().with_options(**self._given())  # what no config can have is refused before anything is loaded
+
     def config(self, setting: Setting) -> PerFitConfig:
         """The setting's config with these values and the setting's seed.
 
         Raises:
             ConfigError: A value is impossible.
         """
-        return setting.seeded().with_options(
-            **{_IN_CONFIG.get(name, name): value for name, value in self._given().items()}
-        )
+        return setting.seeded().with_options(**self._given())
 
     def _given(self) -> dict[str, Any]:
-        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        """What was given, by the config's names."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {_IN_CONFIG.get(name, name): value for name, value in values.items() if value is not None}
 
 
 _IN_CONFIG = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -141,9 +141,15 @@ _MAKERS = (
 METHODS: dict[str, Maker] = {maker.name: maker for maker in _MAKERS}
 
 
+def method_of(name: str) -> str:
+    """The method that a variant such as ``perfit[retrieved=2]`` is one of; of a method, the name itself."""
+    return name.partition("[")[0]
+
+
 def seeded(name: str) -> bool:
     """Whether a method's answers depend on the seed; of one that is not known here they may."""
-    return name not in METHODS or METHODS[name].seeded
+    method = method_of(name)
+    return method not in METHODS or METHODS[method].seeded
 
 
 def methods_for(task: Task, answers: str = "free") -> list[str]:
@@ -156,13 +162,15 @@ def make_method(name: str, setting: Setting, **options: Any) -> Method:
     """A method by name.
 
     Args:
-        name: A key of ``METHODS``.
+        name: A key of ``METHODS``, or a variant's name, which begins with one and is printed as it stands.
         setting: What every method is given.
         options: Its own, by name; ``METHODS[name].options()`` lists them.
 
     Raises:
         ConfigError: An unknown name or option, an impossible value, or a task it does not fit.
     """
-    if name not in METHODS:
-        raise ConfigError(f"methods: {name!r} is unknown; choose from {', '.join(METHODS)}")
-    return METHODS[name](setting, **options)
+    method = method_of(name)
+    if method not in METHODS:
+        raise ConfigError(f"methods: {method!r} is unknown; choose from {', '.join(METHODS)}")
+    maker = METHODS[method]
+    return replace(maker, name=name, label=maker.label + name.removeprefix(method))(setting, **options)
