@@ -309,7 +309,7 @@ _SMALL = {
 }
 
 
-def small_preset(n_layers: int, kind: str = "label") -> PerFitConfig:
+def small_preset(n_layers: int, kind: str = "label", *, hidden_size: int | None = None) -> PerFitConfig:
     """Measured defaults for small bases (about 100M to 1B): two layers in the middle, "l7", settings by kind of task.
 
     Searched on users of the stage-1 pools, whom no table reports (docs/results.md). Stage 1 learns from everybody's
@@ -320,13 +320,14 @@ def small_preset(n_layers: int, kind: str = "label") -> PerFitConfig:
     Args:
         n_layers: Depth of the base.
         kind: "label", "rating" or "text".
+        hidden_size: Width of the base, which ranks keep to; None: as wide as they need.
     """
     collective_rank, personal_rank, first_rate, first_epochs, second_rate = _SMALL[kind]
     middle = n_layers // 2
     return PerFitConfig(
         layers=(middle - 1, middle) if middle else (0,),
-        collective_rank=collective_rank,
-        personal_rank=personal_rank,
+        collective_rank=min(collective_rank, hidden_size or collective_rank),
+        personal_rank=min(personal_rank, hidden_size or personal_rank),
         stage1=StageConfig(epochs=first_epochs, learning_rate=first_rate),
         stage2=StageConfig(epochs=4, learning_rate=second_rate),
         stage1_users="all",

@@ -135,7 +135,8 @@ class PerFit:
         options = {"verify": True, **load_options}
         loaded = load_base(str(base), dtype=resolve_dtype(wanted, device), device=device, **options)
         backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-        config = config if config is not None else small_preset(len(backbone.layers), the_task.kind)
+        if config is None:
+            config = small_preset(len(backbone.layers), the_task.kind, hidden_size=backbone.hidden_size)
         return cls(backbone, the_task, config, loaded.identity)
 
     @classmethod

@@ -325,3 +325,9 @@ def test_past_items_go_before_prompts_where_a_run_wants_them(house: House, perfi
     assert not torch.equal(known, unknown)
     with pytest.raises(ConfigError, match="askers: 2 given for 1"):
         trained.generate(["a lamp"], ["anna"], askers=[anna, anna])
+
+
+def test_a_base_narrower_than_the_preset_s_ranks_trains_as_it_is(house: House, perfit: Perfit, tmp_path: Path) -> None:
+    asked = ("train", house.data, "--task", house.task, "--base", house.base, "--run", tmp_path / "run")
+    good(perfit(*asked, "--set", "max_length=96", "--set", "stage1.epochs=1", "--set", "stage2.epochs=1"))
+    assert RunDirectory(tmp_path / "run").manifest()["config"]["collective_rank"] == 32

@@ -94,7 +94,7 @@ FAULTS = {
     "no such folder": "train {data} --task {task} --base {bad}/nowhere --run {bad}/new",
     "no config.json": "train {data} --task {task} --base {bad} --run {bad}/new",
     "file/new: cannot write a run": "train {data} --task {task} --base {base} --run {bad}/file/new",
-    "collective_rank 4, not 64; ": "train {data} --task {task} --base {base} --run {run}",
+    "collective_rank 4, not 32; ": "train {data} --task {task} --base {base} --run {run}",
     "nonsense: no such setting": TRAIN + " --set nonsense=1",
     "epochs: 0": TRAIN + " --set stage2.epochs=0",
     "epochs: 'many'": TRAIN + " --set stage2.epochs=many",

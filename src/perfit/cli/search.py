@@ -101,7 +101,8 @@ def search(
         base, dtype=resolve_dtype(str(fixed.get("dtype", "auto")), device), device=device, **at_revision(revision)
     )
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
-    start = make_config(preset, the_task.name, the_task.kind, fixed, len(backbone.layers))
+    depth, width = len(backbone.layers), backbone.hidden_size
+    start = make_config(preset, the_task.name, the_task.kind, fixed, depth, width)
     answer_limit(the_task, backbone.tokenizer, start.chat_template)  # refuses labels that could never be answered
     belonging = PerFit(backbone, the_task, start, loaded.identity).belonging
     plan = SearchPlan(

@@ -130,13 +130,15 @@ def first_users(users: tuple[User, ...], count: int | None) -> tuple[User, ...]:
     return users[:count]
 
 
-def make_config(preset: str, task: str, kind: str, settings: dict[str, Any], layers: int) -> PerFitConfig:
-    """The preset with the settings on top."""
+def make_config(
+    preset: str, task: str, kind: str, settings: dict[str, Any], layers: int, hidden_size: int | None = None
+) -> PerFitConfig:
+    """The preset with the settings on top, for a base of so many layers and this width."""
     from perfit.config import paper_preset, small_preset
 
     if preset not in ("small", "paper"):
         raise ConfigError(f"--preset: {preset!r} is unknown; choose small or paper")
-    start = paper_preset(task) if preset == "paper" else small_preset(layers, kind)
+    start = paper_preset(task) if preset == "paper" else small_preset(layers, kind, hidden_size=hidden_size)
     return start.with_options(**settings)
 
 
@@ -190,7 +192,8 @@ def train(
     dtype = resolve_dtype(str(settings.get("dtype", "auto")), device)
     loaded = load_base(base, dtype=dtype, device=device, verify=True, **at_revision(revision))
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-    chosen = make_config(preset, the_task.name, the_task.kind, settings, len(backbone.layers))
+    depth, width = len(backbone.layers), backbone.hidden_size
+    chosen = make_config(preset, the_task.name, the_task.kind, settings, depth, width)
     perfit = PerFit(backbone, the_task, chosen, loaded.identity)
     listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
     board = None if tensorboard is None else TensorBoard(tensorboard)

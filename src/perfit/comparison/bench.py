@@ -123,7 +123,8 @@ class Source:
         options: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
         loaded = load_base(self.base, dtype=dtype, device=self.device, **options)
         backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=self.layers_path)
-        start = paper_preset(task.name) if self.preset == "paper" else small_preset(len(backbone.layers), task.kind)
+        small = small_preset(len(backbone.layers), task.kind, hidden_size=backbone.hidden_size)
+        start = paper_preset(task.name) if self.preset == "paper" else small
         config = start.with_options(**self.settings)
         notes = list(dataset.notes)
         if not data.others:
