@@ -89,7 +89,7 @@ def _tokens(
 ) -> list[tuple[int, ...]]:
     """Token ids of the prompts, which have room for an answer of so many tokens."""
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
-    asked = [p if isinstance(p, Query) else _query(perfit, p) for p in prompts]
+    asked = [p if isinstance(p, Query) else perfit.query(p) for p in prompts]
     tokens = prompts_of(maker, asked, askers)
     check_room(perfit.backbone, max(map(len, tokens)), answer_room)
     for line in maker.warnings():
@@ -115,10 +115,6 @@ def prompts_of(maker: RowMaker, queries: Sequence[Query], askers: Sequence[User]
         if key not in once:
             once[key] = maker.prompt(query, asker).prompt_ids
     return [once[query, None if asker is None else asker.id] for query, asker in zip(queries, whose, strict=True)]
-
-
-def _query(perfit: PerFit, text: str) -> Query:
-    return Query("prompt", text if perfit.task.marker is None else f"{perfit.task.marker}{text}")
 
 
 def _groups(users: Sequence[str], size: int) -> list[list[int]]:

@@ -378,6 +378,10 @@ class PerFit:
         """
         return strength_of(self.owners.personal.stored(user).meta)
 
+    def query(self, text: str) -> Query:
+        """A user's text as a query of the task, as ``generate`` asks it."""
+        return Query("prompt", text if self.task.marker is None else f"{self.task.marker}{text}")
+
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""
         return answer_limit(self.task, self.backbone.tokenizer, self.config.chat_template)

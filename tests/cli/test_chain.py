@@ -15,8 +15,9 @@ from small_base import dataset
 from perfit import PerFit
 from perfit.data import read_dataset
 from perfit.data.jsonl import write_jsonl
-from perfit.data.schema import User
+from perfit.data.schema import Dataset, User
 from perfit.errors import ConfigError
+from perfit.methods.memory import Memory
 from perfit.run import RunDirectory
 from perfit.shift import from_stored
 from perfit.store.shifts import ShiftStore
@@ -331,3 +332,38 @@ def test_a_base_narrower_than_the_preset_s_ranks_trains_as_it_is(house: House, p
     asked = ("train", house.data, "--task", house.task, "--base", house.base, "--run", tmp_path / "run")
     good(perfit(*asked, "--set", "max_length=96", "--set", "stage1.epochs=1", "--set", "stage2.epochs=1"))
     assert RunDirectory(tmp_path / "run").manifest()["config"]["collective_rank"] == 32
+
+
+def test_generate_answers_as_an_evaluation_measures_it(house: House, perfit: Perfit, tmp_path: Path) -> None:
+    good(perfit("evaluate", house.data, "--run", house.run, "--labels", "trie", "--memory", "--no-floors"))
+    queries = [(user.id, query) for user in read_dataset(house.data).users for query in user.queries]
+    lines = [json.dumps({"user": user, "input": query.input}) for user, query in queries]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    asked = ("generate", "--input", tmp_path / "in.jsonl", "--run", house.run, "--answers", "trie", "--json")
+    for more, method in ((), "personal"), (("--memory", "--histories", house.data), "personal_memory"):
+        told = [one["answer"] for one in json.loads(good(perfit(*asked, *more)).out)]
+        path = house.run / "predictions" / f"{method}.jsonl"
+        measured = [one["prediction"] for one in map(json.loads, path.read_text().splitlines()) if "user" in one]
+        assert told == measured
+    for wrong in (("--memory",), ("--max-new-tokens", "3"), ("--sample",)):
+        refused = perfit(*asked, *wrong)
+        assert refused.code == 2, refused.err
+
+
+def test_who_was_erased_is_in_no_memory(own: House, perfit: Perfit, tmp_path: Path) -> None:
+    good(perfit("users", "delete", "ben", "--run", own.run))
+    without = [user for user in read_dataset(own.data).users if user.id != "ben"]
+    write_jsonl(Dataset(tuple(without), read_dataset(own.data).others), tmp_path / "without.jsonl")
+    asked = ("generate", "a lamp", "--user", "anna", "--run", own.run, "--answers", "trie", "--memory", "--json")
+    seen: list[int] = []
+    fit = Memory.fit
+
+    def counted(data: Dataset, task: Any) -> Memory:
+        seen.append(len(data.users))
+        return fit(data, task)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Memory, "fit", counted)
+        told = [good(perfit(*asked, "--histories", path)).out for path in (own.data, tmp_path / "without.jsonl")]
+    assert seen == [1, 1]
+    assert told[0] == told[1]

@@ -27,9 +27,19 @@ def generate(
     histories: Annotated[
         Path | None,
         typer.Option(
-            "--histories", help="Users' data, where past items go before prompts (runs with retrieved above 0)."
+            "--histories", help="Users' data: past items before prompts (runs with retrieved above 0), and --memory."
         ),
     ] = None,
+    answers: Annotated[
+        str,
+        typer.Option(
+            help="free: generated; trie: the most probable label, never anything else; expected: ratings' median and mean."
+        ),
+    ] = "free",
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Mix label scores with a memory of everybody's history (trie, expected)."),
+    ] = False,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit per answer; the task's own if not given.")] = None,
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
@@ -42,6 +52,10 @@ def generate(
         raise ConfigError("generate: give texts to answer, or --input with a JSON Lines file")
     if input is not None and user:
         raise ConfigError("generate: --input names a user on every line; leave --user out")
+    if memory and (histories is None or answers == "free"):
+        raise ConfigError("generate: --memory needs --histories DATA, and --answers trie or expected")
+    if answers != "free" and max_new_tokens is not None:
+        raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --max-new-tokens out")
     from perfit.data.asked import checked_arguments, read_asked
 
     if input is not None:
@@ -52,31 +66,45 @@ def generate(
     from dataclasses import replace
 
     from perfit.backbone.generate import Decoding
+    from perfit.evaluation.evaluate import check_answers
+    from perfit.evaluation.label_scores import answers_from
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
 
-    askers = None
+    askers = dataset = None
     if histories is not None:
         from perfit.data import read_dataset
-        from perfit.data.schema import User
+        from perfit.data.schema import Dataset, User
+        from perfit.tombstones import Tombstones
 
-        known = {one.id: one for one in read_dataset(histories).users}
+        read, erased = read_dataset(histories), Tombstones(run)
+        dataset = Dataset(erased.living(read.users), erased.living(read.others))
+        known = {one.id: one for one in dataset.users}
         askers = [known.get(name, User(name)) for name, _ in pairs]  # who is not there has no past items
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     no_loading_bars()
     perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
     decoding = Decoding(sample=sample, seed=seed)
+    check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
     decoding = replace(decoding, max_new_tokens=limit)
     screen = Screen(quiet=json)
+    texts, users = [text for _, text in pairs], [name for name, _ in pairs]
     with screen.counting("answering", len(pairs), "texts") as advance:
-        answers = perfit.generate(
-            [t for _, t in pairs], [u for u, _ in pairs], askers=askers, decoding=decoding, done=advance, emit=screen
-        )
+        if answers == "free":
+            said = perfit.generate(texts, users, askers=askers, decoding=decoding, done=advance, emit=screen)
+        else:
+            scores = perfit.score_labels(texts, users, askers=askers, done=advance, emit=screen)
+            if memory and dataset is not None:
+                from perfit.methods.memory import Memory
+
+                asked = [(name, perfit.query(text)) for name, text in pairs]
+                scores = Memory.fit(dataset, perfit.task).mixed(scores, asked)
+            said = answers_from(scores, perfit.task, answers)
     if json:
-        as_json([{"user": u, "answer": a.strip()} for (u, _), a in zip(pairs, answers, strict=True)])
+        as_json([{"user": u, "answer": a.strip()} for u, a in zip(users, said, strict=True)])
         return
     names = [one_line(name) for name, _ in pairs]
     width = max(map(len, names))
-    for name, answer in zip(names, answers, strict=True):
+    for name, answer in zip(names, said, strict=True):
         say(f"{name:<{width}}  {answer.strip()}")
