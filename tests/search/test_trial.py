@@ -21,6 +21,7 @@ from perfit.search.trial import LOSS, METRIC, Material, run_trial
 from perfit.training.examples import RowMaker
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.frozen_pass import FrozenPass
+from perfit.training.rows import TokenRow
 from perfit.training.stages import bank_of, train_collective, train_personal
 
 HELD = hold_out(dataset(history=6), 0.4)
@@ -94,6 +95,32 @@ def test_a_user_whose_training_fails_is_scored_with_the_shared_shifts(
     found = run_trial(Material(backbone, TASK, HELD, LOSS), CONFIG)
     assert found.skipped == 3
     assert found.score == pytest.approx(found.collective, rel=1e-5)
+
+
+def test_what_is_judged_has_the_strength_that_ships(backbone: Backbone) -> None:
+    material, more = Material(backbone, TASK, HELD, LOSS), {"init": "loreft", "stage2.learning_rate": 0.03}
+    whole, none, half = (
+        run_trial(material, CONFIG.with_options(strength=strength, **more)) for strength in (1.0, 0.0, 0.5)
+    )
+    assert whole.collective == none.collective
+    assert none.score == pytest.approx(none.collective, rel=1e-5)
+    assert len({round(one.score, 4) for one in (whole, none, half)}) == 3
+
+
+def test_held_out_items_have_the_earlier_ones_before_them(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[TokenRow] = []
+    honest = trial_module._Scorer.__init__
+
+    def spy(self: Any, material: Any, config: Any, rows: Any) -> None:
+        judged.extend(row for own in rows.values() for row in own)
+        honest(self, material, config, rows)
+
+    monkeypatch.setattr(trial_module._Scorer, "__init__", spy)
+    config = CONFIG.with_options(retrieved=2)
+    run_trial(Material(backbone, TASK, HELD, LOSS), config)
+    maker = RowMaker(TASK, backbone.tokenizer, config)
+    whole = {user.id: maker.history_rows(user) for user in dataset(history=6).users}
+    assert judged == [row for user, items in HELD.later.items() for row in whole[user][-len(items) :]]
 
 
 def test_layers_the_base_lacks_are_refused(backbone: Backbone) -> None:

@@ -12,13 +12,14 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length
 from perfit.config import PerFitConfig
 from perfit.data.pool import stage1_pool
-from perfit.data.schema import User
+from perfit.data.schema import HistoryItem, User
 from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
 from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.search.holdout import HeldOut
 from perfit.search.losses import answer_losses
 from perfit.shift import Shift
+from perfit.strength import bank_with_strengths
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.frozen_cache import FrozenHome
@@ -93,7 +94,7 @@ def run_trial(
     check_length(backbone, config.max_length)
     maker = RowMaker(material.task, backbone.tokenizer, config)
     own = {user.id: maker.history_rows(user) for user in data.users}
-    judged = {u.id: maker.history_rows(replace(u, history=material.held.later[u.id])) for u in data.users}
+    judged = {user.id: _later_rows(maker, user, material.held.later[user.id]) for user in data.users}
     rows = maker.collective_rows(stage1_pool(data, config.stage1_users))
     shared = train_collective(backbone, rows, config, emit=emit, home=material.home)
     scorer = _Scorer(material, config, judged)
@@ -113,6 +114,11 @@ def run_trial(
     return TrialResult(fmean(found), collective, skipped)
 
 
+def _later_rows(maker: RowMaker, user: User, later: Sequence[HistoryItem]) -> list[TokenRow]:
+    """Rows of held-out items, behind earlier ones where past items go before prompts."""
+    return maker.history_rows(replace(user, history=(*user.history, *later)))[len(user.history) :]
+
+
 def _parts(users: Sequence[User]) -> Iterator[list[str]]:
     size = -(-len(users) // _PARTS)
     for begin in range(0, len(users), size):
@@ -129,8 +135,9 @@ class _Scorer:
         """Scores of these users' items, in order; users without a shift have the shared ones."""
         device = self.material.backbone.device
         places = {user: number for number, user in enumerate(shifts, start=2)}
+        own = [(shift, self.config.strength) for shift in shifts.values()]
         both = TwoStageShift(
-            self.config.layers, bank_of([shared[0]], device), bank_of([shared[1], *shifts.values()], device)
+            self.config.layers, bank_of([shared[0]], device), bank_with_strengths(shared[1], own, device)
         )
         rows = [row for user in users for row in self.rows[user]]
         slots = [(1, places.get(user, 1)) for user in users for _ in self.rows[user]]
