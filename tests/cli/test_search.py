@@ -72,3 +72,14 @@ def test_faults_are_one_line(house: House, tmp_path: Path, perfit: Perfit, more:
     refused = perfit(*options(house), "--out", tmp_path / "s", *more)
     assert refused.code == (1 if said == "missing.yaml" else 2)
     assert said in refused.err.strip().splitlines()[-1]
+
+
+def test_others_may_judge_and_users_take_no_part(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    told = []
+    for name, judges in (("u", "users"), ("o", "others")):
+        more = ("--trials", "1", "--judges", judges, "--json", "--out", tmp_path / name)
+        told.append(json.loads(good(perfit(*options(house), *more)).out)["best"]["score"])
+    assert told[0] != told[1]
+    refused = perfit(*options(house), "--judges", "me", "--out", tmp_path / "x")
+    assert refused.code == 2
+    assert "--judges: 'me' is not possible" in refused.err

@@ -9,7 +9,7 @@ from small_base import dataset, person
 
 from perfit.data.schema import Dataset
 from perfit.errors import ConfigError, DataError
-from perfit.search.holdout import hold_out
+from perfit.search.holdout import hold_out, others_as_users
 
 
 @given(
@@ -38,3 +38,16 @@ def test_shares_and_histories_that_leave_nothing_are_refused() -> None:
             hold_out(dataset(), share)
     with pytest.raises(DataError, match="no user has two past items"):
         hold_out(Dataset((person("a", history=1), person("b", history=0))), 0.5)
+
+
+def test_other_users_with_the_longest_histories_may_judge_in_the_users_place() -> None:
+    others = tuple(person(f"o{n}", history=length) for n, length in enumerate((2, 5, 3, 5, 1)))
+    data = Dataset((person("anna"), person("ben"), person("cleo")), others)
+    judged = others_as_users(data)
+    assert [user.id for user in judged.users] == ["o1", "o3"]  # half of them at most
+    assert [user.id for user in judged.others] == ["o0", "o2", "o4"]
+    alone = others_as_users(Dataset((person("anna"),), others))
+    assert [user.id for user in alone.users] == ["o1"]
+    assert not {"anna", "ben", "cleo"} & {user.id for user in (*judged.users, *judged.others)}
+    with pytest.raises(DataError, match="1 other users are too few"):
+        others_as_users(Dataset((person("anna"),), others[:1]))

@@ -24,6 +24,7 @@ from perfit.cli.train import (
     parse_memory,
     parse_settings,
 )
+from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
     from perfit.search.study import SearchResult, TrialRow
@@ -46,6 +47,12 @@ def search(
     score: Annotated[
         str, typer.Option(help="loss per answer token, or the task's metric on generated answers.")
     ] = "loss",
+    judges: Annotated[
+        str,
+        typer.Option(
+            help="Whose latest history judges: users, or others, those with most of it, and no user takes part."
+        ),
+    ] = "users",
     held_out: Annotated[float, typer.Option(help="Latest share of each history that trials are judged by.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the proposals.")] = 0,
     task: TASK = None,
@@ -68,6 +75,8 @@ def search(
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
     fixed = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, "news_categorize", "label", fixed, 1)
+    if judges not in ("users", "others"):
+        raise ConfigError(f"--judges: {judges!r} is not possible; choose users or others")
     from perfit.search.space import read_space, table_8, without
     from perfit.search.study import SearchPlan, check_extra
     from perfit.search.study import search as run_search
@@ -81,7 +90,7 @@ def search(
     from perfit.personalizer import PerFit
     from perfit.precision import resolve_dtype
     from perfit.pseudo_users import check_ids
-    from perfit.search.holdout import hold_out
+    from perfit.search.holdout import hold_out, others_as_users
     from perfit.search.trial import Material
     from perfit.tasks import get_task
     from perfit.training.examples import answer_limit
@@ -91,6 +100,8 @@ def search(
     screen = Screen(quiet=json)
     check_ids(dataset.users)
     check_leaks(dataset, the_task, allow_leaks, screen)
+    if judges == "others":
+        dataset = others_as_users(dataset)
     held = hold_out(dataset, held_out)
     for note in dataset.notes:
         screen({"event": "warning", "text": note})

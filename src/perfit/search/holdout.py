@@ -47,3 +47,26 @@ def hold_out(data: Dataset, share: float) -> HeldOut:
             "no user has two past items, one to train on and one to judge by", remedy="give longer histories"
         )
     return HeldOut(replace(data, users=tuple(earlier)), later, len(data.users) - len(earlier))
+
+
+def others_as_users(data: Dataset) -> Dataset:
+    """Some of the other users in the users' place, who take no part: nothing is tuned on those a table reports.
+
+    They are the other users with the longest histories, of equals the first: as many as there are users, half of the
+    others at most. The rest trains stage 1.
+
+    Raises:
+        DataError: There are fewer than two other users.
+    """
+    count = min(len(data.users), len(data.others) // 2)
+    if not count:
+        raise DataError(
+            f"{len(data.others)} other users are too few to be judges", remedy="give others, or judge by the users"
+        )
+    places = sorted(range(len(data.others)), key=lambda n: (-len(data.others[n].history), n))
+    judges = set(places[:count])
+    return replace(
+        data,
+        users=tuple(user for n, user in enumerate(data.others) if n in judges),
+        others=tuple(user for n, user in enumerate(data.others) if n not in judges),
+    )
