@@ -61,6 +61,8 @@ def test_losses_are_those_of_whole_forwards_with_each_row_s_own_code(positions: 
     (theirs,) = torch.autograd.grad(wanted.sum(), codes)
     torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-3)
     assert bool((mine != 0).any(1).all())
+    alone = coded([owned[6][1]], mixed, codes)  # of one owner, not the first
+    torch.testing.assert_close(alone, loss[2:3], rtol=1e-3, atol=1e-3)
 
 
 def kept(folder: Path) -> dict[str, torch.Tensor]:
