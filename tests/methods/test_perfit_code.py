@@ -10,7 +10,7 @@ import torch
 from method_world import ANNA, BEN, CONFIG, OTHERS, asks, base, make, ready, setting
 from safetensors.torch import load_file
 
-from perfit.errors import ConfigError
+from perfit.errors import ConfigError, StoreError
 from perfit.methods.codes import CodedLoss, Directions
 from perfit.methods.prompts import Prompts
 from perfit.plan import TwoStageShift
@@ -66,7 +66,7 @@ def test_losses_are_those_of_whole_forwards_with_each_row_s_own_code(positions: 
 
 
 def kept(folder: Path) -> dict[str, torch.Tensor]:
-    (path,) = (folder / "own").glob("collective.safetensors")
+    (path,) = (folder / "shared").glob("directions-*/collective.safetensors")
     return load_file(path)
 
 
@@ -85,6 +85,21 @@ def test_directions_are_learnt_and_a_user_is_a_few_numbers(tmp_path: Path) -> No
     again = make("perfit-code", where, directions=K)
     again.fit(OTHERS)
     assert again.predict(asks(ANNA, BEN)) == method.predict(asks(ANNA, BEN))
+    for path in tmp_path.rglob("*"):  # ids of the pool are in no file
+        assert not path.is_file() or b"other-" not in path.read_bytes()
+
+
+def test_directions_of_another_collective_shift_are_refused(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    ready("perfit-code", where, [ANNA], directions=K)
+    (shift,) = (tmp_path / "shared").glob("collective-shift-*/collective.safetensors")
+    make("perfit-code", where, directions=K).fit(OTHERS)  # all is there
+    shift.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn", lambda *shape, **more: torch.ones(*shape) + torch.arange(shape[-1]) ** 2 / 99)
+        make("perfit-stage-1", where).fit(OTHERS)
+    with pytest.raises(StoreError, match="another collective shift"):
+        make("perfit-code", where, directions=K).fit(OTHERS)
 
 
 def test_who_is_in_the_pool_starts_from_the_own_code_and_others_from_their_likes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ fitted alone, from the code of the pool's most similar users, with directions an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from perfit.data.schema import User
-from perfit.errors import DataError
+from perfit.errors import DataError, StoreError
 from perfit.extras import import_extra
 from perfit.methods.answer import users_of
 from perfit.methods.codes import CodedLoss, Directions
@@ -75,7 +75,14 @@ class PerFitCode:
         self.stage1 = CollectiveShift(setting, self.config)
         self.bank_stage = stage_of(setting, 1, options.bank_epochs, options.bank_learning_rate)
         self.code_stage = stage_of(setting, 2, options.personal_epochs, options.personal_learning_rate)
-        self.work = Work(setting.folder, setting, name, options, below=self.stage1.work)
+        # Directions of another collective shift are of no use, and codes of other directions are none.
+        decides = {
+            "directions": options.directions,
+            "stage": asdict(self.bank_stage),
+            "shift": self.stage1.work.context,
+        }
+        self.bank = Work.shared(setting, "directions", decides)
+        self.work = Work(setting.folder, setting, name, options, below=self.bank)
         self.prompts = Prompts(setting, self.config.retrieved)
         self._likeness: _Likeness | None = None
 
@@ -102,13 +109,18 @@ class PerFitCode:
                 rows,
                 "directions",
                 loss=lambda chunk: loss(chunk, directions, codes * _UNIT),
-                checkpoint=self.work.checkpoint("directions"),
-                context=self.work.context + pool,
+                checkpoint=self.bank.checkpoint("directions"),
+                context=self.bank.context + pool,
             )
             kept = {"codes": codes * _UNIT, "D": directions.D, "b": directions.b}
             return {name: tensor.detach().cpu() for name, tensor in kept.items()}
 
-        self.work.fit_once(others, train, {"users": [user.id for user in others]})
+        stands_on = self.stage1.work.collective().notes["id"]
+        self.bank.fit_once(others, train, {"stands_on": stands_on})
+        if self.bank.collective().notes["stands_on"] != stands_on:
+            raise StoreError(
+                f"{self.bank.path}: its directions were trained on another collective shift; delete it to train anew"
+            )
         self.prompts.warn()
 
     def adapt(self, users: Sequence[User]) -> dict[str, str]:
@@ -137,7 +149,7 @@ class PerFitCode:
         """A code [K] to start from: the user's own where the pool had the same history, else the most similar users'."""
         if self._likeness is None:
             raise DataError("the pool's users are not known", remedy="call fit first")
-        codes = self.work.collective().tensors["codes"]
+        codes = self.bank.collective().tensors["codes"]
         likeness = torch.from_numpy(self._likeness.to(_texts(self.setting, user))).to(codes)
         if bool((likeness > 1 - 1e-6).any()):
             return codes[int(likeness.argmax())]
@@ -147,7 +159,7 @@ class PerFitCode:
         return (best.values[:, None] * codes[best.indices]).sum(0) / best.values.sum()
 
     def _directions(self) -> Directions:
-        device, kept = self.setting.backbone.device, self.work.collective().tensors
+        device, kept = self.setting.backbone.device, self.bank.collective().tensors
         return Directions(self.stage1.shifts()[1], kept["D"].to(device), kept["b"].to(device))
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
