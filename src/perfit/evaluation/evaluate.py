@@ -24,6 +24,7 @@ from perfit.evaluation.label_scores import answers_from
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
 from perfit.evaluation.score import Scores, score
+from perfit.evaluation.seen import BySeen, by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
 from perfit.json_keys import json_key
@@ -44,6 +45,7 @@ ANSWERS = ("free", "trie", "expected")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
 MEMORY = "personal_memory"
 _FLOOR = "floor: "
+_PARTS = ("on_seen", "on_new")
 _ERASED = "users who were erased from the run"
 _NO_HISTORY = "personal floors of users without a history"
 
@@ -68,6 +70,8 @@ class Evaluation:
         helped: Personal against collective by the metric alone, when both were evaluated.
         effects: What personal, without and with memory, did to whom against collective, NLL and strengths included.
         nll: NLL of base, collective and personal; None where it was left out.
+        by_seen: The primary metric on texts that somebody else has answered and on new ones; None where all are alike, or
+            nothing is known of anybody.
         left_out: Users or queries that were not evaluated, and why, counted.
         answers: How base, collective and personal answered: "free" generation, "trie", the most probable label, or
             "expected", the ratings' median and mean.
@@ -80,6 +84,7 @@ class Evaluation:
     answers: str = "free"
     effects: Mapping[str, Effect] = field(default_factory=dict)
     nll: Nll | None = None
+    by_seen: BySeen | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for ``metrics.json``; predictions are files of their own."""
@@ -99,9 +104,15 @@ class Evaluation:
             "effect": None if PERSONAL not in self.effects else self.effects[PERSONAL].as_dict(),
             "memory_effect": None if MEMORY not in self.effects else self.effects[MEMORY].as_dict(),
             "best_floors": [{**one.as_dict(), "floor": json_key(one.floor)} for one in self.above_floors()],
+            "by_seen": None if self.by_seen is None else self._by_seen(),
             "summary": self.summary(),
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
+
+    def _by_seen(self) -> dict[str, Any]:
+        assert self.by_seen is not None
+        found = self.by_seen.as_dict()
+        return found | {part: {json_key(name): value for name, value in found[part].items()} for part in _PARTS}
 
     def above_floors(self) -> list[AboveFloor]:
         """Personal, with and without memory, or else the last method, against the best floor in what counts for the task."""
@@ -145,6 +156,8 @@ class Evaluation:
         if self.nll is not None:
             lines.append(self.nll.line())
         lines += [one.line() for one in self.above_floors()]
+        if self.by_seen is not None:
+            lines += self.by_seen.lines()
         return lines + [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
 
     def markdown(self) -> str:
@@ -306,7 +319,12 @@ def _evaluate(
         one, other = results[PERSONAL].scores, results[COLLECTIVE].scores
         helped = compare(one.per_query, other.per_query, chosen, higher_is_better=one.higher_is_better)
         effects = {name: _effect(perfit, chosen, results, nll, name) for name in (PERSONAL, MEMORY) if name in results}
-    evaluation = Evaluation(perfit.task, results, helped, left_out, answers, effects, nll)
+    apart = None
+    if any(name.startswith(_FLOOR) for name in results):  # they, too, read what everybody has answered
+        values = {name: result.scores.per_query for name, result in results.items()}
+        known_to_others = seen_by_others(perfit.task, Dataset(tuple(chosen), tuple(pool)), chosen)
+        apart = by_seen(perfit.task.primary_metric, values, known_to_others)
+    evaluation = Evaluation(perfit.task, results, helped, left_out, answers, effects, nll, apart)
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
