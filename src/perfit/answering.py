@@ -109,12 +109,14 @@ def prompts_of(maker: RowMaker, queries: Sequence[Query], askers: Sequence[User]
         askers = None
     whose = askers if askers is not None else [None] * len(queries)
     # Asked several times for different shifts, a query is one prompt, shortened (and counted) once.
-    once: dict[tuple[Query, str | None], tuple[int, ...]] = {}
+    # Who asks is told by the object: two with one id may have different histories.
+    once: dict[tuple[Query, int], tuple[int, ...]] = {}
+    tokens = []
     for query, asker in zip(queries, whose, strict=True):
-        key = query, None if asker is None else asker.id
-        if key not in once:
-            once[key] = maker.prompt(query, asker).prompt_ids
-    return [once[query, None if asker is None else asker.id] for query, asker in zip(queries, whose, strict=True)]
+        if (query, id(asker)) not in once:
+            once[query, id(asker)] = maker.prompt(query, asker).prompt_ids
+        tokens.append(once[query, id(asker)])
+    return tokens
 
 
 def _groups(users: Sequence[str], size: int) -> list[list[int]]:

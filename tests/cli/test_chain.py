@@ -324,6 +324,8 @@ def test_past_items_go_before_prompts_where_a_run_wants_them(house: House, perfi
     known = trained.score_labels(["a lamp"], ["anna"], askers=[anna])
     unknown = trained.score_labels(["a lamp"], ["anna"], askers=[User("anna")])
     assert not torch.equal(known, unknown)
+    both = trained.score_labels(["a lamp"] * 2, ["anna"] * 2, askers=[User("anna"), anna])
+    torch.testing.assert_close(both, torch.cat([unknown, known]), rtol=1e-4, atol=1e-4)
     with pytest.raises(ConfigError, match="askers: 2 given for 1"):
         trained.generate(["a lamp"], ["anna"], askers=[anna, anna])
 

@@ -45,7 +45,6 @@ ANSWERS = ("free", "trie", "expected")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
 MEMORY = "personal_memory"
 _FLOOR = "floor: "
-_PARTS = ("on_seen", "on_new")
 _ERASED = "users who were erased from the run"
 _NO_HISTORY = "personal floors of users without a history"
 
@@ -104,15 +103,10 @@ class Evaluation:
             "effect": None if PERSONAL not in self.effects else self.effects[PERSONAL].as_dict(),
             "memory_effect": None if MEMORY not in self.effects else self.effects[MEMORY].as_dict(),
             "best_floors": [{**one.as_dict(), "floor": json_key(one.floor)} for one in self.above_floors()],
-            "by_seen": None if self.by_seen is None else self._by_seen(),
+            "by_seen": None if self.by_seen is None else self.by_seen.as_dict(),
             "summary": self.summary(),
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
-
-    def _by_seen(self) -> dict[str, Any]:
-        assert self.by_seen is not None
-        found = self.by_seen.as_dict()
-        return found | {part: {json_key(name): value for name, value in found[part].items()} for part in _PARTS}
 
     def above_floors(self) -> list[AboveFloor]:
         """Personal, with and without memory, or else the last method, against the best floor in what counts for the task."""

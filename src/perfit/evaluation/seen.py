@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from perfit.data.schema import Dataset, User
+from perfit.json_keys import json_key
 from perfit.methods.known import Who, known
 from perfit.tasks.task import Task
 
@@ -29,8 +30,12 @@ class BySeen:
     on_new: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values, methods under their keys in JSON."""
+        apart = {
+            name: {json_key(method): value for method, value in means.items()}
+            for name, means in (("on_seen", self.on_seen), ("on_new", self.on_new))
+        }
+        return {"metric": self.metric, "seen": self.seen, "new": self.new, **apart}
 
     def lines(self) -> list[str]:
         """For people."""
