@@ -17,7 +17,8 @@ from perfit.answer_scores import AnswerScore
 from perfit.backbone.generate import Decoding
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError, UnknownUserError
-from perfit.evaluation.evaluate import METHODS, Evaluation, evaluate
+from perfit.evaluation.evaluate import METHODS, evaluate
+from perfit.evaluation.found import Evaluation
 from perfit.evaluation.lamp_format import read_lamp
 from perfit.evaluation.written import read_metrics
 from perfit.personalizer import PerFit

@@ -1,0 +1,140 @@
+"""What one evaluation found: predictions and scores by method, its table, and what the table does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from perfit.evaluation.aggregate import Aggregate, Comparison
+from perfit.evaluation.best_floor import MEAN_OF_USERS, AboveFloor, above_floors
+from perfit.evaluation.effect import Effect
+from perfit.evaluation.nll import Nll
+from perfit.evaluation.score import Scores
+from perfit.evaluation.seen import BySeen
+from perfit.json_keys import json_key
+from perfit.markdown import markdown
+from perfit.tasks.task import Task
+
+PERSONAL = "personal"
+MEMORY = "personal_memory"
+FLOOR = "floor: "
+"""What names of floors begin with."""
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method's predictions and scores."""
+
+    predictions: Mapping[str, str]
+    scores: Scores
+    users: Aggregate
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything one evaluation found.
+
+    Attributes:
+        task: The task.
+        methods: By name, in the order of printing: the floors first, then base, collective, personal.
+        helped: Personal against collective by the metric alone, when both were evaluated.
+        effects: What personal, without and with memory, did to whom against collective, NLL and strengths included.
+        nll: NLL of base, collective and personal; None where it was left out.
+        by_seen: The primary metric on texts that somebody else has answered and on new ones; None where all are alike, or
+            nothing is known of anybody.
+        left_out: Users or queries that were not evaluated, and why, counted.
+        answers: How base, collective and personal answered: "free" generation, "trie", the most probable label, or
+            "expected", the ratings' median and mean.
+    """
+
+    task: Task
+    methods: Mapping[str, MethodResult]
+    helped: Comparison | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    answers: str = "free"
+    effects: Mapping[str, Effect] = field(default_factory=dict)
+    nll: Nll | None = None
+    by_seen: BySeen | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``metrics.json``; predictions are files of their own."""
+        return {
+            "task": self.task.name,
+            "answers": self.answers,
+            "methods": {
+                json_key(name): {
+                    **result.scores.as_dict(),
+                    "seconds": round(result.seconds, 3),
+                    "per_user": result.users.as_dict(),
+                }
+                for name, result in self.methods.items()
+            },
+            "personal_against_collective": None if self.helped is None else self.helped.as_dict(),
+            "nll": None if self.nll is None else self.nll.as_dict(),
+            "effect": None if PERSONAL not in self.effects else self.effects[PERSONAL].as_dict(),
+            "memory_effect": None if MEMORY not in self.effects else self.effects[MEMORY].as_dict(),
+            "best_floors": [{**one.as_dict(), "floor": json_key(one.floor)} for one in self.above_floors()],
+            "by_seen": None if self.by_seen is None else self.by_seen.as_dict(),
+            "summary": self.summary(),
+            "left_out": {json_key(what): count for what, count in self.left_out.items()},
+        }
+
+    def above_floors(self) -> list[AboveFloor]:
+        """Personal, with and without memory, or else the last method, against the best floor in what counts for the task."""
+        values = {
+            name: {**result.scores.metrics, MEAN_OF_USERS: result.users.mean_of_users}
+            for name, result in self.methods.items()
+        }
+        primary, last = self.task.primary_metric, list(self.methods)[-1]
+        metrics = [primary, *(["rmse"] if self.task.kind == "rating" else []), MEAN_OF_USERS]
+        floors = [name for name in values if name.startswith(FLOOR)]
+        held = [last] if last != MEMORY else [PERSONAL, MEMORY]
+        return [one for name in held for one in above_floors(values, floors, name, primary, metrics)]
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """The table: header and one row per method."""
+        metrics = list(next(iter(self.methods.values())).scores.metrics)
+        header = ["method", *metrics, "mean of users", "format failures", "seconds"]
+        body = [
+            [
+                name,
+                *(f"{result.scores.metrics[metric]:.3f}" for metric in metrics),
+                f"{result.users.mean_of_users:.3f}",
+                f"{result.scores.format_failure_rate:.1%}",
+                f"{result.seconds:.1f}" if result.seconds >= 0.05 else "",
+            ]
+            for name, result in self.methods.items()
+        ]
+        return header, body
+
+    def summary(self) -> list[str]:
+        """What the table does not say, one line each."""
+        lines = []
+        if self.answers == "trie":
+            lines.append("answers are the labels of highest probability; free generation gives other numbers")
+        if self.answers == "expected":
+            lines.append(
+                "answers are the median (mae) and the mean (rmse) of the ratings' probabilities; floors are as ever"
+            )
+        for name, effect in self.effects.items():
+            lines += effect.lines(name)
+        if self.nll is not None:
+            lines.append(self.nll.line())
+        lines += [one.line() for one in self.above_floors()]
+        if self.by_seen is not None:
+            lines += self.by_seen.lines()
+        return lines + [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
+
+    def markdown(self) -> str:
+        """The table and its notes as Markdown."""
+        names, rows = self.rows()
+        header, *body = table = [[markdown(cell) for cell in row] for row in (names, *rows)]
+        widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+
+        def line(row: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+
+        rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+        return "\n".join([line(header), rule, *map(line, body), "", *map(markdown, self.summary())]) + "\n"
