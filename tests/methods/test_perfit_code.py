@@ -108,6 +108,12 @@ def test_who_is_in_the_pool_starts_from_the_own_code_and_others_from_their_likes
     method.fit([*OTHERS, replace(ANNA, queries=())])
     codes = kept(tmp_path)["codes"]
     assert torch.equal(method._start(ANNA), codes[-1])  # type: ignore[attr-defined]
+    # The same texts with other answers are another person's, however alike.
+    other_way = tuple(replace(item, fields={**item.fields, "folder": "family"}) for item in ANNA.history)
+    twin = make("perfit-code", setting(tmp_path / "twin"), directions=K, neighbours=1)
+    twin.fit([replace(ANNA, id="twin", history=other_way, queries=()), replace(ANNA, queries=())])
+    (path,) = (tmp_path / "twin" / "shared").glob("directions-*/collective.safetensors")
+    assert torch.equal(twin._start(ANNA), load_file(path)["codes"][1])  # type: ignore[attr-defined]
     stranger = replace(BEN, history=(*OTHERS[1].history, BEN.history[0]))
     torch.testing.assert_close(method._start(stranger), codes[1])  # type: ignore[attr-defined]
 

@@ -10,29 +10,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from perfit.data.schema import User
 from perfit.errors import DataError, StoreError
-from perfit.extras import import_extra
 from perfit.methods.answer import users_of
 from perfit.methods.codes import CodedLoss, Directions
 from perfit.methods.collective_shift import CollectiveShift
 from perfit.methods.known import past_text
+from perfit.methods.likeness import Likeness
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.personal_shift import shifted_answers
 from perfit.methods.prompts import Prompts
 from perfit.methods.stages import stage_of
 from perfit.methods.tuning import Tuning
-from perfit.methods.work import Work
+from perfit.methods.work import Work, history_of
 from perfit.shift import parameter_count
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import stable_random
 from perfit.training.stages import bank_of
-from perfit.words import tokens
 
 # Codes are trained in tenths, so that one rate fits them and the directions.
 _UNIT = 10.0
@@ -84,12 +82,14 @@ class PerFitCode:
         self.bank = Work.shared(setting, "directions", decides)
         self.work = Work(setting.folder, setting, name, options, below=self.bank)
         self.prompts = Prompts(setting, self.config.retrieved)
-        self._likeness: _Likeness | None = None
+        self._likeness: Likeness | None = None
+        self._pool: dict[tuple[str, str], int] = {}
 
     def fit(self, others: Sequence[User]) -> None:
         """Train the shared shifts, or take PerFit's; then the directions, with a code for each of these users."""
         self.stage1.fit(others)
-        self._likeness = _Likeness([_texts(self.setting, user) for user in others])
+        self._likeness = Likeness([_texts(self.setting, user) for user in others])
+        self._pool = {(user.id, history_of(user)): place for place, user in enumerate(others)}
 
         def train(pool: str) -> dict[str, Tensor]:
             owned = [(n, row) for n, user in enumerate(others) for row in self.prompts.maker.collective_rows([user])]
@@ -150,9 +150,9 @@ class PerFitCode:
         if self._likeness is None:
             raise DataError("the pool's users are not known", remedy="call fit first")
         codes = self.bank.collective().tensors["codes"]
+        if (own := self._pool.get((user.id, history_of(user)))) is not None:
+            return codes[own]
         likeness = torch.from_numpy(self._likeness.to(_texts(self.setting, user))).to(codes)
-        if bool((likeness > 1 - 1e-6).any()):
-            return codes[int(likeness.argmax())]
         best = likeness.topk(min(self.options.neighbours, len(likeness)))
         if float(best.values.sum()) <= 0:
             return codes.mean(0)
@@ -186,23 +186,6 @@ class PerFitCode:
         ranks = (self.config.collective_rank, self.config.personal_rank)
         shared = sum(parameter_count(layers, rank, width) for rank in ranks)
         return Cost(shared + K * layers * self.config.personal_rank * (width + 1), K, 2 * K)
-
-
-class _Likeness:
-    """How alike two people's words are: the cosine of their TF-IDF weights."""
-
-    def __init__(self, texts: Sequence[str]):
-        text = import_extra("sklearn.feature_extraction.text", "scikit-learn")
-        self._words = text.TfidfVectorizer(analyzer=tokens, sublinear_tf=True)
-        self._people = self._words.fit_transform(texts) if any(tokens(one) for one in texts) else None
-        self._count = len(texts)
-
-    def to(self, text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """To each of the people, [people]."""
-        if self._people is None:
-            return np.zeros(self._count)
-        found: np.ndarray[Any, np.dtype[np.float64]] = (self._people @ self._words.transform([text]).T).toarray()[:, 0]
-        return found
 
 
 def _texts(setting: Setting, user: User) -> str:
