@@ -108,5 +108,6 @@ def test_the_small_preset_fits_every_depth(depth: int, kind: str) -> None:
 def test_the_small_preset_keeps_to_the_width_of_a_narrow_base() -> None:
     narrow, wide = small_preset(4, hidden_size=24), small_preset(4, hidden_size=576)
     assert (narrow.collective_rank, narrow.personal_rank) == (24, 16)
+    assert small_preset(4, hidden_size=8).personal_rank == 8
     assert wide == small_preset(4)
     assert (wide.collective_rank, wide.personal_rank) == (64, 16)
