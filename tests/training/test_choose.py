@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.errors import BaseModelError, ConfigError
 from perfit.positions import Positions
-from perfit.training.choose import choose_runner
+from perfit.training.choose import agree, choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Learner
@@ -148,6 +149,18 @@ def test_a_runner_with_other_losses_is_found_out(monkeypatch: pytest.MonkeyPatch
     events: list[dict[str, Any]] = []
     assert isinstance(choose_runner(backbone, CONFIG, FIVE, events.append).runner, PlainRunner)
     assert "losses differ" in events[-1]["text"]
+
+
+def test_rounding_of_low_precision_is_no_other_loss_and_another_loss_is_no_rounding() -> None:
+    """Rows of real ratings in bfloat16: the plain runner itself moves by up to .4 when its rows run alone."""
+    plain = torch.tensor([4.90, 4.43, 4.71, 5.22])
+    again = plain + torch.tensor([0.40, -0.05, 0.12, -0.20])
+    other = plain + torch.tensor([-0.10, 0.40, 0.05, 0.10])
+    assert not torch.allclose(plain, other, rtol=5e-2, atol=5e-2)
+    assert agree(plain, other, again, 5e-2)
+    assert not agree(plain, plain + 0.8, again, 5e-2)
+    assert not agree(plain, other, plain, 5e-2)  # nothing is forgiven where the sums' order changes nothing
+    assert not agree(plain, plain * math.nan, again, 5e-2)
 
 
 def test_a_base_without_keys_and_values_is_refused() -> None:

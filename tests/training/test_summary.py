@@ -20,4 +20,7 @@ def test_it_tells_what_looking_at_all_rows_would(learners: list[list[TokenRow]])
     assert sorted(found.prompts.elements()) == sorted(len(row.prompt_ids) for row in every)
     assert found.heaviest[1] == max((sum(len(row.prompt_ids) for row in own) for own in learners), default=0)
     if every:
-        assert all(row in every for row in found.two())
+        by_length = sorted(len(row.input_ids) for row in found.sample)
+        lengths = [len(row.input_ids) for row in found.spread(3)]
+        assert lengths == sorted(lengths)
+        assert (lengths[0], lengths[-1]) == (by_length[0], by_length[len(by_length) // 2])

@@ -50,10 +50,11 @@ class RowSummary:
         """Number of rows."""
         return self.prompts.total()
 
-    def two(self) -> list[TokenRow]:
-        """The shortest and the middle row of the sample, on which an engine proves itself."""
+    def spread(self, count: int) -> list[TokenRow]:
+        """So many rows from the shortest to the middle one of the sample, on which an engine proves itself."""
         by_length = sorted(self.sample, key=lambda row: len(row.input_ids))
-        return [by_length[0], by_length[len(by_length) // 2]]
+        middle = len(by_length) // 2
+        return [by_length[middle * place // (count - 1)] for place in range(count)]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
