@@ -128,6 +128,9 @@ class PerFitConfig:
         stage1_data: What of the other users trains stage 1: "queries", "history" or "both". Users without queries give
             their history.
         strength: How far a user's own shift goes from the shared one, from 0 (not at all) to 1.
+        held_out: Share of each history's newest part that says in a trial whether a user's own shift may go so far;
+            0: nobody is asked, and all have the same strength.
+        strength_prior: How many nats of that evidence it takes to outweigh ``strength`` altogether.
         retrieved: Past items of the same user before every prompt, in both stages and in answers: those that BM25 finds
             nearest, while training only earlier ones. Asking then needs the histories at hand.
         max_length: Longest prompt + answer in tokens; longer prompts lose the end of the user's text, counted.
@@ -150,6 +153,8 @@ class PerFitConfig:
     stage1_users: str = "others"
     stage1_data: str = "queries"
     strength: float = 1.0
+    held_out: float = 0.0
+    strength_prior: float = 2.0
     retrieved: int = 0
     max_length: int = 1024
     chat_template: bool = False
@@ -163,7 +168,12 @@ class PerFitConfig:
     def __post_init__(self) -> None:
         _check_kinds(self)
         whole = ("collective_rank", "personal_rank", "retrieved", "max_length", "seed", "users_together", "step_tokens")
-        _check_types(self, whole=whole, numbers=("memory_gib", "strength"), switches=("chat_template",))
+        _check_types(
+            self,
+            whole=whole,
+            numbers=("memory_gib", "strength", "held_out", "strength_prior"),
+            switches=("chat_template",),
+        )
         _check(isinstance(self.layers, (list, tuple)), "layers", self.layers, "give a list such as [9, 10]")
         object.__setattr__(self, "layers", tuple(self.layers))
         _check(all(map(_whole, self.layers)), "layers", self.layers, "give whole numbers, counted from 0")
@@ -186,6 +196,13 @@ class PerFitConfig:
         _check(self.retrieved >= 0, "retrieved", self.retrieved, "give how many past items, 0 for none")
         _check(self.max_length >= 8, "max_length", self.max_length, "give at least 8 tokens")
         _check(0 <= self.strength <= 1, "strength", self.strength, "give a number from 0 to 1")
+        _check(0 <= self.held_out < 1, "held_out", self.held_out, "give a share from 0 (nothing) to below 1")
+        _check(
+            0 <= self.strength_prior < math.inf,
+            "strength_prior",
+            self.strength_prior,
+            "give a number of nats, 0 or more",
+        )
         _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")
         _check(self.step_tokens >= 1, "step_tokens", self.step_tokens, "give at least 1")
         _check(0 < self.memory_gib < math.inf, "memory_gib", self.memory_gib, "give a positive number of GiB")

@@ -24,7 +24,7 @@ from perfit.tombstones import Tombstones
 from perfit.training.examples import HistoryRows, RowMaker
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
-from perfit.training.record import TrainingRecord, summary
+from perfit.training.record import TrainingRecord, beside_shift
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective, train_personal
 
@@ -271,8 +271,8 @@ def _stage_2(
 
     def keep() -> None:
         """Make finished users durable: their shifts first, then the record of what happened."""
-        kept = {"strength": belonging.config.strength}
-        personal.put((t.name, t.shifts[0], summary(t) | kept) for t in waiting if t.problem is None)
+        usual = belonging.config.strength
+        personal.put((t.name, t.shifts[0], beside_shift(t, usual)) for t in waiting if t.problem is None)
         if record is not None:
             record.add(waiting)
         waiting.clear()

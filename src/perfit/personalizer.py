@@ -39,7 +39,7 @@ from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
-from perfit.training.record import summary
+from perfit.training.record import beside_shift
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_personal
 
@@ -265,7 +265,7 @@ class PerFit:
             if self._folder is not None and trained.name in Tombstones(self._folder):
                 with self._erasing, RunDirectory(self._folder).locked():
                     Tombstones(self._folder).lift(trained.name)
-            kept = summary(trained) | {"strength": self.config.strength}
+            kept = beside_shift(trained, self.config.strength)
             owners.personal.put([(trained.name, trained.shifts[0], kept)])
         for line in maker.warnings():
             emit({"event": "warning", "text": line})

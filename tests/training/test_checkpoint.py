@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from perfit.config import StageConfig
 from perfit.errors import StoreError
 from perfit.training.checkpoint import load_loop, save_loop
+from perfit.training.evidence import Evidence
 from perfit.training.loop import Learner, Loop, Trained
 from perfit.training.rows import Runner
 
@@ -29,8 +30,8 @@ def how() -> Runner:
     return runner()
 
 
-def fresh() -> Loop:
-    return new_loop(CONFIG, 2, how())
+def fresh(evidence: Evidence | None = None) -> Loop:
+    return new_loop(CONFIG, 2, how(), evidence=evidence)
 
 
 def run(loop: Loop, people: Sequence[Learner], folder: Path | None = None) -> tuple[list[Trained], list[int]]:
@@ -48,18 +49,19 @@ def run(loop: Loop, people: Sequence[Learner], folder: Path | None = None) -> tu
     return done, counts
 
 
-def test_a_run_resumed_at_any_step_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("evidence", [None, Evidence(share=0.3, strength=0.75, prior=0.0)], ids=["plain", "trial"])
+def test_a_run_resumed_at_any_step_ends_with_the_same_bits(tmp_path: Path, evidence: Evidence | None) -> None:
     people = learners()
-    whole, counts = run(fresh(), people, tmp_path)
+    whole, counts = run(fresh(evidence), people, tmp_path)
     assert len(counts) > 8
     assert len(whole) == 6
     for place, finished in enumerate(counts):
-        loop = fresh()
+        loop = fresh(evidence)
         assert load_loop(loop, tmp_path / f"{place}.safetensors", people, context=CONTEXT)
         rest, _ = run(loop, people)
         assert [t.name for t in whole[:finished] + rest] == [t.name for t in whole]
         for got, expected in zip(rest, whole[finished:], strict=True):
-            assert (got.steps, got.problem) == (expected.steps, expected.problem)
+            assert (got.steps, got.problem, got.strength) == (expected.steps, expected.problem, expected.strength)
             assert_bitwise(got, expected)
 
 

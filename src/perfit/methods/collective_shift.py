@@ -26,7 +26,8 @@ class CollectiveShift:
 
     def __init__(self, setting: Setting, config: PerFitConfig):
         self.setting, self.config = setting, config
-        decides = {name: value for name, value in config.deciding().items() if name not in ("stage2", "strength")}
+        personal = ("stage2", "strength", "held_out", "strength_prior")
+        decides = {name: value for name, value in config.deciding().items() if name not in personal}
         decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
         self.work = Work.shared(setting, "collective-shift", decides)
 

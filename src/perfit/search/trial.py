@@ -103,11 +103,12 @@ def run_trial(
     found: list[float] = []
     skipped = 0
     for step, part in enumerate(_parts(data.users), start=1):
-        shifts: dict[str, Shift] = {}
+        shifts: dict[str, tuple[Shift, float]] = {}
         mine = {user: own[user] for user in part}
         for trained in train_personal(backbone, mine, shared, config, emit=emit, home=material.home):
             if trained.problem is None:
-                shifts[trained.name] = trained.shifts[0]
+                usual = config.strength if trained.strength is None else trained.strength
+                shifts[trained.name] = trained.shifts[0], usual
         skipped += len(part) - len(shifts)
         found += scorer.of(part, shared, shifts)
         report(step, fmean(found))
@@ -131,11 +132,13 @@ class _Scorer:
     def __init__(self, material: Material, config: PerFitConfig, rows: Mapping[str, Sequence[TokenRow]]):
         self.material, self.config, self.rows = material, config, rows
 
-    def of(self, users: Sequence[str], shared: tuple[Shift, Shift], shifts: Mapping[str, Shift]) -> list[float]:
-        """Scores of these users' items, in order; users without a shift have the shared ones."""
+    def of(
+        self, users: Sequence[str], shared: tuple[Shift, Shift], shifts: Mapping[str, tuple[Shift, float]]
+    ) -> list[float]:
+        """Scores of these users' items, in order, with shifts and strengths; users without have the shared ones."""
         device = self.material.backbone.device
         places = {user: number for number, user in enumerate(shifts, start=2)}
-        own = [(shift, self.config.strength) for shift in shifts.values()]
+        own = list(shifts.values())
         both = TwoStageShift(
             self.config.layers, bank_of([shared[0]], device), bank_with_strengths(shared[1], own, device)
         )

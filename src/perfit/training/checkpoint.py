@@ -34,7 +34,7 @@ def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:
         "taken": loop.taken,
         "free": loop.free,
         "groups": [[group.start, group.stop] for group in loop.groups],
-        "active": [[p.learner.name, p.slot, p.step, p.losses] for p in loop.active],
+        "active": [[p.learner.name, p.slot, p.step, p.losses, p.earlier, p.strength] for p in loop.active],
     }
     write_tensors(path, tensors, state)
 
@@ -71,8 +71,8 @@ def load_loop(loop: Loop, path: Path, learners: Sequence[Learner], *, context: d
         group = Group.of(learners, start, stop, loop.runner)
         loop.add(group)
         group.keep_only(waiting | {name for name, *_ in state["active"]})
-    for name, slot, step, losses in state["active"]:
-        progress = Progress(by_name[name], slot, step, losses)
+    for name, slot, step, losses, *tried in state["active"]:
+        progress = Progress(by_name[name], slot, step, losses, *tried)
         group = next(group for group in loop.groups if name in group.items)
         loop.join(progress, group)
     return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from perfit.config import StageConfig
 from perfit.plan import TwoStageShift
 from perfit.shift import Shift, ShiftBank
 from perfit.training.chunks import Limits, Piece, chunks
+from perfit.training.evidence import Evidence, strengths_bank
 from perfit.training.groups import Group
 from perfit.training.lead import Lead
 from perfit.training.memory import MemoryPlan, held_bytes
@@ -45,12 +46,17 @@ class Learner:
 
 @dataclass
 class Progress:
-    """A learner in training: its slot, its next step, and its losses per epoch as (sum, tokens)."""
+    """A learner in training: its slot, its next step, and its losses per epoch as (sum, tokens).
+
+    In a trial, ``earlier`` is the number of rows it trains on, else 0; ``strength`` is what a trial found.
+    """
 
     learner: Learner
     slot: int
     step: int = 0
     losses: list[list[float]] = field(default_factory=list)
+    earlier: int = 0
+    strength: float | None = None
     rows: list[TokenRow] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
     batches: list[list[int]] = field(default_factory=list)
@@ -62,6 +68,7 @@ class Trained:
 
     Attributes:
         losses: Mean training loss per answer token, per epoch.
+        strength: How far its shift may act, by the evidence of its history; None where nobody looked.
     """
 
     name: str
@@ -69,6 +76,7 @@ class Trained:
     losses: tuple[float, ...]
     steps: int
     problem: str | None = None
+    strength: float | None = None
 
 
 class Loop:
@@ -83,6 +91,7 @@ class Loop:
         seed: Seed of the row orders.
         step_tokens: Most tokens of one forward.
         memory: What one forward and all prepared rows may take; at least one learner trains whatever its size.
+        evidence: How each learner's strength is found, in a trial before its training; None: not at all.
         emit: Receives events: ``prepare``, ``step``, ``finished``, ``skipped``.
     """
 
@@ -97,10 +106,12 @@ class Loop:
         seed: int,
         step_tokens: int,
         memory: MemoryPlan | None = None,
+        evidence: Evidence | None = None,
         emit: Emit = lambda event: None,
     ):
         self.runner, self.shift, self.trained, self.slots_of = runner, shift, list(trained), slots_of
         self.config, self.seed, self.step_tokens, self.emit = config, seed, step_tokens, emit
+        self.evidence, self.trial = evidence, replace(config, epochs=1)
         self.memory = memory.frozen if memory is not None else math.inf
         self.step_memory = memory.step if memory is not None else math.inf
         self.peak = 0
@@ -117,9 +128,11 @@ class Loop:
         done = 0
         for learner in learners[: self.taken]:
             progress = under_way.get(learner.name)
+            tried = self.evidence.earlier(len(learner.rows)) if self.evidence is not None else 0
             if progress is None:
-                done += len(learner.rows) * self.config.epochs
+                done += tried + len(learner.rows) * self.config.epochs
             elif progress.rows:
+                done += 0 if progress.earlier else tried
                 epoch, step = divmod(progress.step, steps_per_epoch(len(progress.rows), self.config.batch_size))
                 # Batches are shuffled: the one that is not full may be among the first.
                 done += epoch * len(progress.rows) + sum(map(len, self._batches(progress, epoch)[:step]))
@@ -153,6 +166,8 @@ class Loop:
             for bank, start in zip(self.trained, learner.start, strict=True):
                 bank.put(progress.slot, start)
             self.optimiser.reset(progress.slot)
+            if self.evidence is not None:
+                progress.earlier = self.evidence.earlier(len(group.rows[learner.name]))
             self.join(progress, group)
 
     def _group(self, learners: Sequence[Learner]) -> Group | None:
@@ -177,7 +192,8 @@ class Loop:
     def join(self, progress: Progress, group: Group) -> None:
         """Let a learner of a prepared group train."""
         name = progress.learner.name
-        progress.rows, progress.items = group.rows[name], group.items[name]
+        count = progress.earlier or None
+        progress.rows, progress.items = group.rows[name][:count], group.items[name][:count]
         self.active.append(progress)
 
     def _look(self) -> None:
@@ -201,9 +217,14 @@ class Loop:
                 progress.losses.append([0.0, 0.0])
         return progress.batches[step]
 
+    def _config(self, progress: Progress) -> StageConfig:
+        return self.trial if progress.earlier else self.config
+
     def _batches(self, progress: Progress, epoch: int) -> list[list[int]]:
         lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in progress.rows]
-        return epoch_batches(lengths, self.config, seed=self.seed, learner=progress.learner.name, epoch=epoch)
+        return epoch_batches(
+            lengths, self._config(progress), seed=self.seed, learner=progress.learner.name, epoch=epoch
+        )
 
     def _step(self) -> Iterator[Trained]:
         began = time.perf_counter()
@@ -215,10 +236,12 @@ class Loop:
             work += [(number, progress.items[i]) for i in batch]
         sums = [0.0] * len(self.active)
         self.optimiser.zero_grad()
-        for chunk, lead in self._forwards(work):
+        slots = [self.slots_of(progress.slot) for progress in self.active]
+        for chunk, lead in self._forwards(work, slots, self.shift):
             owners = [number for number, _ in chunk]
-            slots = [self._slots(number) for number in owners]
-            loss = self.runner.answer_loss([item for _, item in chunk], slots, self.shift, lead)
+            loss = self.runner.answer_loss(
+                [item for _, item in chunk], [slots[number] for number in owners], self.shift, lead
+            )
             self._look()
             share = torch.tensor([1.0 / weights[number] for number in owners], device=loss.device)
             if loss.requires_grad:  # not when no row of the chunk has an edited token
@@ -232,7 +255,7 @@ class Loop:
             self.optimiser.step(
                 [p.slot for p in going],
                 [p.step + 1 for p in going],
-                [learning_rate(p.step, total_steps(len(p.rows), self.config), self.config) for p in going],
+                [learning_rate(p.step, total_steps(len(p.rows), self._config(p)), self._config(p)) for p in going],
             )
         for progress, total, tokens in zip(self.active, sums, weights, strict=True):
             epoch = progress.step // steps_per_epoch(len(progress.rows), self.config.batch_size)
@@ -250,10 +273,9 @@ class Loop:
         )
         yield from self._leave(well)
 
-    def _slots(self, number: int) -> Slots:
-        return self.slots_of(self.active[number].slot)
-
-    def _forwards(self, work: Sequence[tuple[int, Any]]) -> Iterator[tuple[list[tuple[int, Any]], Lead | None]]:
+    def _forwards(
+        self, work: Sequence[tuple[int, Any]], slots: Sequence[Slots], shift: TwoStageShift
+    ) -> Iterator[tuple[list[tuple[int, Any]], Lead | None]]:
         """The rows of each forward, and the lead they go on from; what the caller does with them ends with backward."""
         tokens = {number: self.runner.lead(item) for number, item in work if self.runner.lead(item)}
         for chunk in self._chunks([(n, item) for n, item in work if not self.runner.lead(item)], self.step_memory):
@@ -266,7 +288,7 @@ class Loop:
         owners = list(tokens)
         for begin in range(0, len(owners), most):
             together = dict.fromkeys(owners[begin : begin + most])
-            lead = self.runner.run_lead([self._slots(number) for number in together], self.shift)
+            lead = self.runner.run_lead([slots[number] for number in together], shift)
             led = [(n, item) for n, item in work if n in together and self.runner.lead(item)]
             for chunk in self._chunks(led, self.step_memory - each * len(together)):
                 yield chunk, lead
@@ -282,7 +304,10 @@ class Loop:
         staying: list[Progress] = []
         leaving: list[tuple[Progress, bool]] = []
         for progress, ok in zip(self.active, well, strict=True):
-            done = progress.step >= total_steps(len(progress.rows), self.config)
+            done = progress.step >= total_steps(len(progress.rows), self._config(progress))
+            if done and ok and progress.earlier:
+                self._judge(progress)
+                done = False
             if done or not ok:
                 leaving.append((progress, ok))
             else:
@@ -301,4 +326,34 @@ class Loop:
                 continue
             losses = tuple(total / max(tokens, 1) for total, tokens in progress.losses)
             self.emit({"event": "finished", "learner": name, "steps": progress.step, "losses": losses})
-            yield Trained(name, shifts, losses, progress.step)
+            yield Trained(name, shifts, losses, progress.step, strength=progress.strength)
+
+    def _judge(self, progress: Progress) -> None:
+        """End a trial: the strength that its held-out rows speak for, and everything as before its first step."""
+        assert self.evidence is not None
+        name = progress.learner.name
+        group = next(group for group in self.groups if name in group.items)
+        held = group.items[name][progress.earlier :]
+        own, first = self.trained[0].get(progress.slot), self.slots_of(progress.slot)[0]
+        bank = strengths_bank(progress.learner.start[0], own, self.evidence)
+        progress.strength = self.evidence.choose(self._held_out_losses(held, first, bank))
+        self.trained[0].put(progress.slot, progress.learner.start[0])
+        self.optimiser.reset(progress.slot)
+        progress.earlier, progress.step, progress.losses, progress.batches = 0, 0, [], []
+        progress.rows, progress.items = group.rows[name], group.items[name]
+
+    def _held_out_losses(self, items: Sequence[Any], first: int, bank: ShiftBank) -> list[float]:
+        """Loss of all items together with each shift of a bank."""
+        slots = [(first, slot) for slot in range(1, bank.slots)]
+        shift = TwoStageShift(self.shift.layers, self.shift.collective, bank)
+        work = [(number, item) for number in range(len(slots)) for item in items]
+        sums = [0.0] * len(slots)
+        with torch.no_grad():
+            for chunk, lead in self._forwards(work, slots, shift):
+                losses = self.runner.answer_loss(
+                    [item for _, item in chunk], [slots[number] for number, _ in chunk], shift, lead
+                )
+                self._look()
+                for (number, _), value in zip(chunk, losses.tolist(), strict=True):
+                    sums[number] += value
+        return sums

@@ -16,6 +16,7 @@ from perfit.plan import TwoStageShift
 from perfit.shift import Init, Shift, ShiftBank, new_shift
 from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.choose import choose_runner
+from perfit.training.evidence import Evidence
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Learner, Loop, Trained
 from perfit.training.rows import TokenRow
@@ -146,11 +147,13 @@ def train_personal(
     Args:
         users: Rows of each user, in a fixed order; rows may be made when they are asked for.
         collective: Both shared shifts; the first stays as it is.
+        config: With ``held_out``, each user's strength is found in a trial before the training; see ``evidence``.
         before_save: Called before each checkpoint, to make finished users durable first.
         home: Where frozen parts are kept between runs.
     """
     slots = max(min(config.users_together, len(users)), 1)
     chosen = choose_runner(backbone, config, RowSummary.of(users.values()), emit, slots=slots, home=home)
+    evidence = Evidence(config.held_out, config.strength, config.strength_prior) if config.held_out else None
     personal = ShiftBank.empty(slots, *collective[1].R.shape, device=backbone.device)
     loop = Loop(
         chosen.runner,
@@ -161,18 +164,20 @@ def train_personal(
         seed=config.seed,
         step_tokens=config.step_tokens,
         memory=chosen.memory,
+        evidence=evidence,
         emit=emit,
     )
     learners = [Learner(name, rows, [collective[1]]) for name, rows in users.items()]
-    total = sum(len(rows) for rows in users.values())
-    steps = sum(total_steps(len(rows), config.stage2) for rows in users.values())
+    sizes = [len(rows) for rows in users.values()]
+    tried = [evidence.earlier(size) for size in sizes] if evidence is not None else []
+    steps = sum(total_steps(size, config.stage2) for size in sizes) + sum(total_steps(n, loop.trial) for n in tried)
     emit(
         {
             "event": "stage",
             "stage": 2,
-            "rows": total,
+            "rows": sum(sizes),
             "users": len(users),
-            "rows_total": total * config.stage2.epochs,
+            "rows_total": sum(sizes) * config.stage2.epochs + sum(tried),
             "steps": steps,
         }
     )
