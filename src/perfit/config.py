@@ -130,7 +130,8 @@ class PerFitConfig:
         strength: How far a user's own shift goes from the shared one, from 0 (not at all) to 1.
         held_out: Share of each history's newest part that says in a trial whether a user's own shift may go so far;
             0: nobody is asked, and all have the same strength.
-        strength_prior: How many nats of that evidence it takes to outweigh ``strength`` altogether.
+        strength_prior: How many nats of that evidence it takes to outweigh ``strength`` altogether; below 0, how many
+            it takes before a user has a shift of their own at all.
         retrieved: Past items of the same user before every prompt, in both stages and in answers: those that BM25 finds
             nearest, while training only earlier ones. Asking then needs the histories at hand.
         max_length: Longest prompt + answer in tokens; longer prompts lose the end of the user's text, counted.
@@ -154,7 +155,7 @@ class PerFitConfig:
     stage1_data: str = "queries"
     strength: float = 1.0
     held_out: float = 0.0
-    strength_prior: float = 2.0
+    strength_prior: float = 0.0
     retrieved: int = 0
     max_length: int = 1024
     chat_template: bool = False
@@ -198,10 +199,10 @@ class PerFitConfig:
         _check(0 <= self.strength <= 1, "strength", self.strength, "give a number from 0 to 1")
         _check(0 <= self.held_out < 1, "held_out", self.held_out, "give a share from 0 (nothing) to below 1")
         _check(
-            0 <= self.strength_prior < math.inf,
+            math.isfinite(self.strength_prior),
             "strength_prior",
             self.strength_prior,
-            "give a number of nats, 0 or more",
+            "give a number of nats, such as 0",
         )
         _check(self.users_together >= 1, "users_together", self.users_together, "give at least 1")
         _check(self.step_tokens >= 1, "step_tokens", self.step_tokens, "give at least 1")

@@ -41,6 +41,9 @@ def test_what_the_later_history_says_counts_in_nats() -> None:
     assert RULE.choose(against) == 0.0
     assert replace(RULE, prior=2.4).choose(against) == 0.5  # gains -.5, -1, -2.5; prior 1.33, 2.13, 2.4
     assert replace(RULE, prior=20.0).choose(against) == 0.75
+    for_it = [10.0, 9.5, 9.2, 9.0]
+    assert replace(RULE, prior=-0.9).choose(for_it) == 0.75  # gains .5, .8, 1; prior -.5, -.8, -.9
+    assert replace(RULE, prior=-1.1).choose(for_it) == 0.0
     assert RULE.choose([10.0, math.nan, 1.0, 1.0]) == 0.0
 
 

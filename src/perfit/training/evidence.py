@@ -1,8 +1,8 @@
 """How far a user's own shift may act, by what a trial on the earlier history says of the later one.
 
 Before a user trains on the whole history, one epoch on its earlier part is a trial, and the later part is asked with
-several strengths. What they gain there over the shared shift, in nats, is held against a prior that the usual strength
-is right: the evidence has to outweigh it to take a user lower, down to 0, where the user is left alone.
+several strengths. What they gain there over the shared shift, in nats, is held against a prior: above 0 it speaks for the usual strength, and evidence has to outweigh it
+to take a user lower, down to 0, where the user is left alone; below 0 it speaks for leaving everybody alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Evidence:
     Attributes:
         share: Of each history, how much of its newest part is held out of the trial.
         strength: The usual strength, which nobody exceeds.
-        prior: How many nats of evidence it takes to outweigh the usual strength altogether.
+        prior: How many nats of evidence it takes to outweigh the usual strength altogether; below 0, to earn any.
     """
 
     share: float
