@@ -13,7 +13,7 @@ from pathlib import Path
 from stage import Stage
 
 from perfit import PerFit, PerFitConfig, StageConfig
-from perfit.run import encode_collective
+from perfit.store.collective_file import encode_collective
 from perfit.store.personal import PersonalShifts
 from perfit.training.loop import Trained
 from perfit.training.record import summary

@@ -15,8 +15,8 @@ from perfit.data.pool import stage1_pool
 from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
-from perfit.run import RunDirectory, context_of, decode_collective, encode_collective
-from perfit.shift import Shift
+from perfit.run import RunDirectory, context_of
+from perfit.store.collective_file import Collective, encode_collective
 from perfit.store.personal import PersonalShifts
 from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
@@ -30,28 +30,6 @@ from perfit.training.stages import train_collective, train_personal
 
 _FLUSH_USERS = 64
 _KEEP_ROWS = 10_000  # about 35 MB of tokens
-
-
-@dataclass(frozen=True)
-class Collective:
-    """Both shared shifts and their file form, from which they were read back: every later use has the same numbers."""
-
-    file: bytes
-    shifts: tuple[Shift, Shift]
-
-    @classmethod
-    def of_file(cls, content: bytes) -> Collective:
-        """From the bytes of ``collective.safetensors``."""
-        return cls(content, decode_collective(content))
-
-    @classmethod
-    def of_run(cls, run: RunDirectory) -> Collective:
-        """From a run.
-
-        Raises:
-            StoreError: Stage 1 is not finished, or the file is damaged.
-        """
-        return cls(run.read_collective(), run.load_collective())
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ def collective_of(source: RunDirectory, belonging: Belonging) -> Collective:
             raise StoreError(
                 f"{source.path}: its collective shift has {name} {theirs}, not {mine}; set {name} to the same"
             )
-    return Collective.of_run(source)
+    return source.collective()
 
 
 def fit(
@@ -243,7 +221,7 @@ def _stage_1(
             return Collective.of_file(content)
         run.save_collective(content)
     run.drop_checkpoint(1)
-    return Collective.of_run(run)
+    return run.collective()
 
 
 def _stage_2(

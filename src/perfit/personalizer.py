@@ -19,9 +19,10 @@ from perfit.backbone.room import check_length
 from perfit.belonging import Belonging, parts_of, spec_digest
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
+from perfit.edited import Edited
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
-from perfit.fitting import Collective, check_leaks, collective_of, fit
+from perfit.fitting import check_leaks, collective_of, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
@@ -162,7 +163,7 @@ class PerFit:
         Raises:
             StoreError: The run is unfinished or damaged.
         """
-        shared = Collective.of_run(run)
+        shared = run.collective()
         spec = self.belonging.store_spec(shared.file)
         self.owners = Owners(shared, PersonalShifts.open(run.store_path, self.identity.as_dict(), spec))
 
@@ -385,6 +386,10 @@ class PerFit:
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""
         return answer_limit(self.task, self.backbone.tokenizer, self.config.chat_template)
+
+    def edited(self) -> Edited:
+        """The base as its owners' shifts edit it now, whatever is trained later."""
+        return Edited.by(self.config, self.backbone, self.owners)
 
     def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
         """Banks that hold the shifts of these users, and each row's slots in them; see ``Owners.rows_of``."""

@@ -11,12 +11,11 @@ from perfit.data.schema import User
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
-from perfit.shift import Shift
-from perfit.store.collective_file import collective_shifts, collective_tensors
+from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
 
 
-class CollectiveShift:
+class CollectiveStage:
     """Trains it once, and reads it back.
 
     Args:
@@ -49,10 +48,10 @@ class CollectiveShift:
 
         self.work.fit_once(others, train)
 
-    def shifts(self) -> tuple[Shift, Shift]:
-        """Both shared shifts, [layers, r, d] each, fp32.
+    def shared(self) -> Collective:
+        """Both shared shifts.
 
         Raises:
             StoreError: ``fit`` has not been called.
         """
-        return collective_shifts(self.work.collective().tensors, device=self.setting.backbone.device)
+        return Collective.of_shifts(collective_shifts(self.work.collective().tensors))

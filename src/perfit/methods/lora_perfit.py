@@ -14,9 +14,9 @@ from perfit.methods.collective_lora import CollectiveLora, CollectiveLoraOptions
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.perfit_config import Options as PerFitOptions
-from perfit.methods.personal_shift import PersonalShifts
+from perfit.methods.personal_shift import PersonalStage
 from perfit.methods.work import Work
-from perfit.plan import IDENTITY
+from perfit.pseudo_users import BASE
 from perfit.shift import parameter_count
 
 
@@ -59,6 +59,7 @@ class LoraPerFit:
             personal_rank=options.personal_rank,
             personal_epochs=options.personal_epochs,
             personal_learning_rate=options.personal_learning_rate,
+            strength=1.0,  # there is no shared second shift to go back to
         ).config(setting)
         lora = CollectiveLoraOptions(
             LoraShape(options.rank, options.alpha, options.dropout),
@@ -68,7 +69,7 @@ class LoraPerFit:
         )
         self.stage1 = CollectiveLora(setting, lora)
         work = Work(setting.folder, setting, name, options, below=self.stage1.work)
-        self.stage2 = PersonalShifts(setting, self.config, work)
+        self.stage2 = PersonalStage(setting, self.config, work)
 
     def fit(self, others: Sequence[User]) -> None:
         """Train the LoRA, or take LoRA-C's."""
@@ -80,7 +81,7 @@ class LoraPerFit:
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """Answers with the LoRA and each row's own shift."""
-        return self.stage2.predict(asks, self.stage2.alone(), IDENTITY, done, self.stage1.at_work())
+        return self.stage2.predict(asks, self.stage2.alone(), BASE, done, self.stage1.at_work())
 
     def cost(self) -> Cost:
         """The LoRA, and the user's shift."""

@@ -13,9 +13,9 @@ from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.perfit_config import Options
-from perfit.methods.personal_shift import PersonalShifts
+from perfit.methods.personal_shift import PersonalStage
 from perfit.methods.work import Work
-from perfit.plan import IDENTITY
+from perfit.pseudo_users import BASE
 from perfit.shift import parameter_count
 
 __all__ = ["Options", "PersonalOnly", "make", "make_reft_cp", "make_reft_p"]
@@ -25,8 +25,9 @@ class PersonalOnly:
     """Each user's shift, trained on the bare base."""
 
     def __init__(self, name: str, label: str, setting: Setting, options: Options, config: PerFitConfig):
-        self.name, self.label, self.config = name, label, config
-        self.stage2 = PersonalShifts(setting, config, Work(setting.folder, setting, name, options))
+        self.name, self.label = name, label
+        self.config = replace(config, strength=1.0)  # there is no shared second shift to go back to
+        self.stage2 = PersonalStage(setting, self.config, Work(setting.folder, setting, name, options))
 
     def fit(self, others: Sequence[User]) -> None:
         """There is no stage 1."""
@@ -37,7 +38,7 @@ class PersonalOnly:
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """Answers with each row's own shift."""
-        return self.stage2.predict(asks, self.stage2.alone(), IDENTITY, done)
+        return self.stage2.predict(asks, self.stage2.alone(), BASE, done)
 
     def cost(self) -> Cost:
         """The user's shift."""
