@@ -13,6 +13,7 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
+from perfit.training.user_rows import pool_rows
 
 
 class CollectiveStage:
@@ -34,7 +35,7 @@ class CollectiveStage:
         setting, prompts = self.setting, Prompts(self.setting, self.config.retrieved)
 
         def train(pool: str) -> dict[str, Tensor]:
-            rows = prompts.collective_rows(others)
+            rows = pool_rows(prompts.maker, others)
             shifts = train_collective(
                 setting.backbone,
                 rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -18,14 +18,15 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.owners import Owners
 from perfit.pseudo_users import check_ids
-from perfit.shift import new_shift, to_stored
+from perfit.shift import new_shift
 from perfit.store.collective_file import Collective
-from perfit.store.payload import StoredShift
+from perfit.store.payload import StoredShift, rounded
 from perfit.store.personal import PersonalShifts
+from perfit.training.fit_users import fit_users
 from perfit.training.loop import Trained
 from perfit.training.record import summary
-from perfit.training.rows import TokenRow
-from perfit.training.stages import fresh_shifts, train_personal
+from perfit.training.stages import fresh_shifts
+from perfit.training.user_rows import rows_of_users
 
 
 class PersonalStage:
@@ -81,36 +82,28 @@ class PersonalStage:
         return list(waiting)
 
     def _train(self, users: Sequence[User], shared: Collective, below: Backbone) -> None:
-        rows: dict[str, Sequence[TokenRow]] = {}
-        for user in users:
-            try:
-                rows[user.id] = self.prompts.maker.history_rows(user)
-            except DataError as error:
-                self._keep(user, Trained(user.id, (), (), 0, str(error)))
         by_id = {user.id: user for user in users}
-        for trained in train_personal(
+
+        def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
+            for one in through:
+                own = shifts.get(one.name, StoredShift({}, summary(one)))
+                tensors = rounded(own.tensors, "bf16", {}) if own.tensors else {}
+                self.work.put_user(by_id[one.name], tensors, own.meta)
+
+        def unusable(user: User, error: DataError) -> None:
+            keep([Trained(user.id, (), (), 0, str(error))], {})
+
+        fit_users(
             below,
-            rows,
+            rows_of_users(self.prompts.maker, users, unusable),
             shared.shifts,
             self.config,
+            keep,
             checkpoint=self.work.checkpoint("personal"),
-            # With other resources users train in other company: those under way begin again, those kept stay.
-            context={
-                "work": self.work.context,
-                "users": self.work.origins(users),
-                "resources": self.config.resources(),
-            },
+            context={"work": self.work.context, "users": self.work.origins(users)},
             emit=self.setting.emit,
-        ):
-            self._keep(by_id[trained.name], trained)
+        )
         self.work.drop_checkpoints()
-
-    def _keep(self, user: User, trained: Trained) -> None:
-        if trained.problem is not None:
-            self.work.put_user(user, {}, {"problem": trained.problem})
-            return
-        stored = {name: tensor.to(torch.bfloat16) for name, tensor in to_stored(trained.shifts[0]).items()}
-        self.work.put_user(user, stored, summary(trained) | {"strength": self.config.strength})
 
     def edited(
         self, asks: Sequence[Ask], shared: Collective, without: str, below: Backbone | None = None

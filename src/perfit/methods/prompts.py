@@ -8,7 +8,6 @@ from functools import cache, cached_property
 
 from perfit.backbone.within import Answers, Within
 from perfit.data.schema import User
-from perfit.errors import DataError
 from perfit.methods.method import Ask, Setting
 from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
 from perfit.tasks.task import Example
@@ -54,21 +53,6 @@ class Prompts:
             return after(prompt[-1])
 
         return within
-
-    def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
-        """Rows of stage 1, as ``config.stage1_data`` says.
-
-        Raises:
-            DataError: There are none.
-        """
-        rows = self.maker.collective_rows(others)
-        if not rows:
-            raise DataError(
-                f"stage 1 has nothing to train on: none of the {len(others)} other users has the data that "
-                f"stage1_data={self.setting.config.stage1_data!r} asks for",
-                remedy="give other users with histories and answered queries",
-            )
-        return rows
 
     def plain(self, ask: Ask) -> tuple[int, ...]:
         """A query's prompt alone."""
