@@ -25,7 +25,6 @@ from perfit.errors import ConfigError, StoreError
 from perfit.fitting import check_leaks, collective_of, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
 from perfit.owners import Owners
-from perfit.plan import TwoStageShift
 from perfit.precision import resolve_dtype
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
@@ -391,10 +390,6 @@ class PerFit:
     def edited(self) -> Edited:
         """The base as its owners' shifts edit it now, whatever is trained later."""
         return Edited.by(self.config, self.backbone, self.owners)
-
-    def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
-        """Banks that hold the shifts of these users, and each row's slots in them; see ``Owners.rows_of``."""
-        return self.owners.rows_of(users, self.backbone, self.config.layers)
 
     # At rest
 

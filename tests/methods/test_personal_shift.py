@@ -1,4 +1,4 @@
-"""A user's strength lies with the user's shift: what is kept decides how far answers go, not today's settings."""
+"""Users' own shifts in a comparison: what is kept decides, its strength too, and who cannot be trained stops nobody."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from method_world import ANNA, BEN, asks, make, ready, setting
+from method_world import ANNA, BEN, OTHERS, asks, make, ready, setting
 
-from perfit.data.schema import User
+from perfit.data.schema import HistoryItem, User
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import DataError
 from perfit.methods.work import user_file
@@ -63,3 +63,17 @@ def test_a_user_named_like_a_pseudo_user_is_refused(tmp_path: Path) -> None:
     method = make("reft-p", setting(tmp_path))
     with pytest.raises(DataError, match="'base' means a pseudo-user"):
         method.adapt([User("base", ANNA.history, ANNA.queries)])
+
+
+@pytest.mark.parametrize(("name", "fallback"), [("perfit", "perfit-stage-1"), ("reft-p", "base")])
+def test_a_user_with_unusable_records_is_named_and_the_others_train(name: str, fallback: str, tmp_path: Path) -> None:
+    wrong = User("wrong", (HistoryItem("1", {**ANNA.history[0].fields, "folder": "nowhere"}),), ANNA.queries)
+    method = make(name, setting(tmp_path))
+    method.fit(OTHERS)
+    for _ in range(2):  # the second time it is read from the folder
+        problems = method.adapt([wrong, BEN])
+        assert list(problems) == ["wrong"]
+        assert "the answer is not one of the 3 labels" in problems["wrong"]
+    texts = method.predict(asks(wrong, BEN))
+    assert texts[:2] == ready(fallback, setting(tmp_path), []).predict(asks(wrong))
+    assert texts[2:] == ready(name, setting(tmp_path / "alone"), [BEN]).predict(asks(BEN))
