@@ -26,18 +26,18 @@ def unedited(backbone: Backbone) -> Edited:
 
 def answer(backbone: Backbone, tokens: Sequence[Tokens], prompts: Prompts, done: Done) -> list[str]:
     """The base's answer to each prompt, in order; see ``edited_answer``."""
-    return edited_answer(unedited(backbone), tokens, [BASE] * len(tokens), prompts, done)
+    return edited_answer(unedited(backbone), [BASE] * len(tokens), tokens, prompts, done)
 
 
 def edited_answer(
-    edited: Edited, tokens: Sequence[Tokens], users: Sequence[str], prompts: Prompts, done: Done
+    edited: Edited, users: Sequence[str], tokens: Sequence[Tokens], prompts: Prompts, done: Done
 ) -> list[str]:
     """The answer to each prompt, in order: free, one of the labels, or what ratings' exact probabilities expect.
 
     Args:
         edited: The base with its owners' shifts.
-        tokens: Of each prompt.
         users: Each prompt's owner, or a pseudo-user.
+        tokens: Of each prompt.
         prompts: Which answers there may be.
         done: Called with the number of prompts finished.
 

@@ -11,6 +11,7 @@ from perfit.data.schema import User
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
+from perfit.shift import parameter_count
 from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
 from perfit.training.user_rows import pool_rows
@@ -29,6 +30,12 @@ class CollectiveStage:
         decides = {name: value for name, value in config.deciding().items() if name not in ("stage2", "strength")}
         decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
         self.work = Work.shared(setting, "collective-shift", decides)
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the first shift, the one that acts beside users' own."""
+        width = self.setting.backbone.hidden_size
+        return parameter_count(len(self.config.layers), self.config.collective_rank, width)
 
     def fit(self, others: Sequence[User]) -> None:
         """Train on other users' rows, or find it trained; see ``Method.fit``."""

@@ -178,7 +178,7 @@ class PerFitCode:
         codes = {user: none if code is None else self.strength * code.float() for user, code in found.items()}
         owners = CodedOwners(self._shared()[0], self._directions(), codes)
         edited = Edited.by(self.config, self.setting.backbone, owners)
-        return edited_answer(edited, tokens, [ask.user.id for ask in asks], self.prompts, done)
+        return edited_answer(edited, [ask.user.id for ask in asks], tokens, self.prompts, done)
 
     def cost(self) -> Cost:
         """Both shared shifts and the directions; a user is K numbers."""

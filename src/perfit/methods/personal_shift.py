@@ -1,8 +1,10 @@
-"""PerFit's stage 2 for methods: each user's own second shift, trained by perfit's own loop, all users together."""
+"""The methods that give each user a shift: trained, kept and answered with as a run does, in a comparison's folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -13,12 +15,14 @@ from perfit.durable.records import read_record, write_record
 from perfit.edited import Edited
 from perfit.errors import DataError
 from perfit.methods.answer import edited_answer, users_of
-from perfit.methods.method import Ask, Done, Setting
+from perfit.methods.collective_lora import CollectiveLora
+from perfit.methods.collective_shift import CollectiveStage
+from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.owners import Owners
-from perfit.pseudo_users import check_ids
-from perfit.shift import new_shift
+from perfit.pseudo_users import BASE, COLLECTIVE, check_ids
+from perfit.shift import new_shift, parameter_count
 from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift, rounded
 from perfit.store.personal import PersonalShifts
@@ -29,41 +33,58 @@ from perfit.training.stages import fresh_shifts
 from perfit.training.user_rows import rows_of_users
 
 
-class PersonalStage:
-    """Trains, keeps and uses the users' shifts.
+class PersonalShift:
+    """A shift for each user, on what other users' records made: both shared shifts, a LoRA, or nothing.
 
     Args:
+        name, label: As the method's.
         setting: The setting.
+        options: The method's own, which decide whose work this is.
         config: Layers, positions, ranks, stage 2, and the strength that is kept with each user's shift.
-        work: Where they are kept.
+        stage1: What the shifts stand on.
     """
 
-    def __init__(self, setting: Setting, config: PerFitConfig, work: Work):
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        setting: Setting,
+        options: Any,
+        config: PerFitConfig,
+        stage1: CollectiveStage | CollectiveLora | None,
+    ):
         setting.backbone.check_layers(config.layers)
-        self.setting, self.config, self.work = setting, config, work
+        self.name, self.label, self.setting, self.stage1 = name, label, setting, stage1
+        # Without a shared second shift there is nothing to go back to.
+        self.config = config if isinstance(stage1, CollectiveStage) else replace(config, strength=1.0)
+        self.work = Work(setting.folder, setting, name, options, below=None if stage1 is None else stage1.work)
         self.prompts = Prompts(setting, config.retrieved)
 
-    def alone(self) -> Collective:
-        """What a user starts from without a stage 1: the identity, and a fresh shift of the personal rank."""
-        layers, width = len(self.config.layers), self.setting.backbone.hidden_size
-        nothing = new_shift((layers, 1, width), generator=torch.Generator().manual_seed(0))
-        return Collective.of_shifts((nothing, fresh_shifts(self.config, width)[1]))
+    def fit(self, others: Sequence[User]) -> None:
+        """Train what the shifts stand on, or take another method's."""
+        if self.stage1 is not None:
+            self.stage1.fit(others)
 
-    def adapt(self, users: Sequence[User], shared: Collective, below: Backbone | None = None) -> dict[str, str]:
-        """Train the second shift of each user that is not kept yet, on top of the first and from the second of ``shared``.
+    def _below(self) -> tuple[Backbone, Collective]:
+        """What the shifts stand on; without shared shifts the identity and a fresh one of the personal rank."""
+        backbone, width = self.setting.backbone, self.setting.backbone.hidden_size
+        if isinstance(self.stage1, CollectiveStage):
+            return backbone, self.stage1.shared()
+        nothing = new_shift((len(self.config.layers), 1, width), generator=torch.Generator().manual_seed(0))
+        alone = Collective.of_shifts((nothing, fresh_shifts(self.config, width)[1]))
+        return backbone if self.stage1 is None else self.stage1.at_work(), alone
+
+    def adapt(self, users: Sequence[User]) -> dict[str, str]:
+        """Train the shift of each user that is not kept yet.
 
         All of them train together; a killed call goes on from its checkpoint, or without those that were done.
-
-        Args:
-            users: The users.
-            shared: Both shared shifts.
-            below: What they stand on; the setting's base when not given.
         """
         check_ids(users)
+        below = self._below()
         with self.work.locked():
             waiting = [user for user in users if self.work.user(user) is None]
             if waiting:
-                self._train(self._as_begun(users, waiting), shared, below or self.setting.backbone)
+                self._train(self._as_begun(users, waiting), *below)
             problems = {user.id: self.work.adapted(user).notes.get("problem") for user in users}
         self.prompts.warn()
         return {user: problem for user, problem in problems.items() if problem is not None}
@@ -81,7 +102,7 @@ class PersonalStage:
         write_record(order, {"users": [user.id for user in waiting]})
         return list(waiting)
 
-    def _train(self, users: Sequence[User], shared: Collective, below: Backbone) -> None:
+    def _train(self, users: Sequence[User], backbone: Backbone, shared: Collective) -> None:
         by_id = {user.id: user for user in users}
 
         def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
@@ -94,7 +115,7 @@ class PersonalStage:
             keep([Trained(user.id, (), (), 0, str(error))], {})
 
         fit_users(
-            below,
+            backbone,
             rows_of_users(self.prompts.maker, users, unusable),
             shared.shifts,
             self.config,
@@ -105,16 +126,13 @@ class PersonalStage:
         )
         self.work.drop_checkpoints()
 
-    def edited(
-        self, asks: Sequence[Ask], shared: Collective, without: str, below: Backbone | None = None
-    ) -> tuple[Edited, list[str]]:
-        """The base with the first of ``shared`` and each row's own second shift, as kept with its strength, and whose each row is.
+    def edited(self, asks: Sequence[Ask]) -> tuple[Edited, list[str]]:
+        """The base with each asking user's shift, as it is kept with its strength, and whose each row is.
 
-        Args:
-            asks: The asks.
-            shared, below: As given to ``adapt``.
-            without: The pseudo-user who stands in for users that have no shift.
+        Who has none is the collective shift, or where there is none, the base.
         """
+        backbone, shared = self._below()
+        without = COLLECTIVE if isinstance(self.stage1, CollectiveStage) else BASE
         personal, owner = PersonalShifts(), {}
         for user in users_of(asks).values():
             kept = self.work.adapted(user)
@@ -123,14 +141,17 @@ class PersonalStage:
                 # Work of before says nothing of strengths: all had the config's.
                 meta = {"strength": self.config.strength, **kept.notes}
                 personal.put_stored([(user.id, StoredShift(kept.tensors, meta))])
-        edited = Edited.by(self.config, below or self.setting.backbone, Owners(shared, personal))
+        edited = Edited.by(self.config, backbone, Owners(shared, personal))
         return edited, [owner[ask.user.id] for ask in asks]
 
-    def predict(
-        self, asks: Sequence[Ask], shared: Collective, without: str, done: Done, below: Backbone | None = None
-    ) -> list[str]:
-        """Answers with the first of ``shared`` and each row's own second shift; the arguments are those of ``edited``."""
+    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
+        """Answers with each row's own shift."""
         tokens = [self.prompts.asked(ask) for ask in asks]
         self.prompts.warn()
-        edited, users = self.edited(asks, shared, without, below)
-        return edited_answer(edited, tokens, users, self.prompts, done)
+        return edited_answer(*self.edited(asks), tokens, self.prompts, done)
+
+    def cost(self) -> Cost:
+        """What the shifts stand on, and the user's own; a shared second shift is where users begin."""
+        layers, width = len(self.config.layers), self.setting.backbone.hidden_size
+        personal = parameter_count(layers, self.config.personal_rank, width)
+        return Cost(0 if self.stage1 is None else self.stage1.parameters, personal, 2 * personal)
