@@ -12,7 +12,7 @@ from perfit.methods.collective_lora import CollectiveLora, CollectiveLoraOptions
 from perfit.methods.method import Setting
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.perfit_config import Options as PerFitOptions
-from perfit.methods.personal_shift import PersonalShift
+from perfit.methods.personal_shift import ShiftMethod
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Options:
         check_numbers(self, "collective_learning_rate")
 
 
-def make(name: str, label: str, setting: Setting, options: Options) -> PersonalShift:
+def make(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """See the module."""
     config = PerFitOptions(
         layers=options.layers,
@@ -58,4 +58,4 @@ def make(name: str, label: str, setting: Setting, options: Options) -> PersonalS
         options.collective_learning_rate,
         config.layers if options.partial else None,
     )
-    return PersonalShift(name, label, setting, options, config, CollectiveLora(setting, lora))
+    return ShiftMethod(name, label, setting, options, config, CollectiveLora(setting, lora))

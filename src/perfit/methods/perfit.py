@@ -10,7 +10,7 @@ from perfit.methods.answer import edited_answer
 from perfit.methods.collective_shift import CollectiveStage
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.perfit_config import Options
-from perfit.methods.personal_shift import PersonalShift
+from perfit.methods.personal_shift import ShiftMethod
 from perfit.methods.prompts import Prompts
 from perfit.owners import Owners
 from perfit.pseudo_users import COLLECTIVE
@@ -19,10 +19,10 @@ from perfit.shift import parameter_count
 __all__ = ["Options", "Stage1", "make", "make_stage_1"]
 
 
-def make(name: str, label: str, setting: Setting, options: Options) -> PersonalShift:
+def make(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """Both stages: shared shifts from other users, then each user's own second shift."""
     config = options.config(setting)
-    return PersonalShift(name, label, setting, options, config, CollectiveStage(setting, config))
+    return ShiftMethod(name, label, setting, options, config, CollectiveStage(setting, config))
 
 
 class Stage1:

@@ -11,26 +11,26 @@ from dataclasses import replace
 from perfit.config import PerFitConfig
 from perfit.methods.method import Setting
 from perfit.methods.perfit_config import Options
-from perfit.methods.personal_shift import PersonalShift
+from perfit.methods.personal_shift import ShiftMethod
 
 __all__ = ["Options", "make", "make_reft_cp", "make_reft_p"]
 
 
-def make(name: str, label: str, setting: Setting, options: Options) -> PersonalShift:
+def make(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """PerFit@Stage-2: PerFit's personal stage alone."""
-    return PersonalShift(name, label, setting, options, options.config(setting), None)
+    return ShiftMethod(name, label, setting, options, options.config(setting), None)
 
 
-def make_reft_p(name: str, label: str, setting: Setting, options: Options) -> PersonalShift:
+def make_reft_p(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """ReFT (P): LoReFT of the personal rank."""
-    return PersonalShift(name, label, setting, options, _loreft(options, setting), None)
+    return ShiftMethod(name, label, setting, options, _loreft(options, setting), None)
 
 
-def make_reft_cp(name: str, label: str, setting: Setting, options: Options) -> PersonalShift:
+def make_reft_cp(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """ReFT (C+P): LoReFT whose rank is the sum of both of PerFit's."""
     config = _loreft(options, setting)
     both = replace(config, personal_rank=config.collective_rank + config.personal_rank)
-    return PersonalShift(name, label, setting, options, both, None)
+    return ShiftMethod(name, label, setting, options, both, None)
 
 
 def _loreft(options: Options, setting: Setting) -> PerFitConfig:

@@ -33,7 +33,7 @@ from perfit.training.stages import fresh_shifts
 from perfit.training.user_rows import rows_of_users
 
 
-class PersonalShift:
+class ShiftMethod:
     """A shift for each user, on what other users' records made: both shared shifts, a LoRA, or nothing.
 
     Args:
