@@ -16,7 +16,7 @@ from perfit.data.schema import HistoryItem, User
 from perfit.edited import Edited
 from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
 from perfit.owners import Owners
-from perfit.pseudo_users import COLLECTIVE
+from perfit.pseudo_users import COLLECTIVE, check_ids
 from perfit.search.holdout import HeldOut
 from perfit.search.losses import answer_losses
 from perfit.store.collective_file import Collective, encode_collective
@@ -29,6 +29,7 @@ from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective
+from perfit.training.user_rows import pool_rows, rows_of_users
 
 LOSS, METRIC = "loss", "metric"
 SCORES = (LOSS, METRIC)
@@ -90,15 +91,16 @@ def run_trial(
         emit: Receives training events.
 
     Raises:
-        PerfitError: Stage 1 diverged, or the base cannot take the settings.
+        PerfitError: Stage 1 diverged, the base cannot take the settings, or the data cannot be trained on.
     """
     backbone, data = material.backbone, material.held.data
     backbone.check_layers(config.layers)
     check_length(backbone, config.max_length)
+    check_ids(data.users)
     maker = RowMaker(material.task, backbone.tokenizer, config)
-    own = {user.id: maker.history_rows(user) for user in data.users}
+    own = rows_of_users(maker, data.users)
     judged = {user.id: _later_rows(maker, user, material.held.later[user.id]) for user in data.users}
-    rows = maker.collective_rows(stage1_pool(data, config.stage1_users))
+    rows = pool_rows(maker, stage1_pool(data, config.stage1_users))
     # As a run would keep and read them.
     shared = Collective.of_file(
         encode_collective(train_collective(backbone, rows, config, emit=emit, home=material.home))
