@@ -16,7 +16,7 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
-from perfit import answering
+from perfit import edited
 from perfit.backbone.generate import Decoding
 from perfit.data.schema import User
 from perfit.errors import UnknownUserError
@@ -157,7 +157,7 @@ def test_answers_that_began_before_a_new_training_end_with_the_old_shifts(mixed:
 
 
 def test_a_call_of_many_users_ends_with_the_shifts_it_began_with(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "_GENERATE_USERS", 1)
+    monkeypatch.setattr(edited, "_USERS_AT_ONCE", 1)
     used = mixed.perfit
     other = PerFit(used.backbone, TASK, CONFIG, used.identity)
     queries, users = [QUERIES[0]] * 3, NAMES[:3]

@@ -8,10 +8,9 @@ import torch
 from families import tiny
 from small_base import CONFIG
 
-from perfit.fitting import Collective
 from perfit.owners import Owners
-from perfit.run import encode_collective
 from perfit.shift import Shift, blended, from_stored, new_shift, to_stored
+from perfit.store.collective_file import Collective, encode_collective
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 

@@ -41,7 +41,7 @@ def shifts(run: Path) -> dict[str, torch.Tensor]:
         for user in store.users():
             shift = from_stored(store.get(user).tensors)
             found[user] = torch.cat([(shift.D + shift.R).flatten(), shift.R.flatten(), shift.b.flatten()])
-    for number, shift in enumerate(RunDirectory(run).load_collective()):
+    for number, shift in enumerate(RunDirectory(run).collective().shifts):
         found[f"shared {number}"] = torch.cat([(shift.D + shift.R).flatten(), shift.R.flatten(), shift.b.flatten()])
     return found
 

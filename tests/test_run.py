@@ -18,8 +18,9 @@ from perfit.durable.records import sealed
 from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.evaluate import evaluate
 from perfit.personalizer import PerFit
-from perfit.run import RunDirectory, decode_collective, encode_collective, versions
+from perfit.run import RunDirectory, versions
 from perfit.shift import new_shift
+from perfit.store.collective_file import Collective, encode_collective
 from perfit.training.events import EventFile
 
 MANIFEST: dict[str, Any] = {"base": {"name": "b"}, "task": {}, "config": {}}
@@ -135,7 +136,7 @@ def test_a_collective_shift_cut_anywhere_or_of_other_tensors_is_one_line(run: Ru
     for content in contents:
         damaged.save_collective(content)  # whatever its checksum says
         with pytest.raises(StoreError, match=r"collective\.safetensors: is damaged") as caught:
-            damaged.load_collective()
+            damaged.collective()
         assert "\n" not in str(caught.value)
 
 
@@ -146,17 +147,17 @@ def test_missing_files_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"is .* a run of perfit train"):
         run.manifest()
     with pytest.raises(StoreError, match="stage 1 of this run is not finished"):
-        run.load_collective()
+        run.collective()
 
 
 def test_both_collective_shifts_come_back_bit_for_bit() -> None:
     generator = torch.Generator().manual_seed(1)
     shifts = tuple(new_shift((2, rank, 32), init="loreft", generator=generator) for rank in (4, 3))
-    first = decode_collective(encode_collective(shifts))  # type: ignore[arg-type]
+    first = Collective.of_file(encode_collective(shifts)).shifts  # type: ignore[arg-type]
     for mine, theirs in zip(shifts, first, strict=True):
         for name, tensor in mine.tensors().items():
             torch.testing.assert_close(tensor, theirs.tensors()[name], rtol=0, atol=1e-6)
-    again = decode_collective(encode_collective(shifts))  # type: ignore[arg-type]
+    again = Collective.of_file(encode_collective(shifts)).shifts  # type: ignore[arg-type]
     for mine, theirs in zip(first, again, strict=True):
         assert all(torch.equal(t, theirs.tensors()[name]) for name, t in mine.tensors().items())
 
@@ -215,7 +216,7 @@ def test_another_runs_collective_shift_is_refused_before_there_is_a_store(run: R
     ours.create(perfit.belonging.manifest(dataset()))
     (ours.path / "collective.safetensors").write_bytes(run.read_collective())
     assert not ours.store_path.exists()
-    for use in (ours.read_collective, ours.load_collective, lambda: perfit.fit(dataset(), run=ours.path)):
+    for use in (ours.read_collective, ours.collective, lambda: perfit.fit(dataset(), run=ours.path)):
         with pytest.raises(DamagedError, match="of another run"):
             use()
 

@@ -8,17 +8,19 @@ It starts from shared shifts that did not train; the work is the same.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stage import Stage
 
 from perfit import PerFit, PerFitConfig, StageConfig
-from perfit.run import encode_collective
+from perfit.store.collective_file import encode_collective
+from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
+from perfit.training.fit_users import fit_users
 from perfit.training.loop import Trained
-from perfit.training.record import summary
 from perfit.training.rows import TokenRow
-from perfit.training.stages import fresh_shifts, train_personal
+from perfit.training.stages import fresh_shifts
 
 
 def main() -> None:
@@ -38,20 +40,15 @@ def main() -> None:
     rows = {user: [TokenRow(tuple(p), tuple(a)) for p, a in pairs] for user, pairs in users.items()}
     spec = perfit.belonging.store_spec(encode_collective(shared))
     store = PersonalShifts.open(Path(stage.out) / "personal.sqlite", perfit.identity.as_dict(), spec, new=True)
-    waiting: list[Trained] = []
 
-    def keep() -> None:
-        store.put((one.name, one.shifts[0], summary(one)) for one in waiting)
-        waiting.clear()
+    def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
+        for one in through:
+            if one.problem is not None:
+                raise SystemExit(f"a user was skipped: {one.problem}")
+            stage.losses.append(sum(one.losses) / len(one.losses))
+        store.put_stored(shifts.items())
 
-    for one in train_personal(
-        perfit.backbone, rows, shared, config, checkpoint=Path(stage.out) / "stage2.safetensors", before_save=keep
-    ):
-        if one.problem is not None:
-            raise SystemExit(f"a user was skipped: {one.problem}")
-        stage.losses.append(sum(one.losses) / len(one.losses))
-        waiting.append(one)
-    keep()
+    fit_users(perfit.backbone, rows, shared, config, keep, checkpoint=Path(stage.out) / "stage2.safetensors")
     store.close()
     stage.end()
 

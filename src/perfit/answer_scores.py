@@ -6,20 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfit.answering import _groups, prompts_of
+from perfit.answering import prompts_of
 from perfit.backbone.label_trie import answer_log_probs
 from perfit.backbone.room import check_room
 from perfit.data.schema import Query, User
 from perfit.errors import DataError
 from perfit.inputs import check_asked
-from perfit.positions import Positions
 from perfit.tasks.encode import label_ids
 from perfit.training.examples import RowMaker
 
 if TYPE_CHECKING:
     from perfit.personalizer import PerFit
-
-_USERS = 256  # whose shifts are held at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ def answer_scores_of(
 ) -> list[AnswerScore]:
     """See ``PerFit.score_answers``."""
     check_asked(queries, users)
+    edited = perfit.edited()
     tokenizer, chat = perfit.backbone.tokenizer, perfit.config.chat_template
     maker = RowMaker(perfit.task, tokenizer, perfit.config)
     golds: dict[Query, str] = {}
@@ -51,13 +49,11 @@ def answer_scores_of(
     for query, prompt in zip(queries, prompts_of(maker, queries, askers), strict=True):
         tokens.append((prompt, label_ids((golds[query],), tokenizer, prompt[-1], chat)[0]))
         check_room(perfit.backbone, len(prompt), len(tokens[-1][1]))
-    positions = Positions.parse(perfit.config.positions)
     scores = [AnswerScore(0.0, 1)] * len(queries)
-    for group in _groups(users, _USERS):
-        shift, slots = perfit.rows_of([users[i] for i in group])
+    for group, shift, slots in edited.groups(users):
         asked = [tokens[i] for i in group]
         prompts, answers = [prompt for prompt, _ in asked], [answer for _, answer in asked]
-        found = answer_log_probs(perfit.backbone, prompts, answers, slots, shift, positions, done=done)
+        found = answer_log_probs(perfit.backbone, prompts, answers, slots, shift, edited.positions, done=done)
         for i, value, answer in zip(group, found, answers, strict=True):
             scores[i] = AnswerScore(value, len(answer))
     return scores

@@ -1,28 +1,21 @@
-"""Prompts of many users to answers: tokens, banks with the users' shifts, batches, texts."""
+"""Users' texts and queries to answers and scores: their tokens, and what the edited base makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding, generate
-from perfit.backbone.label_trie import LabelTrie, label_log_probs
-from perfit.backbone.room import check_room
+from perfit.backbone.generate import Decoding
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
 from perfit.inputs import check_asked
-from perfit.positions import Positions
-from perfit.tasks.encode import label_ids
 from perfit.training.examples import RowMaker
 from perfit.training.loop import Emit
 
 if TYPE_CHECKING:
     from perfit.personalizer import PerFit
-
-_GENERATE_USERS = 256
 
 
 def answers_of(
@@ -36,20 +29,9 @@ def answers_of(
 ) -> list[str]:
     """See ``PerFit.generate``."""
     check_asked(prompts, users)
-    if not prompts:
-        return []
+    edited = perfit.edited()
     limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit())
-    tokens = _tokens(perfit, prompts, askers, limit.max_new_tokens, emit)
-    positions = Positions.parse(perfit.config.positions)
-    texts = [""] * len(tokens)
-    owners = perfit.owners
-    # So many users' shifts at once, and no more, whatever the number of users.
-    for group in _groups(users, _GENERATE_USERS):
-        shift, slots = owners.rows_of([users[i] for i in group], perfit.backbone, perfit.config.layers)
-        answers = generate(perfit.backbone, [tokens[i] for i in group], slots, shift, positions, limit, done)
-        for index, answer in zip(group, answers, strict=True):
-            texts[index] = answer
-    return texts
+    return edited.texts(_tokens(perfit, prompts, askers, emit), users, limit, done)
 
 
 def label_scores_of(
@@ -63,35 +45,21 @@ def label_scores_of(
 ) -> Tensor:
     """See ``PerFit.score_labels``."""
     check_asked(prompts, users)
-    labels, tokenizer, chat = perfit.task.labels, perfit.backbone.tokenizer, perfit.config.chat_template
+    labels, chat = perfit.task.labels, perfit.config.chat_template
     if not labels:
         raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
-    owners = perfit.owners
-    scores = torch.empty(len(prompts), len(labels))
-    tokens = _tokens(perfit, prompts, askers, perfit.answer_limit(), emit) if prompts else []
-    # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
-    trie_after = {last: LabelTrie.of(label_ids(labels, tokenizer, last, chat)) for last in {t[-1] for t in tokens}}
-    positions = Positions.parse(perfit.config.positions)
-    for last, trie in trie_after.items():
-        rows = [i for i, prompt in enumerate(tokens) if prompt[-1] == last]
-        for group in _groups([users[i] for i in rows], _GENERATE_USERS):
-            chosen = [rows[i] for i in group]
-            shift, slots = owners.rows_of([users[i] for i in chosen], perfit.backbone, perfit.config.layers)
-            asked = [tokens[i] for i in chosen]
-            scores[chosen] = label_log_probs(
-                perfit.backbone, asked, slots, shift, positions, trie, best_only=best_only, done=done
-            )
-    return scores
+    edited = perfit.edited()
+    tokens = _tokens(perfit, prompts, askers, emit)
+    return edited.label_scores(tokens, users, labels, done, chat_template=chat, best_only=best_only)
 
 
 def _tokens(
-    perfit: PerFit, prompts: Sequence[str | Query], askers: Sequence[User] | None, answer_room: int, emit: Emit
+    perfit: PerFit, prompts: Sequence[str | Query], askers: Sequence[User] | None, emit: Emit
 ) -> list[tuple[int, ...]]:
-    """Token ids of the prompts, which have room for an answer of so many tokens."""
+    if not prompts:
+        return []
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
-    asked = [p if isinstance(p, Query) else perfit.query(p) for p in prompts]
-    tokens = prompts_of(maker, asked, askers)
-    check_room(perfit.backbone, max(map(len, tokens)), answer_room)
+    tokens = prompts_of(maker, [p if isinstance(p, Query) else perfit.query(p) for p in prompts], askers)
     for line in maker.warnings():
         emit({"event": "warning", "text": line})
     return tokens
@@ -117,12 +85,3 @@ def prompts_of(maker: RowMaker, queries: Sequence[Query], askers: Sequence[User]
             once[query, id(asker)] = maker.prompt(query, asker).prompt_ids
         tokens.append(once[query, id(asker)])
     return tokens
-
-
-def _groups(users: Sequence[str], size: int) -> list[list[int]]:
-    """Row numbers, gathered so that each group has at most ``size`` different users."""
-    number = {user: place // size for place, user in enumerate(dict.fromkeys(users))}
-    groups: dict[int, list[int]] = {}
-    for row, user in enumerate(users):
-        groups.setdefault(number[user], []).append(row)
-    return list(groups.values())

@@ -15,43 +15,21 @@ from perfit.data.pool import stage1_pool
 from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
-from perfit.run import RunDirectory, context_of, decode_collective, encode_collective
-from perfit.shift import Shift
+from perfit.run import RunDirectory, context_of
+from perfit.store.collective_file import Collective, encode_collective
+from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.tasks.leaks import audit_arguments
 from perfit.tasks.task import Task
 from perfit.tombstones import Tombstones
-from perfit.training.examples import HistoryRows, RowMaker
+from perfit.training.examples import RowMaker
+from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
-from perfit.training.record import TrainingRecord, beside_shift
+from perfit.training.record import TrainingRecord
 from perfit.training.rows import TokenRow
-from perfit.training.stages import train_collective, train_personal
-
-_FLUSH_USERS = 64
-_KEEP_ROWS = 10_000  # about 35 MB of tokens
-
-
-@dataclass(frozen=True)
-class Collective:
-    """Both shared shifts and their file form, from which they were read back: every later use has the same numbers."""
-
-    file: bytes
-    shifts: tuple[Shift, Shift]
-
-    @classmethod
-    def of_file(cls, content: bytes) -> Collective:
-        """From the bytes of ``collective.safetensors``."""
-        return cls(content, decode_collective(content))
-
-    @classmethod
-    def of_run(cls, run: RunDirectory) -> Collective:
-        """From a run.
-
-        Raises:
-            StoreError: Stage 1 is not finished, or the file is damaged.
-        """
-        return cls(run.read_collective(), run.load_collective())
+from perfit.training.stages import train_collective
+from perfit.training.user_rows import pool_rows, rows_of_users
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ def collective_of(source: RunDirectory, belonging: Belonging) -> Collective:
             raise StoreError(
                 f"{source.path}: its collective shift has {name} {theirs}, not {mine}; set {name} to the same"
             )
-    return Collective.of_run(source)
+    return source.collective()
 
 
 def fit(
@@ -124,8 +102,8 @@ def fit(
     given, data = data, data if run is None else _living(data, run, context, emit)
     # All records are read before anything is written: a run of unusable data would only be in the way.
     done = ready is not None or (run is not None and run.has_collective())
-    shared = [] if done else _collective_rows(data, maker)
-    own = _personal_rows(data, maker)
+    shared = [] if done else pool_rows(maker, stage1_pool(data, maker.config.stage1_users))
+    own = rows_of_users(maker, data.users)
     with run.locked() if run is not None else nullcontext():
         if run is not None:
             _claim(belonging, run, given)
@@ -178,30 +156,6 @@ def _living(data: Dataset, run: RunDirectory, context: dict[str, Any], emit: Emi
     return living
 
 
-def _personal_rows(data: Dataset, maker: RowMaker) -> dict[str, HistoryRows]:
-    """Rows of each user, checked; those of many users are forgotten again and made when the user trains."""
-    keep = sum(len(user.history) for user in data.users) <= _KEEP_ROWS
-    silent = RowMaker(maker.task, maker.tokenizer, maker.config)
-    rows = {user.id: HistoryRows(maker if keep else silent, user, keep) for user in data.users}
-    for user in data.users:
-        if keep:
-            iter(rows[user.id])
-        else:
-            maker.history_rows(user)
-    return rows
-
-
-def _collective_rows(data: Dataset, maker: RowMaker) -> list[TokenRow]:
-    rows = maker.collective_rows(stage1_pool(data, maker.config.stage1_users))
-    if not rows:
-        raise DataError(
-            f"stage 1 has nothing to train on: none of the {len(data.others) or len(data.users)} users has the "
-            f"data that stage1_data={maker.config.stage1_data!r} asks for",
-            remedy="give other users with histories and answered queries",
-        )
-    return rows
-
-
 def _claim(belonging: Belonging, run: RunDirectory, data: Dataset) -> None:
     """Make the run directory this training's own, or see that it is."""
     manifest = belonging.manifest(data)
@@ -243,7 +197,7 @@ def _stage_1(
             return Collective.of_file(content)
         run.save_collective(content)
     run.drop_checkpoint(1)
-    return Collective.of_run(run)
+    return run.collective()
 
 
 def _stage_2(
@@ -261,40 +215,31 @@ def _stage_2(
         if record.complete:
             run.drop_checkpoint(2)
             return record.results(rows, personal.users())
-        resources = belonging.config.resources()
-        record.begin(resources)
-        # With other resources users train in other company: those under way begin again, those that are through stay.
+        record.begin(belonging.config.resources())
+        # With other resources those under way begin again, those that are through stay.
         rows = {user: own for user, own in rows.items() if user not in record.before}
-        context = {**context, "resources": resources}
     finished: list[Trained] = []
-    waiting: list[Trained] = []
 
-    def keep() -> None:
-        """Make finished users durable: their shifts first, then the record of what happened."""
-        usual = belonging.config.strength
-        personal.put((t.name, t.shifts[0], beside_shift(t, usual)) for t in waiting if t.problem is None)
+    def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
+        """Shifts first, then the record of what happened."""
+        personal.put_stored(shifts.items())
         if record is not None:
-            record.add(waiting)
-        waiting.clear()
+            record.add(through)
+        else:
+            finished.extend(through)
 
-    left = train_personal(
-        belonging.backbone,
-        rows,
-        collective.shifts,
-        belonging.config,
-        checkpoint=run.checkpoint_path(2) if run else None,
-        context=context,
-        before_save=keep,
-        emit=emit,
-        home=home,
-    )
-    for trained in left if rows or record is None else ():
-        waiting.append(trained)
-        if record is None:
-            finished.append(trained)
-        if len(waiting) >= _FLUSH_USERS:
-            keep()
-    keep()
+    if rows or record is None:
+        fit_users(
+            belonging.backbone,
+            rows,
+            collective.shifts,
+            belonging.config,
+            keep,
+            checkpoint=run.checkpoint_path(2) if run else None,
+            context=context,
+            emit=emit,
+            home=home,
+        )
     if run is None or record is None:
         return finished
     record.add([], complete=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from perfit.backbone.model import Backbone
 from perfit.errors import StoreError
-from perfit.fitting import Collective
 from perfit.plan import IDENTITY, TwoStageShift
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS
 from perfit.shift import Shift, ShiftBank, from_stored
+from perfit.store.collective_file import Collective
 from perfit.store.personal import PersonalShifts
 from perfit.strength import bank_with_strengths, strength_of
 from perfit.training.stages import bank_of

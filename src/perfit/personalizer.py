@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +19,29 @@ from perfit.backbone.room import check_length
 from perfit.belonging import Belonging, parts_of, spec_digest
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
+from perfit.edited import Edited
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
-from perfit.fitting import Collective, check_leaks, collective_of, fit
+from perfit.fitting import check_leaks, collective_of, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
 from perfit.owners import Owners
-from perfit.plan import TwoStageShift
 from perfit.precision import resolve_dtype
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
 from perfit.shift import Shift
 from perfit.shown import shown
+from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.strength import strength_of
 from perfit.tasks import get_task
 from perfit.tasks.task import Task
 from perfit.tombstones import Tombstones
 from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
-from perfit.training.record import beside_shift
-from perfit.training.rows import TokenRow
-from perfit.training.stages import train_personal
+from perfit.training.user_rows import rows_of_users
 
 if TYPE_CHECKING:
     from perfit.erasure import Erasure
@@ -162,7 +162,7 @@ class PerFit:
         Raises:
             StoreError: The run is unfinished or damaged.
         """
-        shared = Collective.of_run(run)
+        shared = run.collective()
         spec = self.belonging.store_spec(shared.file)
         self.owners = Owners(shared, PersonalShifts.open(run.store_path, self.identity.as_dict(), spec))
 
@@ -257,19 +257,20 @@ class PerFit:
         if self._folder is not None and frozen_cache is not None:
             Elsewhere(self._folder).note("frozen_cache", Path(frozen_cache))
         maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
-        rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
-        (trained,) = train_personal(
-            self.backbone, rows, owners.collective, self.config, emit=emit, home=self._home(frozen_cache)
-        )
-        if trained.problem is None:
-            if self._folder is not None and trained.name in Tombstones(self._folder):
+        found: list[Trained] = []
+
+        def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
+            if shifts and self._folder is not None and user.id in Tombstones(self._folder):
                 with self._erasing, RunDirectory(self._folder).locked():
-                    Tombstones(self._folder).lift(trained.name)
-            kept = beside_shift(trained, self.config.strength)
-            owners.personal.put([(trained.name, trained.shifts[0], kept)])
+                    Tombstones(self._folder).lift(user.id)
+            owners.personal.put_stored(shifts.items())
+            found.extend(through)
+
+        rows = rows_of_users(maker, [user])
+        fit_users(self.backbone, rows, owners.collective, self.config, keep, emit=emit, home=self._home(frozen_cache))
         for line in maker.warnings():
             emit({"event": "warning", "text": line})
-        return trained
+        return found[0]
 
     def erase(self, user: str, *, also: Iterable[str | Path] = ()) -> Erasure:
         """Erase a user from the run and from what was made of it; see ``perfit.erasure.erase_user``.
@@ -386,9 +387,9 @@ class PerFit:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""
         return answer_limit(self.task, self.backbone.tokenizer, self.config.chat_template)
 
-    def rows_of(self, users: Sequence[str]) -> tuple[TwoStageShift, list[tuple[int, int]]]:
-        """Banks that hold the shifts of these users, and each row's slots in them; see ``Owners.rows_of``."""
-        return self.owners.rows_of(users, self.backbone, self.config.layers)
+    def edited(self) -> Edited:
+        """The base as its owners' shifts edit it now, whatever is trained later."""
+        return Edited.by(self.config, self.backbone, self.owners)
 
     # At rest
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from perfit.config import RESOURCES
 from perfit.durable.records import (
@@ -26,8 +25,7 @@ from perfit.durable.records import (
 from perfit.errors import DamagedError, StoreError
 from perfit.files import sweep, write_atomically
 from perfit.private import private_folder
-from perfit.shift import Shift
-from perfit.store.collective_file import collective_shifts, collective_tensors
+from perfit.store.collective_file import Collective
 
 FORMAT = 2
 _MEND = "restore it or train again"
@@ -79,17 +77,6 @@ def context_of(manifest: Mapping[str, Any]) -> dict[str, str]:
         # A stage 1 that was given; runs that trained their own say nothing of it.
         **({"stage1_from": digest_of(manifest["stage1_from"])} if manifest.get("stage1_from") else {}),
     }
-
-
-def encode_collective(shifts: tuple[Shift, Shift]) -> bytes:
-    """Both shared shifts as the bytes of ``collective.safetensors``, in fp32: stage 2 starts from them."""
-    content: bytes = save(collective_tensors(shifts))
-    return content
-
-
-def decode_collective(content: bytes, *, device: Any = "cpu") -> tuple[Shift, Shift]:
-    """The inverse of ``encode_collective``, R orthonormal again."""
-    return collective_shifts(load(content), device=device)
 
 
 class RunDirectory:
@@ -242,7 +229,7 @@ class RunDirectory:
         return read_record(self.path / name, missing=missing, mend=mend)
 
     def save_collective(self, content: bytes) -> None:
-        """Write both shared shifts, as ``encode_collective`` gives them, and into the manifest which they are.
+        """Write ``Collective.file``, and into the manifest which it is.
 
         The manifest first: whatever lies under the name then either is this very file, or is refused.
         """
@@ -272,14 +259,14 @@ class RunDirectory:
             raise DamagedError(f"{path}: is damaged, or of another run (its checksum differs); {_MEND}")
         return content
 
-    def load_collective(self, *, device: Any = "cpu") -> tuple[Shift, Shift]:
+    def collective(self) -> Collective:
         """Both shared shifts.
 
         Raises:
             StoreError: The file is missing or damaged.
         """
         try:
-            return decode_collective(self.read_collective(), device=device)
+            return Collective.of_file(self.read_collective())
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             path = self.path / "collective.safetensors"
             raise DamagedError(f"{path}: is damaged; restore it or train again") from error

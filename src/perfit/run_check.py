@@ -20,7 +20,7 @@ def verify(run: RunDirectory) -> dict[str, str]:
     """
     found = {"base": _base(run), "manifest": "as written"}
     if run.has_collective():
-        run.load_collective()
+        run.collective()
         found["collective shift"] = "as written"
     if run.store_path.exists():
         with open_store(run) as store:

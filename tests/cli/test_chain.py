@@ -121,7 +121,7 @@ def test_json_is_all_that_is_on_stdout(own: House, tmp_path: Path, perfit: Perfi
 
 def test_a_users_facts_are_of_the_own_shift_against_the_second_shared_one(house: House, perfit: Perfit) -> None:
     facts = json.loads(good(perfit("users", "show", "ben", "--run", house.run, "--json")).out)
-    second = RunDirectory(house.run).load_collective()[1]
+    second = RunDirectory(house.run).collective().shifts[1]
     with ShiftStore.open(house.run / "personal.sqlite", readonly=True) as store:
         own = store.get("ben")
     shift = from_stored(own.tensors)

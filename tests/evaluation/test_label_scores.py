@@ -38,7 +38,7 @@ def by_hand(perfit: PerFit, query: Query, owner: str, label: str) -> float:
     """Log-probability of one label as the training row of an answered query, in one plain forward."""
     maker = RowMaker(TASK, perfit.backbone.tokenizer, CONFIG)
     row = maker._row(TASK.query_example(Query(query.id, query.input, label)))
-    shift, slots = perfit.rows_of([owner])
+    shift, slots = perfit.owners.rows_of([owner], perfit.backbone, perfit.config.layers)
     plan = EditPlan.for_prompts(Positions.parse(CONFIG.positions), [len(row.prompt_ids)], slots)
     ids = torch.tensor([row.input_ids])
     with torch.no_grad():

@@ -220,7 +220,7 @@ def test_a_family_without_known_projections_is_refused_in_one_line() -> None:
 def test_shifts_on_a_lora_feel_it_and_train_alike_with_either_engine(tmp_path: Path) -> None:
     def learnt(name: str, engine: str) -> Tensor:
         method: Any = ready(name, setting(tmp_path / name / engine, engine=engine), [ANNA])
-        tensors = method.stage2.work.adapted(ANNA).tensors
+        tensors = method.work.adapted(ANNA).tensors
         return torch.cat([(tensors["R"].mT @ tensors["D"]).flatten(), tensors["b"].flatten()]).float()
 
     frozen, plain = (learnt("lora-c-all+perfit-p", engine) for engine in ("frozen", "plain"))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
+from perfit import edited as edited_module
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.errors import ConfigError
@@ -18,6 +19,7 @@ from perfit.positions import Positions
 from perfit.search import trial as trial_module
 from perfit.search.holdout import hold_out
 from perfit.search.trial import LOSS, METRIC, Material, run_trial
+from perfit.training import fit_users as fit_module
 from perfit.training.examples import RowMaker
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.frozen_pass import FrozenPass
@@ -70,7 +72,7 @@ def test_the_metric_is_that_of_generated_answers(backbone: Backbone, monkeypatch
         # Right for the shared shifts, then wrong for the first user alone.
         return [f" {t} " for t in truths] if len(asked) == 1 else ["?"] * 2 if len(asked) == 2 else truths[2:4]
 
-    monkeypatch.setattr(trial_module, "generate", answer)
+    monkeypatch.setattr(edited_module, "generate", answer)
     held = hold_out(dataset(("anna", "ben"), history=6), 0.4)
     truths = [item.fields["folder"] for items in held.later.values() for item in items]
     material = Material(backbone, TASK, held, METRIC)
@@ -88,7 +90,7 @@ def test_a_user_whose_training_fails_is_scored_with_the_shared_shifts(
     from perfit.training.loop import Trained
 
     monkeypatch.setattr(
-        trial_module,
+        fit_module,
         "train_personal",
         lambda backbone, users, *rest, **more: (Trained(user, (), (), 1, "its loss is not finite") for user in users),
     )

@@ -50,7 +50,7 @@ def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:
         known = set(store.users())
         personal = {user: from_stored(store.get(user).tensors) for user in deltas.users if user in known}
     at = {"task": task, "run": str(path)}
-    collective: tuple[Shift, Shift] = run.load_collective()
+    collective: tuple[Shift, Shift] = run.collective().shifts
     found = overlaps(deltas, collective, personal, layers)
     tables: Tables = {"overlaps": [at | asdict(one) for one in found]}
     gains = gains_of(run)

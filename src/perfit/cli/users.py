@@ -47,7 +47,7 @@ def show(user: USER, run: RUN, json: JSON = False) -> None:
 
     with _store(run) as store:
         stored = store.get(user)
-    shared = RunDirectory(run).load_collective()[1]
+    shared = RunDirectory(run).collective().shifts[1]
     own = from_stored(stored.tensors)
     layers, rank, width = own.R.shape
     facts = {

@@ -1,4 +1,4 @@
-"""The base's answers, and asks in batches and by user."""
+"""Answers as a setting asks for them, and asks in batches and by user."""
 
 from __future__ import annotations
 
@@ -6,37 +6,50 @@ from collections.abc import Sequence
 
 from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
-from perfit.backbone.room import check_room
-from perfit.backbone.within import Within, most_tokens
 from perfit.data.schema import User
+from perfit.edited import Edited
+from perfit.evaluation.label_scores import answers_from
 from perfit.methods.method import Ask, Done
-from perfit.methods.said import said
-from perfit.methods.unedited import UNEDITED_AT, unedited
-from perfit.plan import IDENTITY
+from perfit.methods.prompts import Prompts
+from perfit.owners import Owners
+from perfit.positions import Positions
+from perfit.pseudo_users import BASE
 
 Tokens = tuple[int, ...]
 _USUAL = Decoding()
 
 
-def answer(
-    backbone: Backbone, prompts: Sequence[Tokens], limit: int, done: Done, within: Within | None = None
+def unedited(backbone: Backbone) -> Edited:
+    """The base alone, by the same way as an edited one."""
+    return Edited(backbone, Owners(), (0,), Positions.parse("l1"))
+
+
+def answer(backbone: Backbone, tokens: Sequence[Tokens], prompts: Prompts, done: Done) -> list[str]:
+    """The base's answer to each prompt, in order; see ``edited_answer``."""
+    return edited_answer(unedited(backbone), [BASE] * len(tokens), tokens, prompts, done)
+
+
+def edited_answer(
+    edited: Edited, users: Sequence[str], tokens: Sequence[Tokens], prompts: Prompts, done: Done
 ) -> list[str]:
-    """The base's answer to each prompt, in order.
+    """The answer to each prompt, in order: free, one of the labels, or what ratings' exact probabilities expect.
 
     Args:
-        backbone: The base, the same for all rows.
-        prompts: Token ids.
-        limit: Most new tokens.
+        edited: The base with its owners' shifts.
+        users: Each prompt's owner, or a pseudo-user.
+        tokens: Of each prompt.
+        prompts: Which answers there may be.
         done: Called with the number of prompts finished.
-        within: As for ``said``.
 
     Raises:
-        ConfigError: A prompt and its answer do not fit the base.
+        ConfigError: A prompt and its answer do not fit the base, or two labels have the same tokens.
     """
-    if not prompts:
-        return []
-    check_room(backbone, max(map(len, prompts)), most_tokens(within, prompts, limit))
-    return said(backbone, prompts, [IDENTITY] * len(prompts), unedited(backbone), UNEDITED_AT, limit, within, done)
+    task, chat = prompts.setting.task, prompts.setting.config.chat_template
+    if prompts.setting.answers == "expected":
+        scores = edited.label_scores(tokens, users, task.labels, done, chat_template=chat)
+        return answers_from(scores, task, "expected")
+    decoding = Decoding(max_new_tokens=prompts.limit, within=prompts.within)
+    return edited.texts(tokens, users, decoding, done)
 
 
 def batches(lengths: Sequence[int], tokens: int = _USUAL.batch_tokens) -> list[list[int]]:

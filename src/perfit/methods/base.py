@@ -34,7 +34,7 @@ class Base:
         prompts = Prompts(self.setting)
         tokens = [prompts.plain(ask) for ask in asks]
         prompts.warn()
-        return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
+        return answer(self.setting.backbone, tokens, prompts, done)
 
     def cost(self) -> Cost:
         """Nothing."""

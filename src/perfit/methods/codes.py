@@ -7,7 +7,7 @@ R₀, D₀ and b₀ are the shared second shift's; a code of zeros is that shift
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,29 @@ class Directions:
         R = self.shared.R.expand(owners + 1, *self.shared.R.shape)
         nothing = torch.zeros_like(D[:1]), torch.zeros_like(b[:1])
         return ShiftBank(Shift(R, R + torch.cat([nothing[0], D]), torch.cat([nothing[1], b])))
+
+
+@dataclass(frozen=True)
+class CodedOwners:
+    """Owners whose second shift is that of their code.
+
+    Attributes:
+        first: The shared first shift, [layers, r, d].
+        directions: What the codes mix.
+        codes: [K] by owner.
+    """
+
+    first: Shift
+    directions: Directions
+    codes: Mapping[str, Tensor]
+
+    def rows_of(
+        self, users: Sequence[str], backbone: Backbone, layers: tuple[int, ...]
+    ) -> tuple[TwoStageShift, list[tuple[int, int]]]:
+        """As ``Owners.rows_of``."""
+        slot = {user: place for place, user in enumerate(dict.fromkeys(users), start=1)}
+        bank = self.directions.bank(torch.stack([self.codes[user] for user in slot]).to(self.directions.D))
+        return TwoStageShift(layers, bank_of([self.first], backbone.device), bank), [(1, slot[user]) for user in users]
 
 
 class CodedLoss:

@@ -17,6 +17,7 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.stages import stage_of
 from perfit.methods.tuning import Tuning
 from perfit.methods.work import Work
+from perfit.training.user_rows import pool_rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class CollectiveLora:
         setting, prompts = self.setting, Prompts(self.setting)
 
         def train(pool: str) -> dict[str, Tensor]:
-            rows = prompts.collective_rows(others)
+            rows = pool_rows(prompts.maker, others)
             setting.emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * self.stage.epochs})
             adapters = adapted(setting.backbone, {COLLECTIVE: self.targets}, self.options.shape)
             adapters.start(COLLECTIVE, setting.seed, COLLECTIVE)

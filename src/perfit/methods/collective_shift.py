@@ -11,12 +11,13 @@ from perfit.data.schema import User
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
-from perfit.shift import Shift
-from perfit.store.collective_file import collective_shifts, collective_tensors
+from perfit.shift import parameter_count
+from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
+from perfit.training.user_rows import pool_rows
 
 
-class CollectiveShift:
+class CollectiveStage:
     """Trains it once, and reads it back.
 
     Args:
@@ -31,12 +32,18 @@ class CollectiveShift:
         decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
         self.work = Work.shared(setting, "collective-shift", decides)
 
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the first shift, the one that acts beside users' own."""
+        width = self.setting.backbone.hidden_size
+        return parameter_count(len(self.config.layers), self.config.collective_rank, width)
+
     def fit(self, others: Sequence[User]) -> None:
         """Train on other users' rows, or find it trained; see ``Method.fit``."""
         setting, prompts = self.setting, Prompts(self.setting, self.config.retrieved)
 
         def train(pool: str) -> dict[str, Tensor]:
-            rows = prompts.collective_rows(others)
+            rows = pool_rows(prompts.maker, others)
             shifts = train_collective(
                 setting.backbone,
                 rows,
@@ -50,10 +57,10 @@ class CollectiveShift:
 
         self.work.fit_once(others, train)
 
-    def shifts(self) -> tuple[Shift, Shift]:
-        """Both shared shifts, [layers, r, d] each, fp32.
+    def shared(self) -> Collective:
+        """Both shared shifts.
 
         Raises:
             StoreError: ``fit`` has not been called.
         """
-        return collective_shifts(self.work.collective().tensors, device=self.setting.backbone.device)
+        return Collective.of_shifts(collective_shifts(self.work.collective().tensors))

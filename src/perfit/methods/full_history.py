@@ -51,7 +51,7 @@ class FullHistory:
         prompts = Prompts(self.setting)
         tokens = [prompts.after_history(ask, self.options.max_length) for ask in asks]
         prompts.warn()
-        return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
+        return answer(self.setting.backbone, tokens, prompts, done)
 
     def cost(self) -> Cost:
         """The texts that are shown."""

@@ -60,7 +60,7 @@ class LoraC:
         prompts = Prompts(self.setting)
         tokens = [prompts.plain(ask) for ask in asks]
         prompts.warn()
-        return answer(self.stage1.at_work(), tokens, prompts.limit, done, prompts.within)
+        return answer(self.stage1.at_work(), tokens, prompts, done)
 
     def cost(self) -> Cost:
         """The LoRA."""

@@ -12,19 +12,18 @@ from typing import Any
 
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.generate import Decoding
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import positions_of
 from perfit.data.schema import User
-from perfit.methods.answer import answer, users_of
+from perfit.methods.answer import answer, unedited, users_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.profile_prompts import profile_prompt
 from perfit.methods.prompts import Prompts
-from perfit.methods.unedited import UNEDITED_AT, unedited
 from perfit.methods.work import AdaptationError, Work
-from perfit.plan import IDENTITY
+from perfit.pseudo_users import BASE
 from perfit.tasks.encode import text_ids
 from perfit.training.schedule import stable_random
 
@@ -98,7 +97,7 @@ class Pag:
             seed=self.setting.seed,
         )
         prompt = self._tokens(writer, user)
-        (text,) = generate(writer, [prompt], [IDENTITY], unedited(writer), UNEDITED_AT, decoding)
+        (text,) = unedited(writer).texts([prompt], [BASE], decoding)
         if not text.strip():
             raise AdaptationError("the writer wrote an empty profile")
         return text.strip()
@@ -130,7 +129,7 @@ class Pag:
             prompts.after(profile, ask) if (profile := profiles[ask.user.id]) else prompts.plain(ask) for ask in asks
         ]
         prompts.warn()
-        return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
+        return answer(self.setting.backbone, tokens, prompts, done)
 
     def cost(self) -> Cost:
         """The profiles."""

@@ -14,23 +14,22 @@ import torch
 from torch import Tensor
 
 from perfit.data.schema import User
+from perfit.edited import Edited
 from perfit.errors import DataError, StoreError
-from perfit.methods.answer import users_of
-from perfit.methods.codes import CodedLoss, Directions
-from perfit.methods.collective_shift import CollectiveShift
+from perfit.methods.answer import edited_answer, users_of
+from perfit.methods.codes import CodedLoss, CodedOwners, Directions
+from perfit.methods.collective_shift import CollectiveStage
 from perfit.methods.known import past_text
 from perfit.methods.likeness import Likeness
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
-from perfit.methods.personal_shift import shifted_answers
 from perfit.methods.prompts import Prompts
 from perfit.methods.stages import stage_of
 from perfit.methods.tuning import Tuning
 from perfit.methods.work import Work, history_of
-from perfit.shift import parameter_count
+from perfit.shift import Shift, parameter_count
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import stable_random
-from perfit.training.stages import bank_of
 
 # Codes are trained in tenths, so that one rate fits them and the directions.
 _UNIT = 10.0
@@ -70,7 +69,7 @@ class PerFitCode:
         self.config = setting.seeded()
         setting.backbone.check_layers(self.config.layers)
         self.strength = self.config.strength if options.strength is None else options.strength
-        self.stage1 = CollectiveShift(setting, self.config)
+        self.stage1 = CollectiveStage(setting, self.config)
         self.bank_stage = stage_of(setting, 1, options.bank_epochs, options.bank_learning_rate)
         self.code_stage = stage_of(setting, 2, options.personal_epochs, options.personal_learning_rate)
         # Directions of another collective shift are of no use, and codes of other directions are none.
@@ -93,7 +92,7 @@ class PerFitCode:
 
         def train(pool: str) -> dict[str, Tensor]:
             owned = [(n, row) for n, user in enumerate(others) for row in self.prompts.maker.collective_rows([user])]
-            first, second = self.stage1.shifts()
+            first, second = self._shared()
             directions = Directions.none_yet(second, self.options.directions)
             draw = torch.Generator().manual_seed(stable_random(self.setting.seed, "codes").getrandbits(62))
             codes = torch.randn(len(others), self.options.directions, generator=draw) / self.options.directions**0.5
@@ -134,7 +133,7 @@ class PerFitCode:
         directions = self._directions()
         code = (self._start(user) / _UNIT).to(directions.D)[None].requires_grad_(True)
         owned = [(0, row) for row in rows]
-        loss = CodedLoss(self.setting.backbone, self.config, self.stage1.shifts()[0], owned, emit=lambda event: None)
+        loss = CodedLoss(self.setting.backbone, self.config, self._shared()[0], owned, emit=lambda event: None)
         notes = self._tuning(self.code_stage).run(
             {"code": code}, rows, user.id, loss=lambda chunk: loss(chunk, directions, code * _UNIT)
         )
@@ -158,27 +157,28 @@ class PerFitCode:
             return codes.mean(0)
         return (best.values[:, None] * codes[best.indices]).sum(0) / best.values.sum()
 
+    def _shared(self) -> tuple[Shift, Shift]:
+        device = self.setting.backbone.device
+        first, second = (
+            Shift(**{name: tensor.to(device) for name, tensor in shift.tensors().items()})
+            for shift in self.stage1.shared().shifts
+        )
+        return first, second
+
     def _directions(self) -> Directions:
         device, kept = self.setting.backbone.device, self.bank.collective().tensors
-        return Directions(self.stage1.shifts()[1], kept["D"].to(device), kept["b"].to(device))
+        return Directions(self._shared()[1], kept["D"].to(device), kept["b"].to(device))
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
         """Answers with the collective shift and the shift of each row's code; the shared one for who has none."""
-        if not asks:
-            return []
-        backbone, directions = self.setting.backbone, self._directions()
-        prompts = [self.prompts.asked(ask) for ask in asks]
+        tokens = [self.prompts.asked(ask) for ask in asks]
         self.prompts.warn()
-        people = users_of(asks)
-        found = {user: self.work.adapted(one).tensors.get("code") for user, one in people.items()}
+        found = {user: self.work.adapted(one).tensors.get("code") for user, one in users_of(asks).items()}
         none = torch.zeros(self.options.directions)
-        codes = torch.stack([none if code is None else code.float() for code in found.values()])
-        bank = directions.bank((self.strength * codes).to(directions.D))
-        place = {user: slot for slot, user in enumerate(found, start=1)}
-        banks = bank_of([self.stage1.shifts()[0]], backbone.device), bank
-        slots = [(1, place[ask.user.id]) for ask in asks]
-        limit, within = self.prompts.limit, self.prompts.within
-        return shifted_answers(backbone, self.config, banks, prompts, slots, limit, done, within)
+        codes = {user: none if code is None else self.strength * code.float() for user, code in found.items()}
+        owners = CodedOwners(self._shared()[0], self._directions(), codes)
+        edited = Edited.by(self.config, self.setting.backbone, owners)
+        return edited_answer(edited, [ask.user.id for ask in asks], tokens, self.prompts, done)
 
     def cost(self) -> Cost:
         """Both shared shifts and the directions; a user is K numbers."""

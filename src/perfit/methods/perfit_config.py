@@ -21,6 +21,7 @@ class Options:
         collective_learning_rate, personal_learning_rate: Peak rates.
         retrieved: Past items before each prompt of both stages; while training, only items before the one asked.
         strength: How far a user's own shift goes from the shared one, from 0 to 1; of PerFit alone.
+        held_out, strength_prior: How each user's strength is found by the own history; of PerFit alone.
     """
 
     layers: tuple[int, ...] | None = None
@@ -34,6 +35,8 @@ class Options:
     personal_learning_rate: float | None = None
     retrieved: int | None = None
     strength: float | None = None
+    held_out: float | None = None
+    strength_prior: float | None = None
 
     def __post_init__(self) -> None:
         PerFitConfig().with_options(**self._given())  # what no config can have is refused before anything is loaded

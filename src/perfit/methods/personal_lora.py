@@ -118,7 +118,7 @@ class PersonalLora:
         for group in by_user(asks):
             adapters.load(PERSONAL, self.work.adapted(asks[group[0]].user).tensors)
             rows = [tokens[i] for i in group]
-            answers = answer(adapters.backbone, rows, self.prompts.limit, done, self.prompts.within)
+            answers = answer(adapters.backbone, rows, self.prompts, done)
             for index, text in zip(group, answers, strict=True):
                 texts[index] = text
         return texts

@@ -6,61 +6,31 @@ The paper's Table 4 calls ReFT (C+P) and (P) "@Stage-2 (C+P)" and "@Stage-2 (P)"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from perfit.config import PerFitConfig
-from perfit.data.schema import User
-from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
+from perfit.methods.method import Setting
 from perfit.methods.perfit_config import Options
-from perfit.methods.personal_shift import PersonalShifts
-from perfit.methods.work import Work
-from perfit.plan import IDENTITY
-from perfit.shift import parameter_count
+from perfit.methods.personal_shift import ShiftMethod
 
-__all__ = ["Options", "PersonalOnly", "make", "make_reft_cp", "make_reft_p"]
+__all__ = ["Options", "make", "make_reft_cp", "make_reft_p"]
 
 
-class PersonalOnly:
-    """Each user's shift, trained on the bare base."""
-
-    def __init__(self, name: str, label: str, setting: Setting, options: Options, config: PerFitConfig):
-        self.name, self.label, self.config = name, label, config
-        self.stage2 = PersonalShifts(setting, config, Work(setting.folder, setting, name, options))
-
-    def fit(self, others: Sequence[User]) -> None:
-        """There is no stage 1."""
-
-    def adapt(self, users: Sequence[User]) -> dict[str, str]:
-        """Train each user's shift."""
-        return self.stage2.adapt(users, self.stage2.alone())
-
-    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
-        """Answers with each row's own shift."""
-        return self.stage2.predict(asks, self.stage2.alone(), IDENTITY, done)
-
-    def cost(self) -> Cost:
-        """The user's shift."""
-        width = self.stage2.setting.backbone.hidden_size
-        numbers = parameter_count(len(self.config.layers), self.config.personal_rank, width)
-        return Cost(personal_parameters=numbers, user_bytes=2 * numbers)
-
-
-def make(name: str, label: str, setting: Setting, options: Options) -> PersonalOnly:
+def make(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """PerFit@Stage-2: PerFit's personal stage alone."""
-    return PersonalOnly(name, label, setting, options, options.config(setting))
+    return ShiftMethod(name, label, setting, options, options.config(setting), None)
 
 
-def make_reft_p(name: str, label: str, setting: Setting, options: Options) -> PersonalOnly:
+def make_reft_p(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """ReFT (P): LoReFT of the personal rank."""
-    return PersonalOnly(name, label, setting, options, _loreft(options, setting))
+    return ShiftMethod(name, label, setting, options, _loreft(options, setting), None)
 
 
-def make_reft_cp(name: str, label: str, setting: Setting, options: Options) -> PersonalOnly:
+def make_reft_cp(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """ReFT (C+P): LoReFT whose rank is the sum of both of PerFit's."""
     config = _loreft(options, setting)
-    both = config.collective_rank + config.personal_rank
-    return PersonalOnly(name, label, setting, options, replace(config, personal_rank=both))
+    both = replace(config, personal_rank=config.collective_rank + config.personal_rank)
+    return ShiftMethod(name, label, setting, options, both, None)
 
 
 def _loreft(options: Options, setting: Setting) -> PerFitConfig:

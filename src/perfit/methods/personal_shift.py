@@ -1,71 +1,90 @@
-"""PerFit's stage 2 for methods: each user's own second shift, trained by perfit's own loop, all users together."""
+"""The methods that give each user a shift: trained, kept and answered with as a run does, in a comparison's folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from perfit.backbone.model import Backbone
-from perfit.backbone.room import check_room
-from perfit.backbone.within import Within, most_tokens
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.durable.records import read_record, write_record
+from perfit.edited import Edited
 from perfit.errors import DataError
-from perfit.methods.answer import users_of
-from perfit.methods.method import Ask, Done, Setting
+from perfit.methods.answer import edited_answer, users_of
+from perfit.methods.collective_lora import CollectiveLora
+from perfit.methods.collective_shift import CollectiveStage
+from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.prompts import Prompts
-from perfit.methods.said import said
 from perfit.methods.work import Work
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift, ShiftBank, from_stored, new_shift, to_stored
-from perfit.strength import bank_with_strengths
+from perfit.owners import Owners
+from perfit.pseudo_users import BASE, COLLECTIVE, check_ids
+from perfit.shift import new_shift, parameter_count
+from perfit.store.collective_file import Collective
+from perfit.store.payload import StoredShift, rounded
+from perfit.store.personal import PersonalShifts
+from perfit.training.fit_users import fit_users
 from perfit.training.loop import Trained
-from perfit.training.rows import TokenRow
-from perfit.training.stages import bank_of, fresh_shifts, train_personal
+from perfit.training.record import summary
+from perfit.training.stages import fresh_shifts
+from perfit.training.user_rows import rows_of_users
 
-_USERS_AT_ONCE = 256
 
-
-class PersonalShifts:
-    """Trains, keeps and uses the users' shifts.
+class ShiftMethod:
+    """A shift for each user, on what other users' records made: both shared shifts, a LoRA, or nothing.
 
     Args:
+        name, label: As the method's.
         setting: The setting.
-        config: Layers, positions, ranks and stage 2.
-        work: Where they are kept.
-        strength: How far answers go from the shared second shift towards a user's own.
+        options: The method's own, which decide whose work this is.
+        config: Layers, positions, ranks, stage 2, and the strength that is kept with each user's shift.
+        stage1: What the shifts stand on.
     """
 
-    def __init__(self, setting: Setting, config: PerFitConfig, work: Work, strength: float = 1.0):
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        setting: Setting,
+        options: Any,
+        config: PerFitConfig,
+        stage1: CollectiveStage | CollectiveLora | None,
+    ):
         setting.backbone.check_layers(config.layers)
-        self.setting, self.config, self.work, self.strength = setting, config, work, strength
+        self.name, self.label, self.setting, self.stage1 = name, label, setting, stage1
+        # Without a shared second shift there is nothing to go back to.
+        self.config = config if isinstance(stage1, CollectiveStage) else replace(config, strength=1.0, held_out=0.0)
+        self.work = Work(setting.folder, setting, name, options, below=None if stage1 is None else stage1.work)
         self.prompts = Prompts(setting, config.retrieved)
 
-    def alone(self) -> tuple[Shift, Shift]:
-        """What a user starts from without a stage 1: the identity, and a fresh shift of the personal rank."""
-        layers, width, device = len(self.config.layers), self.setting.backbone.hidden_size, self.setting.backbone.device
-        nothing = new_shift((layers, 1, width), generator=torch.Generator().manual_seed(0), device=device)
-        return nothing, fresh_shifts(self.config, width)[1]
+    def fit(self, others: Sequence[User]) -> None:
+        """Train what the shifts stand on, or take another method's."""
+        if self.stage1 is not None:
+            self.stage1.fit(others)
 
-    def adapt(
-        self, users: Sequence[User], shared: tuple[Shift, Shift], below: Backbone | None = None
-    ) -> dict[str, str]:
-        """Train the second shift of each user that is not kept yet, on top of the first and from the second of ``shared``.
+    def _below(self) -> tuple[Backbone, Collective]:
+        """What the shifts stand on; without shared shifts the identity and a fresh one of the personal rank."""
+        backbone, width = self.setting.backbone, self.setting.backbone.hidden_size
+        if isinstance(self.stage1, CollectiveStage):
+            return backbone, self.stage1.shared()
+        nothing = new_shift((len(self.config.layers), 1, width), generator=torch.Generator().manual_seed(0))
+        alone = Collective.of_shifts((nothing, fresh_shifts(self.config, width)[1]))
+        return backbone if self.stage1 is None else self.stage1.at_work(), alone
+
+    def adapt(self, users: Sequence[User]) -> dict[str, str]:
+        """Train the shift of each user that is not kept yet.
 
         All of them train together; a killed call goes on from its checkpoint, or without those that were done.
-
-        Args:
-            users: The users.
-            shared: Both shared shifts.
-            below: What they stand on; the setting's base when not given.
         """
+        check_ids(users)
+        below = self._below()
         with self.work.locked():
             waiting = [user for user in users if self.work.user(user) is None]
             if waiting:
-                self._train(self._as_begun(users, waiting), shared, below or self.setting.backbone)
+                self._train(self._as_begun(users, waiting), *below)
             problems = {user.id: self.work.adapted(user).notes.get("problem") for user in users}
         self.prompts.warn()
         return {user: problem for user, problem in problems.items() if problem is not None}
@@ -83,93 +102,56 @@ class PersonalShifts:
         write_record(order, {"users": [user.id for user in waiting]})
         return list(waiting)
 
-    def _train(self, users: Sequence[User], shared: tuple[Shift, Shift], below: Backbone) -> None:
-        rows: dict[str, Sequence[TokenRow]] = {}
-        for user in users:
-            try:
-                rows[user.id] = self.prompts.maker.history_rows(user)
-            except DataError as error:
-                self._keep(user, Trained(user.id, (), (), 0, str(error)))
+    def _train(self, users: Sequence[User], backbone: Backbone, shared: Collective) -> None:
         by_id = {user.id: user for user in users}
-        for trained in train_personal(
-            below,
-            rows,
-            shared,
+
+        def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
+            for one in through:
+                own = shifts.get(one.name, StoredShift({}, summary(one)))
+                tensors = rounded(own.tensors, "bf16", {}) if own.tensors else {}
+                self.work.put_user(by_id[one.name], tensors, own.meta)
+
+        def unusable(user: User, error: DataError) -> None:
+            keep([Trained(user.id, (), (), 0, str(error))], {})
+
+        fit_users(
+            backbone,
+            rows_of_users(self.prompts.maker, users, unusable),
+            shared.shifts,
             self.config,
+            keep,
             checkpoint=self.work.checkpoint("personal"),
-            # With other resources users train in other company: those under way begin again, those kept stay.
-            context={
-                "work": self.work.context,
-                "users": self.work.origins(users),
-                "resources": self.config.resources(),
-            },
+            context={"work": self.work.context, "users": self.work.origins(users)},
             emit=self.setting.emit,
-        ):
-            self._keep(by_id[trained.name], trained)
+        )
         self.work.drop_checkpoints()
 
-    def _keep(self, user: User, trained: Trained) -> None:
-        if trained.problem is not None:
-            self.work.put_user(user, {}, {"problem": trained.problem})
-            return
-        stored = {name: tensor.to(torch.bfloat16) for name, tensor in to_stored(trained.shifts[0]).items()}
-        self.work.put_user(user, stored, {"steps": trained.steps, "losses": list(trained.losses)})
+    def edited(self, asks: Sequence[Ask]) -> tuple[Edited, list[str]]:
+        """The base with each asking user's shift, as it is kept with its strength, and whose each row is.
 
-    def predict(
-        self,
-        asks: Sequence[Ask],
-        shared: tuple[Shift, Shift],
-        without: tuple[int, int],
-        done: Done,
-        below: Backbone | None = None,
-    ) -> list[str]:
-        """Answers with the first of ``shared`` and each row's own second shift.
-
-        Args:
-            asks: The asks.
-            shared: As given to ``adapt``.
-            without: The slots of a user who has no shift: (1, 1) for both of ``shared``, or (0, 0) for the bare base.
-            done: Told of progress.
-            below: As given to ``adapt``.
+        Who has none is the collective shift, or where there is none, the base.
         """
-        backbone, prompts = below or self.setting.backbone, [self.prompts.asked(ask) for ask in asks]
+        backbone, shared = self._below()
+        without = COLLECTIVE if isinstance(self.stage1, CollectiveStage) else BASE
+        personal, owner = PersonalShifts(), {}
+        for user in users_of(asks).values():
+            kept = self.work.adapted(user)
+            owner[user.id] = user.id if kept.tensors else without
+            if kept.tensors:
+                # Work of before says nothing of strengths: all had the config's.
+                meta = {"strength": self.config.strength, **kept.notes}
+                personal.put_stored([(user.id, StoredShift(kept.tensors, meta))])
+        edited = Edited.by(self.config, backbone, Owners(shared, personal))
+        return edited, [owner[ask.user.id] for ask in asks]
+
+    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
+        """Answers with each row's own shift."""
+        tokens = [self.prompts.asked(ask) for ask in asks]
         self.prompts.warn()
-        texts = [""] * len(asks)
-        users = users_of(asks)
-        ids = list(users)
-        for begin in range(0, len(ids), _USERS_AT_ONCE):
-            some = set(ids[begin : begin + _USERS_AT_ONCE])
-            group = [i for i, ask in enumerate(asks) if ask.user.id in some]
-            shifts = {user: shift for user in ids if user in some and (shift := self._shift(users[user])) is not None}
-            place = {user: (1, slot) for slot, user in enumerate(shifts, start=2)}
-            own = [(shift, self.strength) for shift in shifts.values()]
-            banks = bank_of([shared[0]], backbone.device), bank_with_strengths(shared[1], own, backbone.device)
-            rows = [prompts[i] for i in group]
-            slots = [place.get(asks[i].user.id, without) for i in group]
-            limit, within = self.prompts.limit, self.prompts.within
-            answers = shifted_answers(backbone, self.config, banks, rows, slots, limit, done, within)
-            for index, text in zip(group, answers, strict=True):
-                texts[index] = text
-        return texts
+        return edited_answer(*self.edited(asks), tokens, self.prompts, done)
 
-    def _shift(self, user: User) -> Shift | None:
-        kept = self.work.adapted(user)
-        return from_stored(kept.tensors) if kept.tensors else None
-
-
-def shifted_answers(
-    backbone: Backbone,
-    config: PerFitConfig,
-    banks: tuple[ShiftBank, ShiftBank],
-    prompts: Sequence[Sequence[int]],
-    slots: Sequence[tuple[int, int]],
-    limit: int,
-    done: Done,
-    within: Within | None = None,
-) -> list[str]:
-    """Answers to prompts with shifts from both banks, as each row's slots say; ``within`` as for ``answer``."""
-    if not prompts:
-        return []
-    check_room(backbone, max(map(len, prompts)), most_tokens(within, prompts, limit))
-    shift, positions = TwoStageShift(config.layers, *banks), Positions.parse(config.positions)
-    return said(backbone, prompts, slots, shift, positions, limit, within, done)
+    def cost(self) -> Cost:
+        """What the shifts stand on, and the user's own; a shared second shift is where users begin."""
+        layers, width = len(self.config.layers), self.setting.backbone.hidden_size
+        personal = parameter_count(layers, self.config.personal_rank, width)
+        return Cost(0 if self.stage1 is None else self.stage1.parameters, personal, 2 * personal)

@@ -8,9 +8,7 @@ from functools import cache, cached_property
 
 from perfit.backbone.within import Answers, Within
 from perfit.data.schema import User
-from perfit.errors import DataError
 from perfit.methods.method import Ask, Setting
-from perfit.methods.said import ByProbability
 from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
 from perfit.tasks.task import Example
 from perfit.training.examples import RowMaker, answer_limit, without_answer
@@ -38,7 +36,7 @@ class Prompts:
 
     @cached_property
     def within(self) -> Within | None:
-        """The answers a prompt may get, as ``setting.answers`` says; None for any text.
+        """The labels that a prompt may get as answers, each once; None where ``setting.answers`` is "free".
 
         Calling it raises ConfigError where two labels have the same tokens.
         """
@@ -54,22 +52,7 @@ class Prompts:
         def within(prompt: Sequence[int]) -> Answers:
             return after(prompt[-1])
 
-        return ByProbability(within) if self.setting.answers == "expected" else within
-
-    def collective_rows(self, others: Sequence[User]) -> list[TokenRow]:
-        """Rows of stage 1, as ``config.stage1_data`` says.
-
-        Raises:
-            DataError: There are none.
-        """
-        rows = self.maker.collective_rows(others)
-        if not rows:
-            raise DataError(
-                f"stage 1 has nothing to train on: none of the {len(others)} other users has the data that "
-                f"stage1_data={self.setting.config.stage1_data!r} asks for",
-                remedy="give other users with histories and answered queries",
-            )
-        return rows
+        return within
 
     def plain(self, ask: Ask) -> tuple[int, ...]:
         """A query's prompt alone."""

@@ -47,7 +47,7 @@ class Rag:
         prompts = Prompts(self.setting)
         tokens = [prompts.retrieved(ask, self.options.k) for ask in asks]
         prompts.warn()
-        return answer(self.setting.backbone, tokens, prompts.limit, done, prompts.within)
+        return answer(self.setting.backbone, tokens, prompts, done)
 
     def cost(self) -> Cost:
         """The texts that are searched."""

@@ -17,17 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.taps import Changes, looking, running
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.methods.answer import Tokens, answer, batches, users_of
+from perfit.methods.answer import Tokens, batches, unedited, users_of
 from perfit.methods.greedy import answer_changed
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
 from perfit.methods.prompts import Prompts
 from perfit.methods.tuning import answer_loss, chunks
 from perfit.methods.work import Work
+from perfit.pseudo_users import BASE
 from perfit.tasks.task import Example
 from perfit.training.rows import TokenRow, padded
 
@@ -134,7 +136,8 @@ class StyleVector:
         """[items, layers to choose from, d]."""
         backbone = self.setting.backbone
         limit = min(self.options.generic_tokens, self.prompts.limit)
-        generic = answer(backbone, [row.prompt_ids for row in rows], limit, lambda rows: None)
+        prompts = [row.prompt_ids for row in rows]
+        generic = unedited(backbone).texts(prompts, [BASE] * len(prompts), Decoding(max_new_tokens=limit))
         theirs = [self.prompts.answered(example, text) for example, text in zip(examples, generic, strict=True)]
         own = [(*row.prompt_ids, *row.answer_ids[:-1]) for row in rows]
         return self._last_states(own) - self._last_states(theirs)

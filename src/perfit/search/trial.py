@@ -7,25 +7,29 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length
 from perfit.config import PerFitConfig
 from perfit.data.pool import stage1_pool
 from perfit.data.schema import HistoryItem, User
+from perfit.edited import Edited
 from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
+from perfit.owners import Owners
+from perfit.pseudo_users import COLLECTIVE, check_ids
 from perfit.search.holdout import HeldOut
 from perfit.search.losses import answer_losses
-from perfit.shift import Shift
-from perfit.strength import bank_with_strengths
+from perfit.store.collective_file import Collective, encode_collective
+from perfit.store.payload import StoredShift
+from perfit.store.personal import PersonalShifts
 from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
-from perfit.training.loop import Emit
+from perfit.training.loop import Emit, Trained
 from perfit.training.rows import TokenRow
-from perfit.training.stages import bank_of, train_collective, train_personal
+from perfit.training.stages import train_collective
+from perfit.training.user_rows import pool_rows, rows_of_users
 
 LOSS, METRIC = "loss", "metric"
 SCORES = (LOSS, METRIC)
@@ -87,30 +91,35 @@ def run_trial(
         emit: Receives training events.
 
     Raises:
-        PerfitError: Stage 1 diverged, or the base cannot take the settings.
+        PerfitError: Stage 1 diverged, the base cannot take the settings, or the data cannot be trained on.
     """
     backbone, data = material.backbone, material.held.data
     backbone.check_layers(config.layers)
     check_length(backbone, config.max_length)
+    check_ids(data.users)
     maker = RowMaker(material.task, backbone.tokenizer, config)
-    own = {user.id: maker.history_rows(user) for user in data.users}
+    own = rows_of_users(maker, data.users)
     judged = {user.id: _later_rows(maker, user, material.held.later[user.id]) for user in data.users}
-    rows = maker.collective_rows(stage1_pool(data, config.stage1_users))
-    shared = train_collective(backbone, rows, config, emit=emit, home=material.home)
+    rows = pool_rows(maker, stage1_pool(data, config.stage1_users))
+    # As a run would keep and read them.
+    shared = Collective.of_file(
+        encode_collective(train_collective(backbone, rows, config, emit=emit, home=material.home))
+    )
+    owners, skipped = Owners(shared, PersonalShifts()), 0
+
+    def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
+        nonlocal skipped
+        skipped += len(through) - len(shifts)
+        owners.personal.put_stored(shifts.items())
+
     scorer = _Scorer(material, config, judged)
-    collective = fmean(scorer.of(list(judged), shared, {}))
+    collective = fmean(scorer.of(list(judged), owners))
     report(0, collective)
     found: list[float] = []
-    skipped = 0
     for step, part in enumerate(_parts(data.users), start=1):
-        shifts: dict[str, tuple[Shift, float]] = {}
         mine = {user: own[user] for user in part}
-        for trained in train_personal(backbone, mine, shared, config, emit=emit, home=material.home):
-            if trained.problem is None:
-                usual = config.strength if trained.strength is None else trained.strength
-                shifts[trained.name] = trained.shifts[0], usual
-        skipped += len(part) - len(shifts)
-        found += scorer.of(part, shared, shifts)
+        fit_users(backbone, mine, shared.shifts, config, keep, emit=emit, home=material.home)
+        found += scorer.of(part, owners)
         report(step, fmean(found))
     return TrialResult(fmean(found), collective, skipped)
 
@@ -132,25 +141,21 @@ class _Scorer:
     def __init__(self, material: Material, config: PerFitConfig, rows: Mapping[str, Sequence[TokenRow]]):
         self.material, self.config, self.rows = material, config, rows
 
-    def of(
-        self, users: Sequence[str], shared: tuple[Shift, Shift], shifts: Mapping[str, tuple[Shift, float]]
-    ) -> list[float]:
-        """Scores of these users' items, in order, with shifts and strengths; users without have the shared ones."""
-        device = self.material.backbone.device
-        places = {user: number for number, user in enumerate(shifts, start=2)}
-        own = list(shifts.values())
-        both = TwoStageShift(
-            self.config.layers, bank_of([shared[0]], device), bank_with_strengths(shared[1], own, device)
-        )
+    def of(self, users: Sequence[str], owners: Owners) -> list[float]:
+        """Scores of these users' items, in order; users without a shift have the shared ones."""
+        known = set(owners.personal.users())
         rows = [row for user in users for row in self.rows[user]]
-        slots = [(1, places.get(user, 1)) for user in users for _ in self.rows[user]]
-        if self.material.score == LOSS:
-            return self._losses(rows, slots, both)
-        return self._metrics(users, rows, slots, both)
+        names = [user if user in known else COLLECTIVE for user in users for _ in self.rows[user]]
+        edited = Edited.by(self.config, self.material.backbone, owners)
+        return self._losses(rows, names, edited) if self.material.score == LOSS else self._metrics(users, names, edited)
 
-    def _losses(self, rows: Sequence[TokenRow], slots: Sequence[tuple[int, int]], shift: TwoStageShift) -> list[float]:
-        positions = Positions.parse(self.config.positions)
-        sums = answer_losses(self.material.backbone, rows, slots, shift, positions, self.config.step_tokens)
+    def _losses(self, rows: Sequence[TokenRow], names: Sequence[str], edited: Edited) -> list[float]:
+        sums = [0.0] * len(rows)
+        for group, shift, slots in edited.groups(names):
+            mine = [rows[i] for i in group]
+            found = answer_losses(edited.backbone, mine, slots, shift, edited.positions, self.config.step_tokens)
+            for i, total in zip(group, found, strict=True):
+                sums[i] = total
         # A row's mean once per token, so that the mean of all is the mean over tokens.
         return [
             total / len(row.answer_ids)
@@ -158,21 +163,14 @@ class _Scorer:
             for _ in range(len(row.answer_ids))
         ]
 
-    def _metrics(
-        self,
-        users: Sequence[str],
-        rows: Sequence[TokenRow],
-        slots: Sequence[tuple[int, int]],
-        shift: TwoStageShift,
-    ) -> list[float]:
-        task, backbone = self.material.task, self.material.backbone
-        limit = Decoding(max_new_tokens=answer_limit(task, backbone.tokenizer, self.config.chat_template))
-        prompts = [row.prompt_ids for row in rows]
-        texts = generate(backbone, prompts, slots, shift, Positions.parse(self.config.positions), limit)
+    def _metrics(self, users: Sequence[str], names: Sequence[str], edited: Edited) -> list[float]:
+        task, tokenizer = self.material.task, self.material.backbone.tokenizer
+        limit = Decoding(max_new_tokens=answer_limit(task, tokenizer, self.config.chat_template))
+        texts = edited.texts([row.prompt_ids for user in users for row in self.rows[user]], names, limit)
         items = [item for user in users for item in self.material.held.later[user]]
-        names = [str(number) for number in range(len(items))]
-        golds = {name: task.answer_of(item) for name, item in zip(names, items, strict=True)}
+        keys = [str(number) for number in range(len(items))]
+        golds = {key: task.answer_of(item) for key, item in zip(keys, items, strict=True)}
         found: Mapping[str, Mapping[str, Any]] = metrics_by_query(
-            task, {name: text.strip() for name, text in zip(names, texts, strict=True)}, golds
+            task, {key: text.strip() for key, text in zip(keys, texts, strict=True)}, golds
         )
-        return [float(found[name][task.primary_metric]) for name in names]
+        return [float(found[key][task.primary_metric]) for key in keys]

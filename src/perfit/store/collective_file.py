@@ -1,22 +1,53 @@
-"""Both shared shifts as named tensors: the one form in which runs and comparisons keep stage 1."""
+"""Both shared shifts at rest: the one form in which runs and comparisons keep stage 1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from safetensors.torch import load, save
+from torch import Tensor
 
-    from perfit.shift import Shift
+from perfit.shift import Shift, from_stored, to_stored
 
 _STAGES = ("first", "second")
 
 
+@dataclass(frozen=True)
+class Collective:
+    """Both shared shifts and their file form.
+
+    Attributes:
+        file: The bytes of ``collective.safetensors``.
+        shifts: [layers, r, d] each, fp32, on the CPU.
+    """
+
+    file: bytes
+    shifts: tuple[Shift, Shift]
+
+    @classmethod
+    def of_file(cls, content: bytes) -> Collective:
+        """Read back from a file, so that every later use has the same numbers.
+
+        Raises:
+            SafetensorError, KeyError, ValueError, RuntimeError: It is no such file.
+        """
+        return cls(content, collective_shifts(load(content)))
+
+    @classmethod
+    def of_shifts(cls, shifts: tuple[Shift, Shift]) -> Collective:
+        """These very shifts, with the file they would be kept in."""
+        return cls(encode_collective(shifts), shifts)
+
+
+def encode_collective(shifts: tuple[Shift, Shift]) -> bytes:
+    """Both shared shifts as the bytes of ``collective.safetensors``."""
+    content: bytes = save(collective_tensors(shifts))
+    return content
+
+
 def collective_tensors(shifts: tuple[Shift, Shift]) -> dict[str, Tensor]:
     """``first.R/D/b`` and ``second.R/D/b``, [layers, r, d] and [layers, r], in fp32: stage 2 starts from them."""
-    from perfit.shift import to_stored
-
     return {
         f"{stage}.{name}": tensor
         for stage, shift in zip(_STAGES, shifts, strict=True)
@@ -24,15 +55,11 @@ def collective_tensors(shifts: tuple[Shift, Shift]) -> dict[str, Tensor]:
     }
 
 
-def collective_shifts(tensors: Mapping[str, Tensor], *, device: Any = "cpu") -> tuple[Shift, Shift]:
+def collective_shifts(tensors: Mapping[str, Tensor]) -> tuple[Shift, Shift]:
     """The inverse of ``collective_tensors``, R orthonormal again.
 
     Raises:
         KeyError: A tensor is missing.
     """
-    from perfit.shift import from_stored
-
-    first, second = (
-        from_stored({name: tensors[f"{stage}.{name}"] for name in ("R", "D", "b")}, device=device) for stage in _STAGES
-    )
+    first, second = (from_stored({name: tensors[f"{stage}.{name}"] for name in ("R", "D", "b")}) for stage in _STAGES)
     return first, second

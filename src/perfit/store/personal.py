@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.errors import StoreError, UnknownUserError
-from perfit.shift import Shift, from_stored, to_stored
+from perfit.shift import Shift, from_stored
 from perfit.shown import shown
 from perfit.store.payload import StoredShift, differences, rounded
 from perfit.store.shifts import ShiftStore
@@ -104,10 +104,6 @@ class PersonalShifts:
             UnknownUserError: There is none.
         """
         return from_stored(self.stored(user).tensors)
-
-    def put(self, entries: Iterable[tuple[str, Shift, Mapping[str, Any]]]) -> None:
-        """Keep users' shifts with their training records, all or none."""
-        self.put_stored((user, StoredShift(to_stored(shift), dict(meta))) for user, shift, meta in entries)
 
     def put_stored(self, entries: Iterable[tuple[str, StoredShift]]) -> None:
         """Keep shifts in their stored form, all or none."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from perfit.config import PerFitConfig
 from perfit.data.schema import HistoryItem, Query, User
@@ -137,41 +137,6 @@ class RowMaker:
     def warnings(self) -> list[str]:
         """Counted losses, one line each, for printing."""
         return [f"{count} {what}" for what, count in self.counts.items() if count and what != "rows"]
-
-
-class HistoryRows(Sequence[TokenRow]):
-    """A user's history rows, made when they are asked for, so that many users' tokens need not be held at once.
-
-    Args:
-        maker: Makes the rows; its counts count each making.
-        user: Whose rows.
-        keep: Hold them once made.
-    """
-
-    def __init__(self, maker: RowMaker, user: User, keep: bool):
-        self.maker, self.user, self.keep = maker, user, keep
-        self._kept: list[TokenRow] | None = None
-
-    def _rows(self) -> list[TokenRow]:
-        if self._kept is not None:
-            return self._kept
-        rows = self.maker.history_rows(self.user)
-        if self.keep:
-            self._kept = rows
-        return rows
-
-    def __len__(self) -> int:
-        return len(self.user.history)
-
-    def __iter__(self) -> Iterator[TokenRow]:
-        return iter(self._rows())
-
-    @overload
-    def __getitem__(self, index: int) -> TokenRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenRow]: ...
-    def __getitem__(self, index: int | slice) -> TokenRow | list[TokenRow]:
-        return self._rows()[index]
 
 
 def without_answer(query: Query) -> Query:

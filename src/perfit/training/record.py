@@ -19,16 +19,6 @@ def summary(trained: Trained) -> dict[str, Any]:
     return {"steps": trained.steps, "losses": list(trained.losses), "problem": trained.problem}
 
 
-def beside_shift(trained: Trained, usual: float) -> dict[str, Any]:
-    """What is kept with a user's shift: how it trained, and how far it goes where nobody looked into that user's own case.
-
-    Args:
-        trained: The user.
-        usual: The strength of the settings.
-    """
-    return summary(trained) | {"strength": usual if trained.strength is None else trained.strength}
-
-
 class TrainingRecord:
     """``training.jsonl`` of a run: a line that names the run, one for each user, and one when all are through.
 

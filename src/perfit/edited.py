@@ -1,0 +1,130 @@
+"""A base whose every row its owner's shifts edit: the texts it answers with, and the exact scores of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from perfit.backbone.generate import Decoding, generate
+from perfit.backbone.label_trie import LabelTrie, label_log_probs
+from perfit.backbone.model import Backbone
+from perfit.backbone.room import check_room
+from perfit.backbone.within import most_tokens
+from perfit.config import PerFitConfig
+from perfit.plan import TwoStageShift
+from perfit.positions import Positions
+from perfit.tasks.encode import label_ids
+
+_USERS_AT_ONCE = 256
+Slots = tuple[int, int]
+
+
+class Banks(Protocol):
+    """Whoever has the owners' shifts."""
+
+    def rows_of(
+        self, users: Sequence[str], backbone: Backbone, layers: tuple[int, ...]
+    ) -> tuple[TwoStageShift, list[Slots]]:
+        """Banks that hold the shifts of these users, and each row's slots in them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A base, whose shifts edit it, and where.
+
+    Attributes:
+        backbone: The base.
+        owners: Whose rows there may be.
+        layers: Edited ones, zero-based.
+        positions: Edited prompt tokens.
+    """
+
+    backbone: Backbone
+    owners: Banks
+    layers: tuple[int, ...]
+    positions: Positions
+
+    @classmethod
+    def by(cls, config: PerFitConfig, backbone: Backbone, owners: Banks) -> Edited:
+        """Edited where the settings say."""
+        return cls(backbone, owners, config.layers, Positions.parse(config.positions))
+
+    def groups(self, users: Sequence[str]) -> Iterator[tuple[list[int], TwoStageShift, list[Slots]]]:
+        """Numbers of rows, their owners' banks and their slots: so many owners at once and no more, whatever their number."""
+        number = {user: place // _USERS_AT_ONCE for place, user in enumerate(dict.fromkeys(users))}
+        groups: dict[int, list[int]] = {}
+        for row, user in enumerate(users):
+            groups.setdefault(number[user], []).append(row)
+        for rows in groups.values():
+            yield rows, *self.owners.rows_of([users[row] for row in rows], self.backbone, self.layers)
+
+    def texts(
+        self,
+        prompts: Sequence[Sequence[int]],
+        users: Sequence[str],
+        decoding: Decoding,
+        done: Callable[[int], None] = lambda rows: None,
+    ) -> list[str]:
+        """The text after each prompt.
+
+        Args:
+            prompts: Token ids.
+            users: The owner of each.
+            decoding: How tokens are chosen, and among which answers.
+            done: Told of the number of prompts finished.
+
+        Raises:
+            UnknownUserError: An owner has no shift.
+            ConfigError: A prompt and its answer do not fit the base.
+        """
+        if not prompts:
+            return []
+        longest = most_tokens(decoding.within, prompts, decoding.max_new_tokens)
+        check_room(self.backbone, max(map(len, prompts)), longest)
+        texts = [""] * len(prompts)
+        for rows, shift, slots in self.groups(users):
+            asked = [prompts[row] for row in rows]
+            found = generate(self.backbone, asked, slots, shift, self.positions, decoding, done)
+            for row, text in zip(rows, found, strict=True):
+                texts[row] = text
+        return texts
+
+    def label_scores(
+        self,
+        prompts: Sequence[Sequence[int]],
+        users: Sequence[str],
+        labels: Sequence[str],
+        done: Callable[[int], None],
+        *,
+        chat_template: bool = False,
+        best_only: bool = False,
+    ) -> Tensor:
+        """Exact log-probability of every label as the whole answer: [prompts, labels], fp32.
+
+        Args:
+            prompts, users, done: As for ``texts``.
+            labels: A task's, in its order.
+            chat_template: Whether the prompts are turns of a chat.
+            best_only: As for ``label_log_probs``.
+
+        Raises:
+            ConfigError: Two labels have the same tokens, or they do not fit the base.
+        """
+        scores = torch.empty(len(prompts), len(labels))
+        # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
+        for last in dict.fromkeys(prompt[-1] for prompt in prompts):
+            trie = LabelTrie.of(label_ids(labels, self.backbone.tokenizer, last, chat_template))
+            mine = [row for row, prompt in enumerate(prompts) if prompt[-1] == last]
+            check_room(self.backbone, max(len(prompts[row]) for row in mine), max(map(len, trie.answers)))
+            for rows, shift, slots in self.groups([users[row] for row in mine]):
+                chosen = [mine[row] for row in rows]
+                asked = [prompts[row] for row in chosen]
+                scores[chosen] = label_log_probs(
+                    self.backbone, asked, slots, shift, self.positions, trie, best_only=best_only, done=done
+                )
+        return scores

@@ -1,0 +1,76 @@
+"""Stage 2 with what it makes handed over as it is kept: in a run, a comparison or memory, and of one user as of many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perfit.backbone.model import Backbone
+from perfit.config import PerFitConfig
+from perfit.shift import Shift, to_stored
+from perfit.store.payload import StoredShift
+from perfit.training.frozen_cache import FrozenHome
+from perfit.training.loop import Emit, Trained
+from perfit.training.record import summary
+from perfit.training.rows import TokenRow
+from perfit.training.stages import train_personal
+
+_FLUSH_USERS = 64
+Keep = Callable[[Sequence[Trained], Mapping[str, StoredShift]], None]
+"""Makes users durable who are through: what became of them, and by id the shift of each who has one, strength beside it."""
+
+
+def fit_users(
+    backbone: Backbone,
+    rows: Mapping[str, Sequence[TokenRow]],
+    shared: tuple[Shift, Shift],
+    config: PerFitConfig,
+    keep: Keep,
+    *,
+    checkpoint: Path | None = None,
+    context: Mapping[str, Any] = {},
+    emit: Emit = lambda event: None,
+    home: FrozenHome | None = None,
+) -> None:
+    """Train each user's own second shift, and hand over those who are through, a few at a time.
+
+    Args:
+        backbone: What the shifts stand on.
+        rows: Of each user, in a fixed order.
+        shared: Both shared shifts.
+        config: The settings.
+        keep: Called in good time before each checkpoint, which has only users under way in it.
+        checkpoint: State of those under way.
+        context: What it belongs to; the settings' resources belong to it as well: with others users train in other
+            company, and those under way begin again.
+        emit: Receives events.
+        home: Where frozen parts are kept between runs.
+    """
+    through: list[Trained] = []
+
+    def flush() -> None:
+        if through:
+            keep(tuple(through), {one.name: _stored(one, config) for one in through if one.problem is None})
+            through.clear()
+
+    for trained in train_personal(
+        backbone,
+        rows,
+        shared,
+        config,
+        checkpoint=checkpoint,
+        context={**context, "resources": config.resources()},
+        before_save=flush,
+        emit=emit,
+        home=home,
+    ):
+        through.append(trained)
+        if len(through) >= _FLUSH_USERS:
+            flush()
+    flush()
+
+
+def _stored(trained: Trained, config: PerFitConfig) -> StoredShift:
+    strength = config.strength if trained.strength is None else trained.strength
+    return StoredShift(to_stored(trained.shifts[0]), summary(trained) | {"strength": strength})
