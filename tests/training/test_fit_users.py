@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,13 @@ def test_with_other_resources_those_under_way_begin_again(tmp_path: Path, monkey
         copy.write_bytes(path.read_bytes())
         fit_users(tiny("llama"), rows, SHARED, config, Kept(), checkpoint=copy, emit=again.append)
         assert any(event["event"] == "resumed" for event in again) is resumed
+
+
+def test_a_strength_found_by_the_history_is_kept_instead_of_the_usual_one() -> None:
+    kept, config = Kept(), replace(CONFIG, held_out=0.3, strength=0.6)
+    fit_users(tiny("llama"), ROWS, SHARED, config, kept)
+    found = {one.name: one.strength for one in train_personal(tiny("llama"), ROWS, SHARED, config)}
+    assert {user: shift.meta["strength"] for user, shift in kept.shifts.items()} == {
+        user: strength for user, strength in found.items() if strength is not None
+    }
+    assert set(kept.shifts) == {"ann", "ben"}
