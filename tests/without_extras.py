@@ -49,7 +49,7 @@ def retrieval(folder: Path) -> None:
     from perfit.retrieval import HistoryIndex
 
     item = HistoryItem("1", {"text": "a text", "title": "a title"})
-    HistoryIndex(get_task("LaMP_4"), User("anna", (item,))).top(Query("q", "a text"), 1)
+    HistoryIndex(get_task("LaMP_4"), User("anna", (item,))).top(Query("q", f"{get_task('LaMP_4').marker}a text"), 1)
 
 
 def parquet(folder: Path) -> None:
