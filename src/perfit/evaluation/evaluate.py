@@ -29,6 +29,7 @@ from perfit.files import write_atomically
 from perfit.json_keys import json_key
 from perfit.methods.floor_rules import floors
 from perfit.methods.memory import Memory
+from perfit.model_card import write_card
 from perfit.personalizer import PerFit
 from perfit.private import private_folder
 from perfit.pseudo_users import BASE, COLLECTIVE
@@ -199,6 +200,8 @@ def _evaluate(
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
+        if run.exists():
+            write_card(run, evaluation.markdown())
     return evaluation
 
 
