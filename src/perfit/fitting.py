@@ -15,6 +15,7 @@ from perfit.data.pool import stage1_pool
 from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
+from perfit.model_card import write_first_card
 from perfit.run import RunDirectory, context_of
 from perfit.store.collective_file import Collective, encode_collective
 from perfit.store.payload import StoredShift
@@ -128,6 +129,8 @@ def fit(
         began = time.perf_counter()
         results = _stage_2(belonging, own, collective, personal, run, context, emit, home)
         emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
+        if run is not None:
+            write_first_card(run)
     for line in maker.warnings():
         emit({"event": "warning", "text": line})
     return Fitted(collective, personal, results)

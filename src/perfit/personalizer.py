@@ -24,6 +24,7 @@ from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import check_leaks, collective_of, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
+from perfit.model_card import write_first_card
 from perfit.owners import Owners
 from perfit.precision import resolve_dtype
 from perfit.pseudo_users import check_ids
@@ -430,6 +431,7 @@ class PerFit:
             copy.put_stored((user, owners.personal.stored(user)) for user in owners.personal.users())
         finally:
             copy.close()
+        write_first_card(run)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload a run to a Hugging Face repository and return its address; ``from_hub`` loads it again.

@@ -30,11 +30,9 @@ from perfit.store.collective_file import Collective
 FORMAT = 2
 _MEND = "restore it or train again"
 
-_README = """# A perfit run
-
-| file | what it holds |
+FILES = """| file | what it holds |
 |---|---|
-| `README.md` | this table |
+| `README.md` | what this run is, and this table |
 | `manifest.json` | base (name, revision, identity), task, settings, data hash, versions, hash of the collective shift; with checksum |
 | `collective.safetensors` | both shared shifts of stage 1: `first.R/D/b`, `second.R/D/b`; D = W − R; [layers, r, d], fp32 |
 | `personal.sqlite` | the users' own second shifts: one safetensors payload per user, with checksum |
@@ -48,9 +46,8 @@ _README = """# A perfit run
 | `erased.json` | who was erased, by keyed hashes; `train` and `evaluate` leave them out |
 | `elsewhere.json` | frozen caches that trainings used, and pages written to other places: erasing a user goes there too |
 | `.lock` | keeps a second training or evaluation out while one runs |
-
-Load it with `PerFit.from_pretrained("<this folder>")` or `perfit generate --run <this folder>`.
 """
+"""The files of a run, as a table for people."""
 
 
 def versions() -> dict[str, str]:
@@ -164,7 +161,7 @@ class RunDirectory:
         try:
             private_folder(self.path / "checkpoints")
             private_folder(self.path / "predictions")
-            write_atomically(self.path / "README.md", _README.encode())
+            write_atomically(self.path / "README.md", f"# A perfit run in the making\n\n{FILES}".encode())
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"

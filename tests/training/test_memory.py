@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +47,12 @@ def test_the_size_named_in_the_refusal_goes(libraries: float) -> None:
         for said in (r"at least ([\d.]+)", r"--memory ([\d.]+)GiB"):
             least = float(re.search(said, str(refused.value))[1])  # type: ignore[index]
             plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
+
+
+def test_where_nothing_tells_of_memory_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert held_bytes(torch.device("cpu")) == 0
 
 
 def test_held_bytes_see_new_memory() -> None:

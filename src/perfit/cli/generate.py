@@ -67,9 +67,9 @@ def generate(
 
     from perfit.backbone.generate import Decoding
     from perfit.evaluation.evaluate import check_answers
-    from perfit.evaluation.label_scores import answers_from
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
+    from perfit.tasks.label_scores import answers_from
 
     askers = dataset = None
     if histories is not None:

@@ -15,6 +15,7 @@ from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
 from perfit.errors import StoreError
 from perfit.files import write_atomically
+from perfit.model_card import shows_scores, write_card
 from perfit.run import RunDirectory
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import Tombstones
@@ -68,6 +69,8 @@ class RunPlace:
         if answered:
             scores = [self.path / name for name in ("metrics.md", "metrics.json")]
             steps += [removal(path, "perfit evaluate makes it again") for path in scores if path.exists()]
+        if shows_scores(self.run) and (answered or not (self.path / "metrics.json").exists()):
+            steps.append(Step(self.path / "README.md", "scores taken out", lambda: write_card(self.run)))
         steps += self._answers(user)
         if (step := lines_out(self.run.events_path, lambda event: names(event, user))) is not None:
             steps.append(step)

@@ -19,7 +19,6 @@ from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import aggregate, compare
 from perfit.evaluation.effect import Effect, changed, effect_of
 from perfit.evaluation.found import FLOOR, MEMORY, PERSONAL, Evaluation, MethodResult
-from perfit.evaluation.label_scores import answers_from
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
 from perfit.evaluation.score import score
@@ -29,11 +28,13 @@ from perfit.files import write_atomically
 from perfit.json_keys import json_key
 from perfit.methods.floor_rules import floors
 from perfit.methods.memory import Memory
+from perfit.model_card import write_card
 from perfit.personalizer import PerFit
 from perfit.private import private_folder
 from perfit.pseudo_users import BASE, COLLECTIVE
 from perfit.run import RunDirectory
 from perfit.shown import shown
+from perfit.tasks.label_scores import answers_from
 from perfit.tasks.task import Task
 from perfit.tombstones import Tombstones
 from perfit.training.loop import Emit
@@ -199,6 +200,8 @@ def _evaluate(
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
+        if run.exists():
+            write_card(run, evaluation.markdown())
     return evaluation
 
 

@@ -8,12 +8,12 @@ from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.edited import Edited
-from perfit.evaluation.label_scores import answers_from
 from perfit.methods.method import Ask, Done
 from perfit.methods.prompts import Prompts
 from perfit.owners import Owners
 from perfit.positions import Positions
 from perfit.pseudo_users import BASE
+from perfit.tasks.label_scores import answers_from
 
 Tokens = tuple[int, ...]
 _USUAL = Decoding()

@@ -13,13 +13,13 @@ from perfit.backbone.generate import Decoding
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import evaluate
-from perfit.evaluation.label_scores import answers_from
 from perfit.evaluation.nll import nll_of_labels, nll_of_tokens
 from perfit.personalizer import PerFit
 from perfit.plan import EditPlan
 from perfit.positions import Positions
 from perfit.run import RunDirectory
 from perfit.tasks import get_task
+from perfit.tasks.label_scores import answers_from
 from perfit.training.examples import RowMaker
 
 DATA = dataset()
