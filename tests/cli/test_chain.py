@@ -227,16 +227,16 @@ def test_a_leak_can_be_allowed_for_one_more_user(own: House, tmp_path: Path, per
 def test_revision_and_layers_path_reach_the_loader(
     house: House, tmp_path: Path, perfit: Perfit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from perfit.backbone import load
+    from perfit import opening
 
     revisions = []
-    original = load.load_base
+    original = opening.load_base
 
     def load_base(*arguments: Any, **options: Any) -> Any:
         revisions.append(options.get("revision"))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(load, "load_base", load_base)
+    monkeypatch.setattr(opening, "load_base", load_base)
     run = tmp_path / "run"
     good(perfit(*house.train, "--run", run, "--revision", "v1", "--layers-path", "model.layers"))
     good(perfit(*house.train, "--run", run))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from perfit.cli.options import BASE_OF_RUN, DEVICE, JSON, LAYERS_PATH, REVISION, TRUST_REMOTE_CODE, load_options
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, say
-from perfit.cli.train import DEVICE, JSON, REVISION, at_revision
 from perfit.errors import ConfigError
 
 
@@ -43,8 +43,11 @@ def generate(
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit per answer; the task's own if not given.")] = None,
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
-    device: DEVICE = "cpu",
+    base: BASE_OF_RUN = None,
+    device: DEVICE = "auto",
     revision: REVISION = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     json: JSON = False,
 ) -> None:
     """Answer texts for users; rows of different users run in one batch."""
@@ -83,7 +86,8 @@ def generate(
         askers = [known.get(name, User(name)) for name, _ in pairs]  # who is not there has no past items
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
+    how = load_options(revision, trust_remote_code)
+    perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, **how)
     decoding = Decoding(sample=sample, seed=seed)
     check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens

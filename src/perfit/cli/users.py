@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfit.cli.given import form_of_dates
+from perfit.cli.options import (
+    BASE_OF_RUN,
+    DATES,
+    DEVICE,
+    FROZEN_CACHE,
+    JSON,
+    LAYERS_PATH,
+    REVISION,
+    RUN,
+    TRUST_REMOTE_CODE,
+    load_options,
+)
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, show_facts
-from perfit.cli.train import DATES, DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision, form_of_dates
 from perfit.errors import PerfitError, UnknownUserError
 
 if TYPE_CHECKING:
@@ -73,8 +85,11 @@ def add(
     run: RUN,
     data: Annotated[Path, typer.Option(help="File or folder that holds this user's history.")],
     dates: DATES = "iso",
-    device: DEVICE = "cpu",
+    base: BASE_OF_RUN = None,
+    device: DEVICE = "auto",
     revision: REVISION = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     allow_leaks: Annotated[bool, typer.Option(help="Train although the user's queries stand in the history.")] = False,
     frozen_cache: FROZEN_CACHE = None,
     json: JSON = False,
@@ -94,7 +109,8 @@ def add(
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device, verify=True, **at_revision(revision))
+    how = load_options(revision, trust_remote_code)
+    perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, verify=True, **how)
 
     def show_event(event: dict[str, Any]) -> None:
         if event["event"] != "skipped":  # said below, as the fault of this command
