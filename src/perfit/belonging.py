@@ -141,6 +141,8 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
         phrases = identity.differences(BaseIdentity.from_dict(mine["base"]["identity"]))
         if phrases:
             found.append(f"another base ({'; '.join(phrases)})")
+        elif theirs["base"]["identity"] != mine["base"]["identity"]:
+            found.append("the same base given otherwise (loaded from files, or as a model in memory)")
         found += [
             f"{part} {theirs['base'].get(part)}, not {mine['base'].get(part)}"
             for part in ("dtype", "device")

