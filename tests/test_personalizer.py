@@ -18,6 +18,7 @@ from small_base import CONFIG, TASK, dataset, person, write_base
 
 from perfit.backbone.generate import Decoding
 from perfit.config import PerFitConfig
+from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, HistoryItem, Query, User
 from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, PerfitError, StoreError, UnknownUserError
 from perfit.personalizer import PerFit
@@ -596,3 +597,17 @@ def test_what_it_was_made_with_is_not_assigned_to(new: Callable[..., PerFit], na
     perfit = new()
     with pytest.raises(AttributeError, match=name):
         setattr(perfit, name, getattr(perfit, name))
+
+
+def test_records_train_as_the_dataset_of_them_and_say_what_was_sorted(
+    new: Callable[..., PerFit], trained: PerFit
+) -> None:
+    records = own_records(DATA)
+    perfit, events = new(), Events()
+    perfit.fit(records, emit=events.append)
+    assert perfit.users() == NAMES
+    assert answers(perfit) == answers(trained)
+    dated = [{"text": f"a note of {year}", "folder": "work", "date": str(year)} for year in (2020, 2019)]
+    perfit.fit([{"user": "dora", "history": dated}, *records[3:]], emit=events.append)
+    assert any("sorted by date" in line for line in warnings_of(events))
+    assert perfit.personalize(own_records(Dataset((person("emil"),)))[0]).name == "emil"

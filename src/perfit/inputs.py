@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from perfit.backbone.in_memory import is_model
 from perfit.config import PerFitConfig
+from perfit.data.in_memory import Frame, is_frame, read_frame, read_records
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError
 from perfit.tasks.task import Task
+
+Users: TypeAlias = Dataset | Iterable[User] | Iterable[Mapping[str, Any]] | Frame
+"""What users are given as; a ``datasets.Dataset`` is an iterable of mappings."""
 
 
 def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
@@ -38,34 +42,50 @@ def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
             raise ConfigError(f"users[{place}]: {what_it_is(user)} is no user id; {way_out}")
 
 
-def checked_dataset(dataset: Dataset | Iterable[User]) -> Dataset:
-    """The dataset, or plain users as one.
+def checked_dataset(dataset: Users) -> Dataset:
+    """The dataset, or users in any other form as one.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: It is none.
+        DataError: A record or row is unusable.
     """
     if isinstance(dataset, Dataset):
         return dataset
-    way_out = "give what read_dataset(path) returns, or a list of User"
+    if is_frame(dataset):
+        return read_frame(dataset)
+    way_out = (
+        "give what read_dataset(path) returns, a list of User or of records {'user': ..., 'history': [...]}, a pandas "
+        "DataFrame or a datasets.Dataset"
+    )
+    if isinstance(dataset, Mapping) and any(map(is_frame, dataset.values())):
+        raise ConfigError("dataset: holds several splits; give one of them, such as dataset['train']")
     if isinstance(dataset, User | str | bytes | Mapping | os.PathLike) or not isinstance(dataset, Iterable):
         raise ConfigError(f"dataset: {what_it_is(dataset)} is no dataset; {way_out}")
-    users = tuple(dataset)
+    users: tuple[Any, ...] = tuple(dataset)
+    kind = Mapping if users and isinstance(users[0], Mapping) else User
     for place, user in enumerate(users):
-        if not isinstance(user, User):
-            raise ConfigError(f"dataset[{place}]: {what_it_is(user)} is no user; {way_out}")
-    return Dataset(users=users)
+        if not isinstance(user, kind):
+            mixed = " beside records" if kind is Mapping and isinstance(user, User) else ""
+            raise ConfigError(f"dataset[{place}]: {what_it_is(user)} is no user{mixed}; {way_out}")
+    return read_records(users) if kind is Mapping else Dataset(users=users)
 
 
-def check_user(user: User) -> None:
-    """One user's record.
+def checked_user(user: User | Mapping[str, Any]) -> User:
+    """One user, or one user's record as such.
 
     Raises:
         ConfigError: It is something else, such as an id.
+        DataError: The record is unusable.
     """
+    if isinstance(user, Mapping):
+        read = read_records([user])
+        return (*read.users, *read.others)[0]
     if not isinstance(user, User):
         raise ConfigError(
-            f"user: {what_it_is(user)} is no user; give a User with a history, as read_dataset(path).users has"
+            f"user: {what_it_is(user)} is no user; give a User with a history, as read_dataset(path).users has, or a record "
+            "{'user': ..., 'history': [...]}"
         )
+    return user
 
 
 def check_sources(base: Any, config: Any, task: Any) -> None:

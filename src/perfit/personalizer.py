@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from perfit.device import AUTO
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, collective_of, fit
-from perfit.inputs import check_base, check_sources, check_user, checked_dataset, what_it_is
+from perfit.inputs import Users, check_base, check_sources, checked_dataset, checked_user, what_it_is
 from perfit.opening import open_base, open_run
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
@@ -185,7 +185,7 @@ class PerFit:
 
     def fit(
         self,
-        dataset: Dataset | Iterable[User],
+        dataset: Users,
         *,
         run: str | Path | None = None,
         collective: str | Path | None = None,
@@ -196,7 +196,8 @@ class PerFit:
         """Train both stages: the collective shift on ``dataset.others``, then a personal one for each of its users.
 
         Args:
-            dataset: The data. Without other users (plain users, or an empty pool) stage 1 trains on the histories of
+            dataset: The data: what ``read_dataset`` returns, users, records as in JSON Lines (dicts with "user", "history",
+                "queries", "split"), a pandas DataFrame or a ``datasets.Dataset`` (docs/python.md). Without other users (plain users, or an empty pool) stage 1 trains on the histories of
                 the users themselves, never on their queries, and says so.
             run: A run directory. With one, everything is durable, and the same call after a crash goes on where the
                 last one stopped and ends with the same numbers.
@@ -212,11 +213,13 @@ class PerFit:
             shifts lie in its store and not in here.
 
         Raises:
-            DataError: Two users share an id, or one is named like a pseudo-user.
+            DataError: A record is unusable, two users share an id, or one is named like a pseudo-user.
             LeakError: The audit found a leak and ``allow_leaks`` is False.
             StoreError: The run directory holds another run, or another process trains in it.
         """
         data = checked_dataset(dataset)
+        for note in data.notes if data is not dataset else ():  # nobody has seen them yet
+            emit({"event": "warning", "text": note})
         check_ids(data.users)
         check_leaks(data, self.task, allow_leaks, emit)
         ready = None if collective is None else collective_of(RunDirectory(collective), self.belonging)
@@ -231,7 +234,7 @@ class PerFit:
 
     def personalize(
         self,
-        user: User,
+        user: User | Mapping[str, Any],
         *,
         allow_leaks: bool = False,
         frozen_cache: str | Path | None = None,
@@ -244,7 +247,7 @@ class PerFit:
             LeakError: The user's queries stand in the own history and ``allow_leaks`` is False.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
-        check_user(user)
+        user = checked_user(user)
         check_ids([user])
         owners = self.owners
         if owners.collective is None:
