@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from perfit.answer_scores import AnswerScore, answer_scores_of
-from perfit.answering import answers_of, label_scores_of
+from perfit.answering import answers_of, decoding_of, label_scores_of
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
@@ -24,7 +24,7 @@ from perfit.device import AUTO
 from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, collective_of, fit
-from perfit.inputs import Users, check_base, check_sources, checked_dataset, checked_user, what_it_is
+from perfit.inputs import Users, check_asked, check_base, check_sources, checked_dataset, checked_user, what_it_is
 from perfit.opening import open_base, open_run
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
@@ -74,6 +74,14 @@ class PerFit:
         # Replaced as one, so that a call that began with the old ones ends with them.
         self.owners = Owners()
         self._erasing = threading.Lock()
+
+    def __repr__(self) -> str:
+        config, users = self.config, self.owners.personal.count()
+        return (
+            f"PerFit(base={shown(repr(self.backbone.name), 200)}, task={shown(repr(self.task.name))}, "
+            f"layers={list(config.layers)}, ranks={config.collective_rank}+{config.personal_rank}, "
+            f"positions={config.positions!r}, users={users}, strength={config.strength:g})"
+        )
 
     # Not to be assigned to: what was trained, and what is kept with it, would not follow.
 
@@ -302,6 +310,9 @@ class PerFit:
         users: Sequence[str],
         *,
         askers: Sequence[User] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: str | Sequence[str] | None = None,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
         emit: Emit = print_notices,
@@ -313,15 +324,21 @@ class PerFit:
             users: One per prompt: an id, "base" or "collective".
             askers: One per prompt: who asks, with the history that past items before the prompt come from. Needed where
                 ``config.retrieved`` is above 0, and else not read.
-            decoding: How tokens are chosen; greedy within the task's limit when not given.
+            max_new_tokens: Most tokens of an answer; the task's limit when not given.
+            temperature: 0, as when not given, takes the most probable token; above 0 samples (top-k 10, top-p 0.9).
+            stop: Texts that end an answer and are no part of it; the task's when not given.
+            decoding: How tokens are chosen, in full, instead of these three.
             done: Called with the number of prompts finished.
             emit: Receives a warning event when prompts had to be shortened.
 
         Raises:
             UnknownUserError: A user has no shift.
-            ConfigError: ``prompts`` and ``users`` differ in length, or past items are wanted and nobody is given who has them.
+            ConfigError: ``prompts`` and ``users`` differ in length, a value is impossible or said twice, or past items are
+                wanted and nobody is given who has them.
         """
-        return answers_of(self, prompts, users, askers, decoding, done, emit)
+        check_asked(prompts, users)
+        how = decoding_of(self, decoding, max_new_tokens, temperature, stop)
+        return answers_of(self, prompts, users, askers, how, done, emit)
 
     def score_labels(
         self,

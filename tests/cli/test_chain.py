@@ -20,6 +20,7 @@ from perfit.errors import ConfigError
 from perfit.methods.memory import Memory
 from perfit.run import RunDirectory
 from perfit.shift import from_stored
+from perfit.stop_strings import until_stop
 from perfit.store.shifts import ShiftStore
 
 FLOORS = ("floor_majority", "floor_user_majority", "floor_nearest", "floor_linear")
@@ -369,3 +370,48 @@ def test_who_was_erased_is_in_no_memory(own: House, perfit: Perfit, tmp_path: Pa
         told = [good(perfit(*asked, "--histories", path)).out for path in (own.data, tmp_path / "without.jsonl")]
     assert seen == [1, 1]
     assert told[0] == told[1]
+
+
+def test_stop_strings_end_answers_on_the_command_line_and_in_the_task(
+    house: House, perfit: Perfit, tmp_path: Path
+) -> None:
+    asked = ("generate", "a lamp", "--user", "anna", "--user", "ben", "--run", house.run, "--json")
+
+    def told(*more: str) -> list[str]:
+        return [one["answer"] for one in json.loads(good(perfit(*asked, *more)).out)]
+
+    whole = told()
+    stop = next(sign for sign in whole[0][1:] if not sign.isspace())
+    cut = [until_stop(text, (stop,)).strip() for text in whole]
+    assert told("--stop", stop) == told("--stop", "never said", "--stop", stop) == cut != whole
+    refused = perfit(*asked, "--stop", "")
+    assert (refused.code, "stop[0]: '' is empty" in refused.err) == (2, True)
+    refused = perfit(*asked, "--stop", "x", "--answers", "trie")
+    assert (refused.code, "leave --stop out" in refused.err) == (2, True)
+
+    record = {**json.loads(house.task.read_text()), "kind": "text", "stop": [stop]}
+    del record["labels"]
+    (tmp_path / "task.yaml").write_text(json.dumps(record))
+    train = (
+        "train",
+        house.data,
+        "--task",
+        tmp_path / "task.yaml",
+        "--base",
+        house.base,
+        *SETTINGS,
+        "--run",
+        tmp_path / "run",
+    )
+    good(perfit(*train))
+    good(perfit("evaluate", house.data, "--run", tmp_path / "run", "--methods", "personal"))
+    lines = (tmp_path / "run" / "predictions" / "personal.jsonl").read_text().splitlines()
+    said = [json.loads(line)["prediction"] for line in lines if "prediction" in json.loads(line)]
+    assert said
+    assert not any(stop in one for one in said)
+    refused = perfit("evaluate", house.data, "--run", house.run, "--task", tmp_path / "task.yaml")
+    assert "they differ in kind, labels, metric, stop" in refused.err or "stop" in refused.err
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(json.dumps({name: value for name, value in record.items() if name != "stop"}))
+    refused = perfit("evaluate", house.data, "--run", tmp_path / "run", "--task", bare)
+    assert "they differ in stop" in refused.err

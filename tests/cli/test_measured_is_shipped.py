@@ -9,7 +9,7 @@ import pytest
 import torch
 from command_line import SETTINGS, House, Outcome, Perfit
 from safetensors.torch import load_file
-from small_base import dataset, write_task
+from small_base import TASK_RECORD, dataset, write_task
 
 from perfit.data.jsonl import write_jsonl
 from perfit.store.shifts import ShiftStore
@@ -30,11 +30,14 @@ def good(done: Outcome) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("pool", "strength", "retrieved"), [("others", "1.0", 0), ("all", "0.6", 0), ("all", "0.6", 2)]
+    ("pool", "strength", "retrieved", "stop"),
+    [("others", "1.0", 0, ""), ("all", "0.6", 0, ""), ("all", "0.6", 2, ""), ("others", "1.0", 0, "\n")],
 )
 def test_a_comparison_and_a_run_have_the_same_shifts_and_answers(
-    place: House, perfit: Perfit, pool: str, strength: str, retrieved: int
+    place: House, perfit: Perfit, pool: str, strength: str, retrieved: int, stop: str
 ) -> None:
+    if stop:
+        place.task.write_text(json.dumps(TASK_RECORD | {"stop": stop}))
     common = ("--task", place.task, "--base", place.base, *SETTINGS, *MORE)
     how = ("--set", f"stage1_users={pool}", "--set", f"strength={strength}", "--set", f"retrieved={retrieved}")
     good(perfit("compare", place.data, *common, *how, "--methods", "perfit", "--seeds", "0", "--out", place.run / "c"))

@@ -139,6 +139,7 @@ def _check_task(wanted: str, trained: dict[str, Any], run: Path) -> None:
 
     record = task_record(get_task(wanted))
     differing = [part for part in record if part in trained and record[part] != trained[part]]
+    differing += ["stop"] if ("stop" in record) != ("stop" in trained) else []
     if differing:
         raise ConfigError(
             f"--task: {wanted} is not the task of {run} (they differ in {', '.join(differing)}); leave --task out"

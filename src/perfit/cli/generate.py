@@ -41,6 +41,12 @@ def generate(
         typer.Option("--memory", help="Mix label scores with a memory of everybody's history (trie, expected)."),
     ] = False,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit per answer; the task's own if not given.")] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop", help="Text that ends an answer, such as $'\\n'; may be repeated. The task's if not given."
+        ),
+    ] = None,
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     base: BASE_OF_RUN = None,
@@ -59,6 +65,8 @@ def generate(
         raise ConfigError("generate: --memory needs --histories DATA, and --answers trie or expected")
     if answers != "free" and max_new_tokens is not None:
         raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --max-new-tokens out")
+    if answers != "free" and stop:
+        raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --stop out")
     from perfit.data.asked import checked_arguments, read_asked
 
     if input is not None:
@@ -91,7 +99,8 @@ def generate(
     decoding = Decoding(sample=sample, seed=seed)
     check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
-    decoding = replace(decoding, max_new_tokens=limit)
+    ends = tuple(checked_arguments(stop, "stop")) if stop else perfit.task.stop
+    decoding = replace(decoding, max_new_tokens=limit, stop=ends)
     screen = Screen(quiet=json)
     texts, users = [text for _, text in pairs], [name for name, _ in pairs]
     with screen.counting("answering", len(pairs), "texts") as advance:

@@ -163,7 +163,8 @@ class _Scorer:
         shift: TwoStageShift,
     ) -> list[float]:
         task, backbone = self.material.task, self.material.backbone
-        limit = Decoding(max_new_tokens=answer_limit(task, backbone.tokenizer, self.config.chat_template))
+        most = answer_limit(task, backbone.tokenizer, self.config.chat_template)
+        limit = Decoding(max_new_tokens=most, stop=task.stop)
         prompts = [row.prompt_ids for row in rows]
         texts = generate(backbone, prompts, slots, shift, Positions.parse(self.config.positions), limit)
         items = [item for user in users for item in self.material.held.later[user]]
