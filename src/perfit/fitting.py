@@ -125,7 +125,7 @@ def fit(
     # All records are read before anything is written: a run of unusable data would only be in the way.
     done = ready is not None or (run is not None and run.has_collective())
     shared = [] if done else _collective_rows(data, maker)
-    own = _personal_rows(data, maker)
+    own = personal_rows(data, maker)
     with run.locked() if run is not None else nullcontext():
         if run is not None:
             _claim(belonging, run, given)
@@ -178,7 +178,7 @@ def _living(data: Dataset, run: RunDirectory, context: dict[str, Any], emit: Emi
     return living
 
 
-def _personal_rows(data: Dataset, maker: RowMaker) -> dict[str, HistoryRows]:
+def personal_rows(data: Dataset, maker: RowMaker) -> dict[str, HistoryRows]:
     """Rows of each user, checked; those of many users are forgotten again and made when the user trains."""
     keep = sum(len(user.history) for user in data.users) <= _KEEP_ROWS
     silent = RowMaker(maker.task, maker.tokenizer, maker.config)

@@ -17,14 +17,15 @@ from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.backbone.room import check_length
-from perfit.belonging import Belonging, spec_digest
+from perfit.belonging import Belonging
 from perfit.config import PerFitConfig, small_preset
-from perfit.data.schema import Dataset, Query, User
+from perfit.copies import save, upload
+from perfit.data.schema import Query, User
 from perfit.device import AUTO
-from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import Collective, check_leaks, collective_of, fit
 from perfit.inputs import Users, check_asked, check_base, check_sources, checked_dataset, checked_user, what_it_is
+from perfit.newcomers import personalized
 from perfit.opening import open_base, open_run
 from perfit.owners import Owners
 from perfit.plan import TwoStageShift
@@ -36,14 +37,10 @@ from perfit.store.personal import PersonalShifts
 from perfit.strength import strength_of
 from perfit.tasks import get_task
 from perfit.tasks.task import Task
-from perfit.tombstones import Tombstones
-from perfit.training.examples import RowMaker, answer_limit
+from perfit.training.examples import answer_limit
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
-from perfit.training.record import summary
-from perfit.training.rows import TokenRow
-from perfit.training.stages import train_personal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -255,28 +252,51 @@ class PerFit:
             LeakError: The user's queries stand in the own history and ``allow_leaks`` is False.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
-        user = checked_user(user)
-        check_ids([user])
-        owners = self.owners
-        if owners.collective is None:
-            raise StoreError("there is no collective shift to start from; call fit first or load a run")
-        check_leaks(Dataset(users=(user,)), self.task, allow_leaks, emit)
-        if self._folder is not None and frozen_cache is not None:
-            Elsewhere(self._folder).note("frozen_cache", Path(frozen_cache))
-        maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
-        rows: dict[str, list[TokenRow]] = {user.id: maker.history_rows(user)}
-        (trained,) = train_personal(
-            self.backbone, rows, owners.collective, self.config, emit=emit, home=self._home(frozen_cache)
+        (trained,) = personalized(
+            self,
+            [checked_user(user)],
+            asked_for=True,
+            erasing=self._erasing,
+            allow_leaks=allow_leaks,
+            home=self._home(frozen_cache),
+            emit=emit,
         )
-        if trained.problem is None:
-            if self._folder is not None and trained.name in Tombstones(self._folder):
-                with self._erasing, RunDirectory(self._folder).locked():
-                    Tombstones(self._folder).lift(trained.name)
-            kept = summary(trained) | {"strength": self.config.strength}
-            owners.personal.put([(trained.name, trained.shifts[0], kept)])
-        for line in maker.warnings():
-            emit({"event": "warning", "text": line})
         return trained
+
+    def personalize_all(
+        self,
+        users: Users,
+        *,
+        allow_leaks: bool = False,
+        frozen_cache: str | Path | None = None,
+        emit: Emit = print_notices,
+    ) -> list[Trained]:
+        """Train the personal shifts of many more users together, each as ``personalize`` would alone; others stay as they are.
+
+        Args:
+            users: In any form that ``fit`` takes; of a dataset its users, not the others. Who was erased is left out.
+            allow_leaks, frozen_cache, emit: As in ``fit``.
+
+        Returns:
+            What became of each user; a user with a ``problem`` was skipped. With a run the shifts lie in its store.
+
+        Raises:
+            DataError: A record is unusable, an id comes twice or is a pseudo-user's; nobody was trained then.
+            LeakError: A user's queries stand in the own history and ``allow_leaks`` is False.
+            StoreError: There is no collective shift yet (call ``fit``, or load a run).
+        """
+        data = checked_dataset(users)
+        for note in data.notes if data is not users else ():
+            emit({"event": "warning", "text": note})
+        return personalized(
+            self,
+            data.users,
+            asked_for=False,
+            erasing=self._erasing,
+            allow_leaks=allow_leaks,
+            home=self._home(frozen_cache),
+            emit=emit,
+        )
 
     def erase(self, user: str, *, also: Iterable[str | Path] = ()) -> Erasure:
         """Erase a user from the run and from what was made of it; see ``perfit.erasure.erase_user``.
@@ -417,34 +437,7 @@ class PerFit:
         Raises:
             StoreError: There is nothing to save yet, or the folder holds something else.
         """
-        owners = self.owners
-        if owners.shared is None:
-            raise StoreError("there is nothing to save yet; call fit first")
-        run = RunDirectory(path)
-        if owners.personal.path is not None and owners.personal.path.resolve() == run.store_path.resolve():
-            return  # it lies there already, user by user
-        manifest = self.belonging.manifest(None)
-        if run.exists():
-            theirs = run.manifest()
-            same = spec_digest(theirs) == spec_digest(manifest)
-            if not same or not run.has_collective() or run.read_collective() != owners.shared.file:
-                raise StoreError(f"{run.path}: holds another run; choose another folder")
-        elif run.store_path.exists():
-            raise StoreError(f"{run.path}: holds a personal.sqlite that belongs to no run; choose another folder")
-        else:
-            run.create(manifest)
-            run.save_collective(owners.shared.file)
-        stones = Tombstones(run.path)
-        if erased := [user for user in owners.personal.users() if user in stones]:
-            raise StoreError(
-                f"{run.path}: user {shown(erased[0])!r} was erased from it; erase the user here too, or choose another folder"
-            )
-        spec = self.belonging.store_spec(owners.shared.file)
-        copy = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec, new=True)
-        try:
-            copy.put_stored((user, owners.personal.stored(user)) for user in owners.personal.users())
-        finally:
-            copy.close()
+        save(self, path)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload a run to a Hugging Face repository and return its address; ``from_hub`` loads it again.
@@ -452,17 +445,7 @@ class PerFit:
         Raises:
             StoreError: The repository exists and is public, but ``private`` is True: it would show all users' shifts.
         """
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            api = HfApi(token=token)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if private and not api.repo_info(repo_id).private:
-                raise StoreError(f"{repo_id}: is public; pass private=False if everybody may have these users' shifts")
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+        return upload(self, repo_id, private=private, token=token)
 
     @classmethod
     def from_hub(cls, repo_id: str, *, token: str | None = None, **options: Any) -> PerFit:

@@ -415,3 +415,37 @@ def test_stop_strings_end_answers_on_the_command_line_and_in_the_task(
     bare.write_text(json.dumps({name: value for name, value in record.items() if name != "stop"}))
     refused = perfit("evaluate", house.data, "--run", tmp_path / "run", "--task", bare)
     assert "they differ in stop" in refused.err
+
+
+def test_all_new_users_of_a_file_come_at_once(own: House, tmp_path: Path, perfit: Perfit) -> None:
+    add = ("users", "add", "--run", own.run, "--data", tmp_path / "new.jsonl")
+    before = payloads(own.run)
+    write_jsonl(dataset(("anna", "dora", "emil")), tmp_path / "new.jsonl")
+    done = good(perfit(*add))
+    assert "2 users trained, 0 skipped, 1 known and left as they are (--refresh trains them again)" in done.out
+    after = payloads(own.run)
+    assert after.keys() == {"anna", "ben", "dora", "emil"}
+    assert before.items() <= after.items()
+    told = json.loads(good(perfit(*add, "--json")).out)
+    assert told == {"run": str(own.run), "trained": 0, "skipped": [], "known": 3}
+    assert payloads(own.run) == after
+
+    people = dataset(("anna", "dora", "emil"), history=9)
+    write_jsonl(Dataset((*people.users, User("hollow"))), tmp_path / "new.jsonl")
+    told = json.loads(good(perfit(*add, "--refresh", "--json")).out)
+    assert (told["trained"], told["known"], [one["user"] for one in told["skipped"]]) == (3, 0, ["hollow"])
+    assert "empty history" in told["skipped"][0]["problem"]
+    refreshed = payloads(own.run)
+    assert refreshed["ben"] == after["ben"]
+    assert all(refreshed[name] != after[name] for name in ("anna", "dora", "emil"))
+    refused = perfit(*add, "anna", "--refresh")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "--refresh: a user who is named is trained again anyway" in refused.err
+
+
+def test_with_nobody_new_no_base_is_loaded(own: House, perfit: Perfit, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perfit import opening
+
+    monkeypatch.setattr(opening, "load_base", None)
+    shown = good(perfit("users", "add", "--run", own.run, "--data", own.data)).out
+    assert "0 users trained, 0 skipped, 2 known" in shown

@@ -88,7 +88,7 @@ def test_records_are_what_the_file_of_them_is(tmp_path: Path) -> None:
 
 @tables
 def test_a_row_a_user_is_what_the_file_is(table: Any) -> None:
-    made = table(columns_of(RECORDS))
+    made = table({"__index_level_0__": list(range(len(RECORDS))), **columns_of(RECORDS)})
     assert is_frame(made)
     assert checked_dataset(made).fingerprint() == DATA.fingerprint()
 
@@ -108,6 +108,7 @@ def test_values_of_numpy_and_pandas_are_what_they_say() -> None:
     item = {
         "text": np.str_("a note"),
         "rating": np.float64(4.0),
+        "score": np.float64(4.3),
         "part": np.float32(0.5),
         "count": np.int64(7),
         "price": Decimal("1E+2"),
@@ -124,7 +125,15 @@ def test_values_of_numpy_and_pandas_are_what_they_say() -> None:
     assert [entry.fields["text"] for entry in user.history] == ["c", "a note", "b"]
     assert [entry.date for entry in user.history] == ["2019-12-31", "2020-01-02T00:00:00+00:00", "2020-02-01T00:00:00"]
     fields = dict(user.history[1].fields)
-    assert fields == {"text": "a note", "rating": "4", "part": "0.5", "count": "7", "price": "100", "cents": "0.1"}
+    assert fields == {
+        "text": "a note",
+        "rating": "4",
+        "score": "4.3",
+        "part": "0.5",
+        "count": "7",
+        "price": "100",
+        "cents": "0.1",
+    }
     assert dict(user.history[1].unread) == {"flag": "true/false", "tags": "a list"}
 
 
