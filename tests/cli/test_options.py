@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,9 @@ def test_every_verb_that_opens_a_base_has_the_options_of_opening_one(verb: str) 
 
 def test_options_of_one_name_and_help_are_written_once() -> None:
     folder = Path(inspect.getfile(options)).parent
-    texts = [line.strip() for path in folder.glob("*.py") for line in path.read_text().splitlines()]
-    for shared in ('"--device"', '"--revision"', '"--layers-path"', '"--trust-remote-code"', '"--json"'):
-        assert sum(f"typer.Option({shared}" in line or line.startswith(shared) for line in texts) == 1, shared
+    text = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    for shared in ("--device", "--revision", "--layers-path", "--trust-remote-code", "--json"):
+        assert len(re.findall(rf'typer\.Option\(\s*(?:False, )?"{shared}"', text)) == 1, shared
 
 
 def test_a_run_whose_base_moved_is_opened_where_the_base_lies_now(tmp_path: Path, perfit: Perfit) -> None:
@@ -130,3 +131,16 @@ def test_a_device_that_was_chosen_is_said_once_and_json_stays_json(
     assert len(json.loads(done.out)) == 1
     more = ("--set", "dtype=float32", "--out", tmp_path / "c", "--json")
     assert good(perfit(*compared, *more)).err.count("device: cuda (a card) is chosen") == 1
+
+
+def test_the_next_command_opens_the_base_as_this_one_did(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    told = ("--device", "cpu", "--trust-remote-code")
+    done = good(perfit(*house.train, "--run", tmp_path / "run", *told))
+    assert done.err.splitlines()[-1].endswith(f"--run {tmp_path / 'run'} --device cpu --trust-remote-code")
+    assert (
+        good(perfit(*house.train, "--run", tmp_path / "run")).err.splitlines()[-1].endswith(f"--run {tmp_path / 'run'}")
+    )
+    more = ("--set", "stage1.epochs=1", "--set", "stage2.epochs=1", "--set", "max_length=256", "--trials", "1")
+    search = ("search", house.data, "--task", house.task, "--base", house.base, "--out", tmp_path / "search", *more)
+    line = good(perfit(*search, *told, "--layers-path", "model.layers")).err.splitlines()[-1]
+    assert line.endswith("--layers-path model.layers --device cpu --trust-remote-code --run RUN")

@@ -50,3 +50,11 @@ def load_options(revision: str | None, trust_remote_code: bool) -> dict[str, Any
     """What the loader is told: what was given, and nothing else."""
     given = {"revision": revision, "trust_remote_code": trust_remote_code or None}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def words_again(device: str, trust_remote_code: bool) -> list[str]:
+    """What the next command needs to open the same base the same way, and what no run keeps."""
+    return [
+        *(() if device == "auto" else ("--device", device)),
+        *(("--trust-remote-code",) if trust_remote_code else ()),
+    ]

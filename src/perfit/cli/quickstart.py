@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from perfit.cli.options import (
     REVISION,
     TRUST_REMOTE_CODE,
     load_options,
+    words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
 
@@ -97,7 +99,8 @@ def quickstart(
         say(f"  {user:<{width}}  {answer}")
     say()
     say(f"{seconds:.0f} s in all; run: {run}")
-    say(f'next: perfit generate "{text}" --user {next(iter(readers))} --run {run}')
+    words = ["--user", next(iter(readers)), "--run", str(run), *words_again(device, trust_remote_code)]
+    say(f'next: perfit generate "{text}" {shlex.join(words)}')
 
 
 def _telling_text(perfit: PerFit, dataset: Dataset) -> tuple[str, dict[str, str]]:

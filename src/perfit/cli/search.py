@@ -25,6 +25,7 @@ from perfit.cli.options import (
     TRUST_REMOTE_CODE,
     USERS,
     load_options,
+    words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
@@ -151,9 +152,12 @@ def search(
         "--base": None if base == DEFAULT_BASE else base,
         "--others": others,
         "--config": out / "best.yaml",
+        "--revision": revision,
+        "--layers-path": layers_path,
     }
-    given = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in same.items() if value is not None)
-    screen.say(f"next: perfit train {shlex.quote(str(data))} {given} --run RUN")
+    given = [word for name, value in same.items() if value is not None for word in (name, str(value))]
+    words = [str(data), *given, *words_again(device, trust_remote_code)]
+    screen.say(f"next: perfit train {shlex.join(words)} --run RUN")
 
 
 class _Progress:

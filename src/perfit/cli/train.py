@@ -28,6 +28,7 @@ from perfit.cli.options import (
     TRUST_REMOTE_CODE,
     USERS,
     load_options,
+    words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars
 
@@ -104,4 +105,5 @@ def train(
         as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})
     else:
         screen.say(f"{len(results) - len(skipped)} users trained, {len(skipped)} skipped; run: {run}")
-        screen.say(f"next: {shlex.join(['perfit', 'evaluate', str(data), '--run', str(run)])}")
+        words = ["perfit", "evaluate", str(data), "--run", str(run), *words_again(device, trust_remote_code)]
+        screen.say(f"next: {shlex.join(words)}")
