@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_base import dataset
 
 from perfit.data import read_dataset, write_jsonl
@@ -114,6 +115,7 @@ def test_values_of_numpy_and_pandas_are_what_they_say() -> None:
         "price": Decimal("1E+2"),
         "cents": Decimal("0.10"),
         "flag": np.bool_(True),
+        "stars": torch.tensor(5),
         "tags": np.array(["x", "y"]),
         "date": datetime(2020, 1, 2, tzinfo=UTC),
     }
@@ -133,8 +135,23 @@ def test_values_of_numpy_and_pandas_are_what_they_say() -> None:
         "count": "7",
         "price": "100",
         "cents": "0.1",
+        "stars": "5",
     }
+    assert all(type(text) is str for text in fields.values())
     assert dict(user.history[1].unread) == {"flag": "true/false", "tags": "a list"}
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Vienna"])
+def test_dates_of_a_real_frame_are_dates(zone: str | None) -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    dates = pandas.Series(pandas.to_datetime(["2020-02-01", None, "2020-01-02"])).dt.tz_localize(zone)
+    frame = pandas.DataFrame({"user": pandas.Categorical(["u", "u", "u"]), "text": ["b", "x", "a"], "date": dates})
+    frame["stars"] = pandas.array([1, None, 3], dtype="Int64")
+    (user,) = read_frame(frame).users
+    assert [(item.date or "")[:10] for item in user.history] == ["2020-02-01", "", "2020-01-02"]
+    assert [item.fields.get("stars") for item in user.history] == ["1", None, "3"]
+    (user,) = read_records([{"user": "u", "history": [{"text": "a", "when": frame["date"]}]}]).users
+    assert dict(user.history[0].unread) == {"when": "a list"}
 
 
 @pytest.mark.parametrize("absent", [None, float("nan"), type("NAType", (), {})(), type("NaTType", (), {})(), ""])

@@ -107,9 +107,12 @@ def _plain(value: Any, place: Place, depth: int = 0) -> Any:
     """A value as a JSON file would hold it; what no file could hold stays, for the reader to refuse by its kind."""
     if value is None or type(value).__name__ in _EMPTY:
         return None
-    if isinstance(value, str | bool):
+    if isinstance(value, bool):
         return value
-    if isinstance(value, int | float):  # of numpy, too, whose own kinds print otherwise
+    # Of numpy or an enum, too, whose own kinds print otherwise.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
         return float(value) if isinstance(value, float) else int(value)
     if isinstance(value, date):  # a datetime is one, too
         return value.isoformat()
@@ -124,8 +127,8 @@ def _plain(value: Any, place: Place, depth: int = 0) -> Any:
         return {name: _plain(inner, place, depth + 1) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner, place, depth + 1) for inner in value]
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # an array or number of numpy
-        if value.dtype.kind == "M":
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # an array or number of numpy, pandas or torch
+        if type(value).__module__ == "numpy" and value.dtype.kind == "M":
             value = value.astype("datetime64[us]")  # nanoseconds would become a bare number
         return _plain(value.tolist(), place, depth)
     return value
