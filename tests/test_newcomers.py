@@ -103,7 +103,9 @@ def test_they_come_in_any_form_that_fit_takes(run: Path) -> None:
     dated = [{"text": f"a note of {year}", "folder": "work", "date": str(year)} for year in (2020, 2019)]
     perfit.personalize_all([{"user": "emil", "history": dated}], emit=events.append)
     assert any("sorted by date" in event.get("text", "") for event in events)
-    assert perfit.personalize_all([]) == []
+    events.clear()
+    assert perfit.personalize_all([], emit=events.append) == []
+    assert events == []
 
 
 def test_what_is_wrong_with_one_is_said_before_anybody_is_trained(run: Path) -> None:
