@@ -20,7 +20,7 @@ from typing import Any
 
 from tables import markdown
 
-from perfit.cli.train import parse_settings
+from perfit.cli.given import parse_settings
 from perfit.comparison.bench import Bench, Source
 from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Plan, Selection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -83,6 +83,7 @@ class NumberTokenizer:
 
     eos_token_id: int | None = VOCABULARY + 1
     pad_token_id: int | None = 0
+    added_tokens_decoder: Mapping[int, Any] = {}
 
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool = False) -> str:
         return " ".join(map(str, tokens))

@@ -19,7 +19,7 @@ from unittest import mock
 
 import typer
 
-from perfit import personalizer, run_check
+from perfit import opening, run_check
 from perfit.backbone.base_files import files_digest
 from perfit.belonging import open_store
 from perfit.cli import ending
@@ -61,7 +61,7 @@ class Told:
 @contextlib.contextmanager
 def one_base() -> Iterator[None]:
     """Every verb of this process on one base, loaded and read once: it is not what changes here."""
-    load, kept = personalizer.load_base, dict[str, Any]()
+    load, kept = opening.load_base, dict[str, Any]()
 
     def once(name: str, **options: Any) -> Any:
         key = f"{name} {options.get('dtype')} {options.get('device')}"
@@ -71,7 +71,7 @@ def one_base() -> Iterator[None]:
 
     digest = functools.cache(lambda folder, anew: files_digest(folder, anew=anew))
     with (
-        mock.patch.object(personalizer, "load_base", once),
+        mock.patch.object(opening, "load_base", once),
         mock.patch.object(run_check, "files_digest", lambda folder, *, anew=False: digest(folder, anew)),
     ):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from small_base import dataset
 
-from perfit import personalizer
+from perfit import opening
+from perfit.belonging import task_from_record, task_record
 from perfit.errors import StoreError
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory, context_of
@@ -67,13 +69,13 @@ def test_checkpoints_belong_to_precision_and_device(scored: Path) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The options every base is loaded with, by a loader that has the revisions of a hub."""
     seen: list[dict[str, Any]] = []
-    load: Callable[..., Any] = personalizer.load_base
+    load: Callable[..., Any] = opening.load_base
 
     def loader(name: str, **options: Any) -> Any:
         seen.append({"name": name, **options})
         return load(name, **{key: value for key, value in options.items() if key != "revision"})
 
-    monkeypatch.setattr(personalizer, "load_base", loader)
+    monkeypatch.setattr(opening, "load_base", loader)
     return seen
 
 
@@ -96,3 +98,26 @@ def test_a_base_that_is_a_folder_has_no_revision(scored: Path, asked: list[dict[
     assert RunDirectory(scored / "run").manifest()["base"]["revision"] is None
     PerFit.from_pretrained(scored / "run")
     assert "revision" not in asked[0]
+
+
+def test_a_task_without_stop_strings_is_recorded_as_before_and_one_with_them_is_another() -> None:
+    from small_base import TASK
+
+    assert "stop" not in task_record(TASK)
+    stopping = replace(TASK, stop=("\n", "note:"))
+    assert task_record(stopping)["stop"] == ["\n", "note:"]
+    for task in (TASK, stopping):
+        assert task_from_record(json.loads(json.dumps(task_record(task)))) == task
+
+
+@pytest.mark.parametrize("way", [(), ("\n",)])
+def test_stop_strings_that_came_or_went_make_another_task(way: tuple[str, ...], scored: Path, tmp_path: Path) -> None:
+    from small_base import CONFIG, TASK
+
+    def one(stop: tuple[str, ...]) -> PerFit:
+        return PerFit.from_pretrained(scored / "base", CONFIG, task=replace(TASK, stop=stop))
+
+    one(way).fit(dataset(("anna",)), run=tmp_path)
+    other = () if way else ("\n",)
+    with pytest.raises(StoreError, match=r"another task \(they differ in stop\)"):
+        one(other).fit(dataset(("anna",)), run=tmp_path)

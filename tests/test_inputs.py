@@ -9,9 +9,10 @@ import pytest
 from small_base import TASK, dataset, person
 
 from perfit.config import PerFitConfig
+from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, Query
-from perfit.errors import ConfigError
-from perfit.inputs import check_asked, check_sources, check_user, checked_dataset
+from perfit.errors import ConfigError, DataError
+from perfit.inputs import check_asked, check_sources, checked_dataset, checked_user
 from perfit.personalizer import PerFit
 
 SECRET = "a secret text"
@@ -72,12 +73,15 @@ def test_a_list_of_other_things_is_no_dataset_and_users_are() -> None:
     assert checked_dataset(iter([person("u")])) == Dataset(users=(person("u"),))
 
 
-@pytest.mark.parametrize("given", [None, "anna", {"id": "anna"}, [person("u")], Model()])
-def test_personalize_takes_a_user_and_no_id(given: Any) -> None:
+@pytest.mark.parametrize("given", [None, "anna", 7, [person("u")], Model()])
+def test_personalize_takes_a_user_or_a_record_and_no_id(given: Any) -> None:
     with pytest.raises(ConfigError, match=r"^user: .* is no user; give a User") as refused:
         PerFit.personalize(object(), given)  # type: ignore[arg-type]
     assert SECRET not in str(refused.value)
-    check_user(person("u"))
+    assert checked_user(person("u")) == person("u")
+    assert checked_user(own_records(Dataset((person("u"),)))[0]) == person("u")
+    with pytest.raises(DataError, match=r"dataset, \[0\]: the field 'id' is unknown"):
+        checked_user({"id": "anna"})
 
 
 @pytest.mark.parametrize(

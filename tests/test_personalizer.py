@@ -18,11 +18,13 @@ from small_base import CONFIG, TASK, dataset, person, write_base
 
 from perfit.backbone.generate import Decoding
 from perfit.config import PerFitConfig
+from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, HistoryItem, Query, User
 from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, PerfitError, StoreError, UnknownUserError
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.shift import Shift
+from perfit.stop_strings import until_stop
 from perfit.tombstones import Tombstones
 from perfit.training.examples import RowMaker
 from perfit.training.frozen import FrozenRunner
@@ -361,6 +363,66 @@ def test_prompts_and_users_must_be_as_many(trained: PerFit) -> None:
     assert trained.generate([], []) == []
 
 
+# How answers are chosen
+
+
+def test_length_warmth_and_stops_are_what_a_decoding_says(trained: PerFit) -> None:
+    ask = ([QUERIES[0]] * 2, ["anna", "collective"])
+    whole = trained.generate(*ask, max_new_tokens=5)
+    assert whole == trained.generate(*ask, decoding=Decoding(max_new_tokens=5))
+    assert trained.generate(*ask, temperature=0) == trained.generate(*ask)
+    warm = Decoding(max_new_tokens=trained.answer_limit(), sample=True, temperature=9.0)
+    assert trained.generate(*ask, temperature=9) == trained.generate(*ask, decoding=warm)
+    assert trained.generate(*ask, temperature=9) != trained.generate(*ask)
+    stop = whole[0][2]
+    cut = [until_stop(text, (stop,)) for text in whole]
+    assert trained.generate(*ask, max_new_tokens=5, stop=stop) == cut != whole
+    assert trained.generate(*ask, max_new_tokens=5, stop=[stop]) == cut
+
+
+def test_a_task_s_stops_end_answers_unless_others_are_named(trained: PerFit) -> None:
+    ask = ([QUERIES[0]] * 2, ["anna", "collective"])
+    whole = trained.generate(*ask)
+    task = replace(TASK, stop=("\0", whole[0][2]), labels=(), kind="text")
+    perfit = PerFit(trained.backbone, task, CONFIG, trained.identity)
+    perfit.owners = trained.owners
+    assert perfit.generate(*ask) == [until_stop(text, task.stop) for text in whole] != whole
+    assert perfit.generate(*ask, stop=[]) == whole
+    assert perfit.generate(*ask, max_new_tokens=6) == perfit.generate(*ask)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"stop": "a", "decoding": Decoding()}, "stop: is given beside decoding, which says it too"),
+        ({"temperature": 0, "decoding": Decoding()}, "temperature: is given beside decoding"),
+        ({"max_new_tokens": "8"}, "max_new_tokens: '8' is not possible; give a whole number"),
+        ({"max_new_tokens": 0}, "max_new_tokens: 0 is not possible"),
+        ({"temperature": -1}, "temperature: -1 is not possible; give 0"),
+        ({"temperature": float("nan")}, "temperature: nan is not possible"),
+        ({"temperature": "hot"}, "temperature: 'hot' is not possible"),
+        ({"stop": ""}, r"stop\[0\]: '' is empty"),
+    ],
+)
+def test_what_is_impossible_or_said_twice_is_one_line(how: dict[str, Any], said: str, trained: PerFit) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        trained.generate(["a"], ["anna"], **how)
+    assert "\n" not in str(refused.value)
+
+
+def test_it_says_what_it_is_in_one_line(trained: PerFit, new: Callable[..., PerFit]) -> None:
+    said = repr(trained)
+    for part in (
+        f"PerFit(base={trained.backbone.name!r}",
+        "task='folders', layers=[0, 1], ranks=4+3, positions='l3', users=3, strength=1)",
+    ):
+        assert part in said
+    untrained = new(strength=0.75)
+    assert "users=0, strength=0.75)" in repr(untrained)
+    untrained.backbone.name = "a\nname"
+    assert "\n" not in repr(untrained)
+
+
 # One more user
 
 
@@ -596,3 +658,17 @@ def test_what_it_was_made_with_is_not_assigned_to(new: Callable[..., PerFit], na
     perfit = new()
     with pytest.raises(AttributeError, match=name):
         setattr(perfit, name, getattr(perfit, name))
+
+
+def test_records_train_as_the_dataset_of_them_and_say_what_was_sorted(
+    new: Callable[..., PerFit], trained: PerFit
+) -> None:
+    records = own_records(DATA)
+    perfit, events = new(), Events()
+    perfit.fit(records, emit=events.append)
+    assert perfit.users() == NAMES
+    assert answers(perfit) == answers(trained)
+    dated = [{"text": f"a note of {year}", "folder": "work", "date": str(year)} for year in (2020, 2019)]
+    perfit.fit([{"user": "dora", "history": dated}, *records[3:]], emit=events.append)
+    assert any("sorted by date" in line for line in warnings_of(events))
+    assert perfit.personalize(own_records(Dataset((person("emil"),)))[0]).name == "emil"

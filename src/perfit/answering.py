@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from perfit.backbone.generate import Decoding
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
 from perfit.inputs import check_asked
+from perfit.shown import shown
+from perfit.stop_strings import checked_stop
 from perfit.training.examples import RowMaker
 from perfit.training.loop import Emit
 
@@ -28,10 +31,43 @@ def answers_of(
     emit: Emit,
 ) -> list[str]:
     """See ``PerFit.generate``."""
-    check_asked(prompts, users)
+    if not prompts:
+        return []
     edited = perfit.edited()
-    limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit())
+    limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit(), stop=perfit.task.stop)
     return edited.texts(_tokens(perfit, prompts, askers, emit), users, limit, done)
+
+
+def decoding_of(
+    perfit: PerFit,
+    decoding: Decoding | None,
+    max_new_tokens: int | None,
+    temperature: float | None,
+    stop: str | Sequence[str] | None,
+) -> Decoding | None:
+    """How tokens are chosen, from what ``PerFit.generate`` was told; None where it was told nothing.
+
+    Raises:
+        ConfigError: A value is impossible, or ``decoding`` is given beside another.
+    """
+    named = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
+    given = [name for name, value in named.items() if value is not None]
+    if not given:
+        return decoding
+    if decoding is not None:
+        raise ConfigError(f"{given[0]}: is given beside decoding, which says it too; give one of the two")
+    most = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
+    if not isinstance(most, int) or isinstance(most, bool):
+        raise ConfigError(f"max_new_tokens: {shown(repr(most))} is not possible; give a whole number of at least 1")
+    warmth = 0.0 if temperature is None else temperature
+    if not isinstance(warmth, int | float) or isinstance(warmth, bool) or not 0 <= warmth < math.inf:
+        raise ConfigError(
+            f"temperature: {shown(repr(warmth))} is not possible; give 0 for the most probable token, or a number above it"
+        )
+    ends = perfit.task.stop if stop is None else checked_stop(stop)
+    if not warmth:
+        return Decoding(max_new_tokens=most, stop=ends)
+    return Decoding(max_new_tokens=most, sample=True, temperature=warmth, stop=ends)
 
 
 def label_scores_of(

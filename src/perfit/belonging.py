@@ -141,6 +141,8 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
         phrases = identity.differences(BaseIdentity.from_dict(mine["base"]["identity"]))
         if phrases:
             found.append(f"another base ({'; '.join(phrases)})")
+        elif theirs["base"]["identity"] != mine["base"]["identity"]:
+            found.append("the same base given otherwise (loaded from files, or as a model in memory)")
         found += [
             f"{part} {theirs['base'].get(part)}, not {mine['base'].get(part)}"
             for part in ("dtype", "device")
@@ -148,7 +150,11 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
         ]
     except (PerfitError, KeyError, TypeError, AttributeError):
         found.append("another base")
-    parts = [name for name in mine["task"] if digest_of(theirs["task"].get(name)) != digest_of(mine["task"][name])]
+    parts = [
+        name
+        for name in {**mine["task"], **theirs["task"]}
+        if digest_of(theirs["task"].get(name)) != digest_of(mine["task"].get(name))
+    ]
     if parts:
         found.append(f"another task (they differ in {', '.join(parts)})")
     a, b = context_of(theirs), context_of(mine)
@@ -178,9 +184,12 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def task_record(task: Task) -> dict[str, Any]:
     """A task as plain values; ``task_from_record`` is the inverse."""
-    return asdict(task) | {"labels": list(task.labels)}
+    record = asdict(task) | {"labels": list(task.labels), "stop": list(task.stop)}
+    if not task.stop:
+        del record["stop"]  # tasks of before had none, and their runs stay theirs
+    return record
 
 
 def task_from_record(record: dict[str, Any]) -> Task:
     """The task of a manifest."""
-    return Task(**record | {"labels": tuple(record["labels"])})
+    return Task(**record | {"labels": tuple(record["labels"]), "stop": tuple(record.get("stop", ()))})

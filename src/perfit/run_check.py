@@ -11,14 +11,18 @@ from perfit.run import RunDirectory
 from perfit.training.record import TrainingRecord
 
 
-def verify(run: RunDirectory) -> dict[str, str]:
+def verify(run: RunDirectory, *, base_at: str | None = None) -> dict[str, str]:
     """What was checked, and what there was to check.
+
+    Args:
+        run: The run.
+        base_at: Where its base lies now, if no longer where it lay in training.
 
     Raises:
         BaseModelError: The base's files are not those the run was trained on.
         StoreError: A file of the run is damaged, or not of this run.
     """
-    found = {"base": _base(run), "manifest": "as written"}
+    found = {"base": _base(run, base_at), "manifest": "as written"}
     if run.has_collective():
         run.collective()
         found["collective shift"] = "as written"
@@ -40,23 +44,26 @@ def verify(run: RunDirectory) -> dict[str, str]:
     return found
 
 
-def _base(run: RunDirectory) -> str:
+def _base(run: RunDirectory, base_at: str | None) -> str:
     _, _, identity = parts_of(run)
     base = run.manifest()["base"]
+    name = base["name"] if base_at is None else base_at
     try:
-        folder = base_folder(base["name"], base.get("revision"))
-    except BaseModelError:  # moved, or of another machine: the shifts are what can be checked here
-        folder = None
+        folder = base_folder(name, base.get("revision") if base_at is None else None)
+    except BaseModelError:
+        if base_at is not None:
+            raise
+        folder = None  # moved, or of another machine: the shifts are what can be checked here
     kind, _, wanted = identity.contents.partition(":")
     if folder is None or kind != "files":
         return "not on this machine as files: not checked"
     try:
         found = files_digest(folder, anew=True)
     except OSError as error:
-        raise BaseModelError(f"{base['name']}: cannot be read ({error.strerror}); restore its files") from error
+        raise BaseModelError(f"{name}: cannot be read ({error.strerror}); restore its files") from error
     if found != wanted:
         raise BaseModelError(
-            f"{base['name']}: its files are not those the run was trained on ({found[:12]}…, not {wanted[:12]}…); load the "
+            f"{name}: its files are not those the run was trained on ({found[:12]}…, not {wanted[:12]}…); load the "
             "base it was made with"
         )
     return "every byte as in training"

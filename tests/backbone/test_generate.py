@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from families import NAMES, VOCABULARY, greedy_alone, naive_editing, padded_batch, picked, random_shift, tiny
 
+from perfit.backbone import decode
 from perfit.backbone.generate import Decoding, generate, left_padded
 from perfit.backbone.model import Backbone
 from perfit.backbone.taps import running
+from perfit.backbone.within import Answers
 from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
+from perfit.stop_strings import until_stop
 
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2))
 LENGTHS = (9, 4, 12, 2)
@@ -145,6 +149,64 @@ def test_a_base_without_any_stop_runs_to_the_limit(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(backbone.tokenizer, "eos_token_id", None)
     monkeypatch.setattr(backbone.tokenizer, "pad_token_id", pad)
     assert run(backbone) == texts(greedy("llama"))
+
+
+HOW: list[dict[str, Any]] = [
+    {},
+    {"batch_rows": 1},
+    {"batch_rows": 3},
+    {"sample": True, "temperature": 1.5, "top_k": 50, "top_p": 1.0, "seed": 3},
+    {"beams": 3},
+]
+
+
+@families
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_a_row_ends_at_its_stop_string_and_no_other_row_notices(family: str, how: dict[str, Any]) -> None:
+    whole = run(tiny(family), **how)
+    for row, text in enumerate(whole):
+        tokens = text.split()
+        # Of one token, over the border of two, and one that nobody says.
+        for stop in ((tokens[1],), (f"{tokens[2]} {tokens[3][0]}",), (tokens[4], tokens[3]), ("none",)):
+            ended = run(tiny(family), stop=stop, **how)
+            assert ended == [until_stop(one, stop) for one in whole]
+            assert (ended[row] != text) == (stop != ("none",))
+
+
+def test_a_row_that_is_through_runs_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    original = decode._forward
+
+    def forward(backbone: Any, ids: torch.Tensor, *more: Any) -> torch.Tensor:
+        steps.append(len(ids))
+        return original(backbone, ids, *more)
+
+    monkeypatch.setattr(decode, "_forward", forward)
+    thirds = tuple(text.split()[2] for text in run(tiny("llama")))
+    assert len(steps) == NEW
+    steps.clear()
+    run(tiny("llama"), stop=thirds)
+    assert len(steps) <= 3
+
+
+def test_the_name_of_a_control_token_ends_an_answer_at_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, expected = tiny("llama"), greedy("llama")
+    end = expected[0][2]
+    monkeypatch.setattr(
+        type(backbone.tokenizer),
+        "added_tokens_decoder",
+        {end: SimpleNamespace(content="<|end|>"), 1: SimpleNamespace(content="<s>")},
+    )
+    cut = [row[: row.index(end)] if end in row else row for row in expected]
+    assert run(backbone, stop=("<|end|>",)) == texts(cut)
+    assert run(backbone, stop=("none",)) == texts(expected)
+
+
+def test_given_answers_know_no_stop() -> None:
+    with pytest.raises(ConfigError, match="within: given answers are whole; leave out stop"):
+        Decoding(within=lambda prompt: Answers.of(["a"], [[5]]), stop=("a",))
+    with pytest.raises(ConfigError, match=r"stop\[0\]: '' is empty"):
+        Decoding(stop=("",))
 
 
 def test_sampling_is_seeded_and_leaves_the_global_state_alone() -> None:

@@ -20,6 +20,7 @@ from perfit.errors import ConfigError
 from perfit.methods.memory import Memory
 from perfit.run import RunDirectory
 from perfit.shift import from_stored
+from perfit.stop_strings import until_stop
 from perfit.store.shifts import ShiftStore
 
 FLOORS = ("floor_majority", "floor_user_majority", "floor_nearest", "floor_linear")
@@ -227,16 +228,16 @@ def test_a_leak_can_be_allowed_for_one_more_user(own: House, tmp_path: Path, per
 def test_revision_and_layers_path_reach_the_loader(
     house: House, tmp_path: Path, perfit: Perfit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from perfit.backbone import load
+    from perfit import opening
 
     revisions = []
-    original = load.load_base
+    original = opening.load_base
 
     def load_base(*arguments: Any, **options: Any) -> Any:
         revisions.append(options.get("revision"))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(load, "load_base", load_base)
+    monkeypatch.setattr(opening, "load_base", load_base)
     run = tmp_path / "run"
     good(perfit(*house.train, "--run", run, "--revision", "v1", "--layers-path", "model.layers"))
     good(perfit(*house.train, "--run", run))
@@ -369,3 +370,82 @@ def test_who_was_erased_is_in_no_memory(own: House, perfit: Perfit, tmp_path: Pa
         told = [good(perfit(*asked, "--histories", path)).out for path in (own.data, tmp_path / "without.jsonl")]
     assert seen == [1, 1]
     assert told[0] == told[1]
+
+
+def test_stop_strings_end_answers_on_the_command_line_and_in_the_task(
+    house: House, perfit: Perfit, tmp_path: Path
+) -> None:
+    asked = ("generate", "a lamp", "--user", "anna", "--user", "ben", "--run", house.run, "--json")
+
+    def told(*more: str) -> list[str]:
+        return [one["answer"] for one in json.loads(good(perfit(*asked, *more)).out)]
+
+    whole = told()
+    stop = next(sign for sign in whole[0][1:] if not sign.isspace())
+    cut = [until_stop(text, (stop,)).strip() for text in whole]
+    assert told("--stop", stop) == told("--stop", "never said", "--stop", stop) == cut != whole
+    refused = perfit(*asked, "--stop", "")
+    assert (refused.code, "stop[0]: '' is empty" in refused.err) == (2, True)
+    refused = perfit(*asked, "--stop", "x", "--answers", "trie")
+    assert (refused.code, "leave --stop out" in refused.err) == (2, True)
+
+    record = {**json.loads(house.task.read_text()), "kind": "text", "stop": [stop]}
+    del record["labels"]
+    (tmp_path / "task.yaml").write_text(json.dumps(record))
+    train = (
+        "train",
+        house.data,
+        "--task",
+        tmp_path / "task.yaml",
+        "--base",
+        house.base,
+        *SETTINGS,
+        "--run",
+        tmp_path / "run",
+    )
+    good(perfit(*train))
+    good(perfit("evaluate", house.data, "--run", tmp_path / "run", "--methods", "personal"))
+    lines = (tmp_path / "run" / "predictions" / "personal.jsonl").read_text().splitlines()
+    said = [json.loads(line)["prediction"] for line in lines if "prediction" in json.loads(line)]
+    assert said
+    assert not any(stop in one for one in said)
+    refused = perfit("evaluate", house.data, "--run", house.run, "--task", tmp_path / "task.yaml")
+    assert "they differ in kind, labels, metric, stop" in refused.err or "stop" in refused.err
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(json.dumps({name: value for name, value in record.items() if name != "stop"}))
+    refused = perfit("evaluate", house.data, "--run", tmp_path / "run", "--task", bare)
+    assert "they differ in stop" in refused.err
+
+
+def test_all_new_users_of_a_file_come_at_once(own: House, tmp_path: Path, perfit: Perfit) -> None:
+    add = ("users", "add", "--run", own.run, "--data", tmp_path / "new.jsonl")
+    before = payloads(own.run)
+    write_jsonl(dataset(("anna", "dora", "emil")), tmp_path / "new.jsonl")
+    done = good(perfit(*add))
+    assert "2 users trained, 0 skipped, 1 known and left as they are (--refresh trains them again)" in done.out
+    after = payloads(own.run)
+    assert after.keys() == {"anna", "ben", "dora", "emil"}
+    assert before.items() <= after.items()
+    told = json.loads(good(perfit(*add, "--json")).out)
+    assert told == {"run": str(own.run), "trained": 0, "skipped": [], "known": 3}
+    assert payloads(own.run) == after
+
+    people = dataset(("anna", "dora", "emil"), history=9)
+    write_jsonl(Dataset((*people.users, User("hollow"))), tmp_path / "new.jsonl")
+    told = json.loads(good(perfit(*add, "--refresh", "--json")).out)
+    assert (told["trained"], told["known"], [one["user"] for one in told["skipped"]]) == (3, 0, ["hollow"])
+    assert "empty history" in told["skipped"][0]["problem"]
+    refreshed = payloads(own.run)
+    assert refreshed["ben"] == after["ben"]
+    assert all(refreshed[name] != after[name] for name in ("anna", "dora", "emil"))
+    refused = perfit(*add, "anna", "--refresh")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "--refresh: a user who is named is trained again anyway" in refused.err
+
+
+def test_with_nobody_new_no_base_is_loaded(own: House, perfit: Perfit, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perfit import opening
+
+    monkeypatch.setattr(opening, "load_base", None)
+    shown = good(perfit("users", "add", "--run", own.run, "--data", own.data)).out
+    assert "0 users trained, 0 skipped, 2 known" in shown

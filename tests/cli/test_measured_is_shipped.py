@@ -9,7 +9,7 @@ import pytest
 import torch
 from command_line import SETTINGS, House, Outcome, Perfit
 from safetensors.torch import load_file
-from small_base import dataset, write_task
+from small_base import TASK_RECORD, dataset, write_task
 
 from perfit.data.jsonl import write_jsonl
 from perfit.durable.tensors import read_tensors
@@ -31,12 +31,20 @@ def good(done: Outcome) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("pool", "strength", "retrieved", "held_out"),
-    [("others", "1.0", 0, 0), ("all", "0.6", 0, 0), ("all", "0.6", 2, 0), ("all", "0.6", 0, 0.3)],
+    ("pool", "strength", "retrieved", "held_out", "stop"),
+    [
+        ("others", "1.0", 0, 0, ""),
+        ("all", "0.6", 0, 0, ""),
+        ("all", "0.6", 2, 0, ""),
+        ("all", "0.6", 0, 0.3, ""),
+        ("others", "1.0", 0, 0, "\n"),
+    ],
 )
 def test_a_comparison_and_a_run_have_the_same_shifts_and_answers(
-    place: House, perfit: Perfit, pool: str, strength: str, retrieved: int, held_out: float
+    place: House, perfit: Perfit, pool: str, strength: str, retrieved: int, held_out: float, stop: str
 ) -> None:
+    if stop:
+        place.task.write_text(json.dumps(TASK_RECORD | {"stop": stop}))
     common = ("--task", place.task, "--base", place.base, *SETTINGS, *MORE)
     settings = {"stage1_users": pool, "strength": strength, "retrieved": retrieved, "held_out": held_out}
     how = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]

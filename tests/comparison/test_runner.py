@@ -431,3 +431,13 @@ def test_parameters_are_shown_before_anything_runs() -> None:
         "collective_parameters": 100,
         "personal_parameters": 10,
     }
+
+
+@pytest.mark.parametrize(("answers", "left"), [("free", "median 4"), ("labels", "median 4 mean 3.7")])
+def test_a_task_s_stops_end_free_answers_of_every_method(answers: str, left: str, tmp_path: Path) -> None:
+    told = {query.id: " median 4 mean 3.7" for user in BENCH.data.users for query in user.queries}
+    plan = Plan(("oppu",), (0,), {"oppu": {"answers": told}})
+    bench = replace(BENCH, task=replace(BENCH.task, stop=("mean",)), answers=answers)
+    runner.run(bench, plan, tmp_path, maker=stubs.make, watch=lambda event: None)
+    said = ComparisonFolder(tmp_path).predictions(Trial("oppu", 0))
+    assert set(said.values()) == {left}

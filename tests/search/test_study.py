@@ -81,7 +81,7 @@ def bare(result: SearchResult) -> list[TrialRow]:
 
 
 def test_the_best_trial_is_written_as_a_config_that_training_reads(trials: Trials, tmp_path: Path) -> None:
-    from perfit.cli.train import parse_settings
+    from perfit.cli.given import parse_settings
 
     told: list[int] = []
     result = search(MATERIAL, PLAN, tmp_path / "s", done=lambda row: told.append(row.number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -69,13 +70,14 @@ def test_the_metric_is_that_of_generated_answers(backbone: Backbone, monkeypatch
 
     def answer(backbone: Any, prompts: Any, *rest: Any) -> list[str]:
         asked.append(len(prompts))
+        assert rest[-1].stop == ("\n",)
         # Right for the shared shifts, then wrong for the first user alone.
         return [f" {t} " for t in truths] if len(asked) == 1 else ["?"] * 2 if len(asked) == 2 else truths[2:4]
 
     monkeypatch.setattr(edited_module, "generate", answer)
     held = hold_out(dataset(("anna", "ben"), history=6), 0.4)
     truths = [item.fields["folder"] for items in held.later.values() for item in items]
-    material = Material(backbone, TASK, held, METRIC)
+    material = Material(backbone, replace(TASK, stop=("\n",)), held, METRIC)
     found = run_trial(material, CONFIG)
     assert asked == [4, 2, 2]
     assert found.collective == 1.0

@@ -93,3 +93,23 @@ def test_a_file_that_is_no_mapping_or_not_there(tmp_path: Path) -> None:
         get_task(write(tmp_path, "- 1"))
     with pytest.raises(ConfigError, match="cannot be read"):
         get_task(tmp_path / "none.yaml")
+
+
+def test_stop_strings_are_one_text_or_several(tmp_path: Path) -> None:
+    assert get_task(write(tmp_path, FULL)).stop == ()
+    assert get_task(write(tmp_path, FULL + 'stop: "\\n"\n')).stop == ("\n",)
+    assert get_task(write(tmp_path, FULL + 'stop: ["\\n", "ticket:"]\n')).stop == ("\n", "ticket:")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("stop: 7", "stop: an object of type int is not possible"),
+        ("stop: [yes]", r"stop\[0\]: an object of type bool is no text"),
+        ('stop: ""', r"stop\[0\]: '' is empty"),
+        ("stop: bug", "the label 'bugs' holds one and could never be answered"),
+    ],
+)
+def test_stop_strings_that_cannot_be_are_refused(line: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.yaml: .*{said}"):
+        get_task(write(tmp_path, FULL + line))

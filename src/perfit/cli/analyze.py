@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.cli.analysis_tables import show_analysis
+from perfit.cli.given import first_users, load_data
+from perfit.cli.options import (
+    BASE,
+    DATES,
+    DEVICE,
+    JSON,
+    LAYERS_PATH,
+    REVISION,
+    TASK,
+    TRUST_REMOTE_CODE,
+    load_options,
+)
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
-from perfit.cli.train import BASE, DATES, DEVICE, JSON, REVISION, TASK, at_revision, first_users, load_data
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +42,7 @@ def analyze(
     ),
     task: TASK = None,
     dates: DATES = "iso",
-    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    base: BASE = DEFAULT_BASE,
     groups: Annotated[
         str, typer.Option(help="Which users: test, stage1 or both, separated by commas.")
     ] = "test,stage1",
@@ -50,11 +62,10 @@ def analyze(
         bool, typer.Option("--texts/--no-texts", help="Show excerpts of users' texts in the page.")
     ] = True,
     estimate: Annotated[bool, typer.Option("--estimate", help="Print the cost and stop.")] = False,
-    device: DEVICE = "cpu",
+    device: DEVICE = "auto",
     revision: REVISION = None,
-    layers_path: Annotated[
-        str | None, typer.Option(help="Dotted path of the decoder layers, e.g. model.layers, if not found.")
-    ] = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     json: JSON = False,
 ) -> None:
     """See what users' own texts do inside a model, before anything is trained (docs/analysis.md)."""
@@ -73,7 +84,12 @@ def analyze(
         for note in dataset.notes:
             screen({"event": "warning", "text": note})
         people = {name: _able(dataset, name, users, screen) for name in chosen}
-        backbone, identity = _backbone(base, device, revision, layers_path)
+        from perfit.opening import open_base
+
+        no_loading_bars()
+        how = load_options(revision, trust_remote_code)
+        opened = open_base(base, device=device, layers_path=layers_path, **how)
+        backbone = opened.backbone
         from perfit.analysis.recipe import HISTORY, VARIANTS, Recipe
         from perfit.backbone.room import positions_of
         from perfit.tasks import get_task
@@ -92,7 +108,7 @@ def analyze(
             kinds = VARIANTS if controls and group == "test" else (HISTORY,)
             recipe = Recipe(read, items, history_tokens, queries, kinds, room, seed)
             measurements.append(
-                _Measurement(backbone, identity, the_task, able, recipe, group, batch_tokens, out, screen)
+                _Measurement(backbone, opened.identity, the_task, able, recipe, group, batch_tokens, out, screen)
             )
         costs = {one.group: one.cost() for one in measurements}
         if estimate:
@@ -130,16 +146,6 @@ def _check_report(runs: list[Path]) -> None:
         extra(module)
     for path in runs:
         RunDirectory(path).manifest()
-
-
-def _backbone(base: str, device: str, revision: str | None, layers_path: str | None) -> tuple[Backbone, BaseIdentity]:
-    from perfit.backbone.load import load_base
-    from perfit.backbone.model import Backbone
-    from perfit.precision import resolve_dtype
-
-    no_loading_bars()
-    loaded = load_base(base, dtype=resolve_dtype("auto", device), device=device, **at_revision(revision))
-    return Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path), loaded.identity
 
 
 def _able(dataset: Dataset, group: str, count: int | None, screen: Screen) -> list[User]:

@@ -11,9 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.cli.ending import ERROR, say_error
+from perfit.cli.given import form_of_dates, parse_settings
+from perfit.cli.options import (
+    BASE,
+    CONFIG,
+    DATA,
+    DATES,
+    DEVICE,
+    JSON,
+    LAYERS_PATH,
+    OTHERS,
+    PRESET,
+    REVISION,
+    TASK,
+    TRUST_REMOTE_CODE,
+    USERS,
+)
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, print_grid, say, table
-from perfit.cli.train import BASE, DATA, DATES, DEVICE, JSON, REVISION, TASK, form_of_dates, parse_settings
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,20 +45,20 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="Separated by commas, or all; perfit[retrieved=2] is a variant; see docs/compare.md.")
     ],
-    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    base: BASE = DEFAULT_BASE,
     task: TASK = None,
     dates: DATES = "iso",
     seeds: Annotated[
         str, typer.Option(help="Separated by commas; each method in which there is chance runs with each.")
     ] = "0",
     against: Annotated[str | None, typer.Option(help="Method that gains and significance refer to.")] = None,
-    others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
-    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
+    others: OTHERS = None,
+    users: USERS = None,
     queries: Annotated[int | None, typer.Option(help="Only the first so many queries of each user.")] = None,
     history: Annotated[int | None, typer.Option(help="Only the latest so many history items of each user.")] = None,
     pool: Annotated[int | None, typer.Option(help="Only the first so many other users.")] = None,
-    preset: Annotated[str, typer.Option(help="small: measured for small bases; paper: Table 9.")] = "small",
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings (docs/training.md).")] = None,
+    preset: PRESET = "small",
+    config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
     option: Annotated[list[str], typer.Option("--option", help="One method's option: --option lora-p.rank=4.")] = [],  # noqa: B006
     answers: Annotated[
@@ -52,11 +68,10 @@ def compare(
         ),
     ] = "free",
     workers: Annotated[int, typer.Option(help="Processes at a time; each loads the base and takes its cores.")] = 1,
-    device: DEVICE = "cpu",
+    device: DEVICE = "auto",
     revision: REVISION = None,
-    layers_path: Annotated[
-        str | None, typer.Option(help="Dotted path of the decoder layers, e.g. model.layers, if not found.")
-    ] = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     allow_leaks: Annotated[bool, typer.Option(help="Compare although the audit finds answers in the data.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and its parameters, and stop.")
@@ -72,6 +87,7 @@ def compare(
     from perfit.comparison.runner import run
     from perfit.comparison.sections import sections
     from perfit.comparison.table import make_table
+    from perfit.device import choose_device
     from perfit.fitting import check_leaks
     from perfit.methods.registry import methods_for
 
@@ -79,6 +95,7 @@ def compare(
         raise ConfigError(f"--workers: {workers} is not possible; give at least 1")
     (named, variants), numbers = _methods(methods), _seeds(seeds)
     options = variants | _options(option)
+    screen = Screen(quiet=json)
     source = Source(
         data=data,
         base=base,
@@ -86,14 +103,15 @@ def compare(
         task=task,
         revision=revision,
         layers_path=layers_path,
-        device=device,
+        # Chosen once: every process opens the same, and only this one says so.
+        device=choose_device(device, lambda line: screen({"event": "warning", "text": line})),
+        trust_remote_code=trust_remote_code,
         preset=preset,
         settings=parse_settings(config, set_),
         selection=Selection(users, queries, history, pool),
         answers=answers,
         dates=form_of_dates(dates),
     )
-    screen = Screen(quiet=json)
     no_loading_bars()
     bench = source.open()
     for note in bench.notes:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, cast
 import typer
 
 from perfit.cli.ending import LEAK
+from perfit.cli.given import form_of_dates, load_data
+from perfit.cli.options import DATA, DATES, JSON, TASK
 from perfit.cli.show import Screen, as_json, say
-from perfit.cli.train import DATA, DATES, JSON, TASK, form_of_dates, load_data
 from perfit.errors import ConfigError, DataError
 
 app = typer.Typer(help="Audit, convert and download users' data, or make demo users.", no_args_is_help=True)

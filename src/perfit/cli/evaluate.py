@@ -7,8 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+from perfit.cli.given import first_users, form_of_dates
+from perfit.cli.options import (
+    BASE_OF_RUN,
+    DATES,
+    DEVICE,
+    JSON,
+    LAYERS_PATH,
+    REVISION,
+    TASK,
+    TRUST_REMOTE_CODE,
+    USERS,
+    load_options,
+)
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
-from perfit.cli.train import DATES, DEVICE, JSON, REVISION, TASK, at_revision, first_users, form_of_dates
 from perfit.errors import ConfigError
 
 
@@ -45,9 +57,12 @@ def evaluate(
     others: Annotated[
         Path | None, typer.Option(help="File of the other users, whom floors learn from too, if not in DATA.")
     ] = None,
-    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
-    device: DEVICE = "cpu",
+    users: USERS = None,
+    base: BASE_OF_RUN = None,
+    device: DEVICE = "auto",
     revision: REVISION = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     lamp: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Score a predictions file against a gold file of LaMP's format.")
     ] = None,
@@ -83,7 +98,8 @@ def evaluate(
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods(chosen)
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
+    how = load_options(revision, trust_remote_code)
+    perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, **how)
     screen = Screen(quiet=json)
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
@@ -118,12 +134,12 @@ def evaluate(
 
 def _check_task(wanted: str, trained: dict[str, Any], run: Path) -> None:
     """Refuse a task that is not the run's: its prompts and answers are what the shifts were trained on."""
-    from dataclasses import asdict
-
+    from perfit.belonging import task_record
     from perfit.tasks import get_task
 
-    record = asdict(get_task(wanted)) | {"labels": list(get_task(wanted).labels)}
+    record = task_record(get_task(wanted))
     differing = [part for part in record if part in trained and record[part] != trained[part]]
+    differing += ["stop"] if ("stop" in record) != ("stop" in trained) else []
     if differing:
         raise ConfigError(
             f"--task: {wanted} is not the task of {run} (they differ in {', '.join(differing)}); leave --task out"

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from perfit.cli.options import BASE_OF_RUN, DEVICE, JSON, LAYERS_PATH, REVISION, TRUST_REMOTE_CODE, load_options
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, say
-from perfit.cli.train import DEVICE, JSON, REVISION, at_revision
 from perfit.errors import ConfigError
 
 
@@ -41,10 +41,19 @@ def generate(
         typer.Option("--memory", help="Mix label scores with a memory of everybody's history (trie, expected)."),
     ] = False,
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit per answer; the task's own if not given.")] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop", help="Text that ends an answer, such as $'\\n'; may be repeated. The task's if not given."
+        ),
+    ] = None,
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
-    device: DEVICE = "cpu",
+    base: BASE_OF_RUN = None,
+    device: DEVICE = "auto",
     revision: REVISION = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     json: JSON = False,
 ) -> None:
     """Answer texts for users; rows of different users run in one batch."""
@@ -56,6 +65,8 @@ def generate(
         raise ConfigError("generate: --memory needs --histories DATA, and --answers trie or expected")
     if answers != "free" and max_new_tokens is not None:
         raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --max-new-tokens out")
+    if answers != "free" and stop:
+        raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --stop out")
     from perfit.data.asked import checked_arguments, read_asked
 
     if input is not None:
@@ -83,11 +94,13 @@ def generate(
         askers = [known.get(name, User(name)) for name, _ in pairs]  # who is not there has no past items
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device, **at_revision(revision))
+    how = load_options(revision, trust_remote_code)
+    perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, **how)
     decoding = Decoding(sample=sample, seed=seed)
     check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
-    decoding = replace(decoding, max_new_tokens=limit)
+    ends = tuple(checked_arguments(stop, "stop")) if stop else perfit.task.stop
+    decoding = replace(decoding, max_new_tokens=limit, stop=ends)
     screen = Screen(quiet=json)
     texts, users = [text for _, text in pairs], [name for name, _ in pairs]
     with screen.counting("answering", len(pairs), "texts") as advance:

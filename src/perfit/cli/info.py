@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfit.cli.options import BASE_OF_RUN, JSON
 from perfit.cli.show import as_json, show_facts
-from perfit.cli.train import JSON
 from perfit.errors import ConfigError, DamagedError
 
 if TYPE_CHECKING:
@@ -20,17 +20,20 @@ def info(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every byte of the run and of its base, and check it.")
     ] = False,
+    base: BASE_OF_RUN = None,
     json: JSON = False,
 ) -> None:
     """What a run holds, or what is installed on this machine."""
     if verify and run is None:
         raise ConfigError("--verify: checks a run; name its folder")
+    if base is not None and not verify:
+        raise ConfigError("--base: is where --verify looks for the run's base; give both")
     facts = _installation() if run is None else _run(run)
     if verify and run is not None:
         from perfit.run import RunDirectory
         from perfit.run_check import verify as check
 
-        facts |= {f"verified {what}": result for what, result in check(RunDirectory(run)).items()}
+        facts |= {f"verified {what}": result for what, result in check(RunDirectory(run), base_at=base).items()}
     if json:
         as_json(facts)
     else:
@@ -41,10 +44,11 @@ def _installation() -> dict[str, Any]:
     import torch
 
     from perfit.backbone.cache_folder import cache_dir
+    from perfit.device import choose_device
     from perfit.precision import resolve_dtype
     from perfit.run import versions
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     return {
         **versions(),
         "device": device,

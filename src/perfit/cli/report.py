@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfit.cli.options import JSON
 from perfit.cli.show import Screen, as_json, say
-from perfit.cli.train import JSON
 from perfit.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:

@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
-from perfit.cli.train import (
+from perfit.backbone.packaged import DEFAULT_BASE
+from perfit.cli.given import load_data, make_config, parse_memory, parse_settings
+from perfit.cli.options import (
     BASE,
+    DATA,
     DATES,
     DEVICE,
     FROZEN_CACHE,
     JSON,
+    LAYERS_PATH,
     MEMORY,
+    OTHERS,
     REVISION,
     TASK,
-    at_revision,
-    load_data,
-    make_config,
-    parse_memory,
-    parse_settings,
+    TRUST_REMOTE_CODE,
+    USERS,
+    load_options,
+    words_again,
 )
+from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ _SHOWN = 10
 
 
 def search(
-    data: Annotated[Path, typer.Argument(help="Users' data: an OPPU folder, LaMP files, .jsonl, .csv or .parquet.")],
+    data: DATA,
     out: Annotated[Path, typer.Option("--out", help="Folder of the search.")],
     trials: Annotated[
         int, typer.Option(help="Trials in all; repeat the command to go on, with more to add some.")
@@ -57,19 +61,21 @@ def search(
     seed: Annotated[int, typer.Option(help="Seed of the proposals.")] = 0,
     task: TASK = None,
     dates: DATES = "iso",
-    base: Annotated[str, typer.Option(help="Base model: a path, a hub id, or pypi:<packaged>.")] = BASE,
-    others: Annotated[Path | None, typer.Option(help="File of the other users (stage 1), if not in DATA.")] = None,
+    base: BASE = DEFAULT_BASE,
+    others: OTHERS = None,
     preset: Annotated[
         str, typer.Option(help="small or paper: where settings that are not searched come from.")
     ] = "small",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings that are fixed.")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="One fixed setting, e.g. --set positions=l7.")] = [],  # noqa: B006
-    users: Annotated[int | None, typer.Option(help="Only the first so many users.")] = None,
-    device: DEVICE = "cpu",
+    users: USERS = None,
+    device: DEVICE = "auto",
     memory: MEMORY = None,
     frozen_cache: FROZEN_CACHE = None,
     allow_leaks: Annotated[bool, typer.Option(help="Search although the audit finds answers in the data.")] = False,
     revision: REVISION = None,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
     json: JSON = False,
 ) -> None:
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
@@ -84,11 +90,9 @@ def search(
     check_extra()
     own_space = None if space is None else read_space(space)
     dataset = load_data(data, others, task, users, dates)
-    from perfit.backbone.load import load_base
-    from perfit.backbone.model import Backbone
     from perfit.fitting import check_leaks
+    from perfit.opening import open_base
     from perfit.personalizer import PerFit
-    from perfit.precision import resolve_dtype
     from perfit.pseudo_users import check_ids
     from perfit.search.holdout import hold_out, others_as_users
     from perfit.search.trial import Material
@@ -108,14 +112,18 @@ def search(
     if held.left_out:
         screen({"event": "warning", "text": f"{held.left_out} users with fewer than two past items take no part"})
     no_loading_bars()
-    loaded = load_base(
-        base, dtype=resolve_dtype(str(fixed.get("dtype", "auto")), device), device=device, **at_revision(revision)
+    opened = open_base(
+        base,
+        dtype=str(fixed.get("dtype", "auto")),
+        device=device,
+        layers_path=layers_path,
+        **load_options(revision, trust_remote_code),
     )
-    backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
+    backbone = opened.backbone
     depth, width = len(backbone.layers), backbone.hidden_size
     start = make_config(preset, the_task.name, the_task.kind, fixed, depth, width)
     answer_limit(the_task, backbone.tokenizer, start.chat_template)  # refuses labels that could never be answered
-    belonging = PerFit(backbone, the_task, start, loaded.identity).belonging
+    belonging = PerFit(backbone, the_task, start, opened.identity).belonging
     plan = SearchPlan(
         trials=trials,
         space=without(
@@ -127,7 +135,7 @@ def search(
         seed=seed,
         context=f"{belonging.context(held.data)} {dataset.fingerprint()} {held_out}",
     )
-    home = FrozenHome(frozen_cache if frozen_cache is not None else out / "frozen", loaded.identity.as_dict())
+    home = FrozenHome(frozen_cache if frozen_cache is not None else out / "frozen", opened.identity.as_dict())
     with screen.counting("search", trials, "trials") as advance:
         shown = _Progress(advance)
         result = run_search(
@@ -139,9 +147,17 @@ def search(
     _show(result)
     assert result.best is not None
     screen.say(f"best settings: {out / 'best.yaml'}")
-    same = {"--task": task, "--base": None if base == BASE else base, "--others": others, "--config": out / "best.yaml"}
-    given = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in same.items() if value is not None)
-    screen.say(f"next: perfit train {shlex.quote(str(data))} {given} --run RUN")
+    same = {
+        "--task": task,
+        "--base": None if base == DEFAULT_BASE else base,
+        "--others": others,
+        "--config": out / "best.yaml",
+        "--revision": revision,
+        "--layers-path": layers_path,
+    }
+    given = [word for name, value in same.items() if value is not None for word in (name, str(value))]
+    words = [str(data), *given, *words_again(device, trust_remote_code)]
+    screen.say(f"next: perfit train {shlex.join(words)} --run RUN")
 
 
 class _Progress:

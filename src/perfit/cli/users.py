@@ -7,12 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfit.cli.given import form_of_dates
+from perfit.cli.options import (
+    BASE_OF_RUN,
+    DATES,
+    DEVICE,
+    FROZEN_CACHE,
+    JSON,
+    LAYERS_PATH,
+    REVISION,
+    RUN,
+    TRUST_REMOTE_CODE,
+    load_options,
+)
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, show_facts
-from perfit.cli.train import DATES, DEVICE, FROZEN_CACHE, JSON, REVISION, RUN, at_revision, form_of_dates
-from perfit.errors import PerfitError, UnknownUserError
+from perfit.errors import ConfigError, PerfitError, UnknownUserError
 
 if TYPE_CHECKING:
+    from perfit.data.schema import User
+    from perfit.personalizer import PerFit
     from perfit.store.shifts import ShiftStore
+    from perfit.training.loop import Trained
 
 app = typer.Typer(help="List, show, add, export, import and delete users' shifts.", no_args_is_help=True)
 USER = Annotated[str, typer.Argument(help="The user's id.")]
@@ -69,47 +84,87 @@ def show(user: USER, run: RUN, json: JSON = False) -> None:
 
 @app.command(epilog="Example: perfit users add demo-user-001 --run runs/quickstart --data demo.jsonl")
 def add(
-    user: USER,
     run: RUN,
-    data: Annotated[Path, typer.Option(help="File or folder that holds this user's history.")],
+    data: Annotated[Path, typer.Option(help="File or folder that holds the users' histories.")],
+    user: Annotated[str | None, typer.Argument(help="One user's id; without it all users of DATA who are new.")] = None,
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh", help="Without USER: train known users again too, on the histories they have now."),
+    ] = False,
     dates: DATES = "iso",
-    device: DEVICE = "cpu",
+    base: BASE_OF_RUN = None,
+    device: DEVICE = "auto",
     revision: REVISION = None,
-    allow_leaks: Annotated[bool, typer.Option(help="Train although the user's queries stand in the history.")] = False,
+    layers_path: LAYERS_PATH = None,
+    trust_remote_code: TRUST_REMOTE_CODE = False,
+    allow_leaks: Annotated[bool, typer.Option(help="Train although a user's queries stand in the history.")] = False,
     frozen_cache: FROZEN_CACHE = None,
     json: JSON = False,
 ) -> None:
-    """Train a personal shift for one more user (or again for a known one); nobody else is touched."""
+    """Train a personal shift for one more user (or again for a known one), or for all new ones; nobody else is touched."""
     from perfit.data import read_dataset
     from perfit.run import RunDirectory
 
+    if user is not None and refresh:
+        raise ConfigError("--refresh: a user who is named is trained again anyway; leave it out, or leave out the user")
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     dataset = read_dataset(data, dates=form_of_dates(dates))
-    found = next((u for u in (*dataset.users, *dataset.others) if u.id == user), None)
-    if found is None:
-        raise UnknownUserError(f"user {user!r} is not in {data}")
-    from perfit.personalizer import PerFit
-
+    people = dataset.users
+    if user is not None:
+        people = tuple(one for one in (*dataset.users, *dataset.others) if one.id == user)[:1]
+        if not people:
+            raise UnknownUserError(f"user {user!r} is not in {data}")
+    elif not refresh:
+        with _store(run) as store:
+            known = set(store.users())
+        people = tuple(one for one in dataset.users if one.id not in known)
     screen = Screen(quiet=json)
     for note in dataset.notes:
         screen({"event": "warning", "text": note})
-    no_loading_bars()
-    perfit = PerFit.from_pretrained(run, device=device, verify=True, **at_revision(revision))
 
+    def opened() -> PerFit:
+        from perfit.personalizer import PerFit
+
+        no_loading_bars()
+        how = load_options(revision, trust_remote_code)
+        return PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, verify=True, **how)
+
+    if user is not None:
+        _add_one(opened(), people[0], allow_leaks, frozen_cache, screen, json)
+        return
+    results: list[Trained] = []
+    try:
+        if people:  # else the base need not be loaded
+            perfit = opened()
+            results = perfit.personalize_all(people, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=screen)
+    finally:
+        screen.close()
+    skipped = [{"user": one.name, "problem": one.problem} for one in results if one.problem is not None]
+    trained, known_users = len(results) - len(skipped), len(dataset.users) - len(people)
+    if json:
+        as_json({"run": str(run), "trained": trained, "skipped": skipped, "known": known_users})
+        return
+    left = f", {known_users} known and left as they are (--refresh trains them again)" if known_users else ""
+    say(f"{trained} users trained, {len(skipped)} skipped{left}")
+
+
+def _add_one(
+    perfit: PerFit, user: User, allow_leaks: bool, frozen_cache: Path | None, screen: Screen, json: bool
+) -> None:
     def show_event(event: dict[str, Any]) -> None:
         if event["event"] != "skipped":  # said below, as the fault of this command
             screen(event)
 
     try:
-        trained = perfit.personalize(found, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=show_event)
+        trained = perfit.personalize(user, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=show_event)
     finally:
         screen.close()
     if trained.problem is not None:
-        raise PerfitError(f"user {user!r} was not trained: {trained.problem}")
+        raise PerfitError(f"user {user.id!r} was not trained: {trained.problem}")
     if json:
-        as_json({"user": user, "steps": trained.steps, "losses": list(trained.losses)})
+        as_json({"user": user.id, "steps": trained.steps, "losses": list(trained.losses)})
     else:
-        say(f"{user}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
+        say(f"{user.id}: {trained.steps} steps, loss {trained.losses[0]:.3f} -> {trained.losses[-1]:.3f}")
 
 
 @app.command(epilog="Example: perfit users export demo-user-000 exported.safetensors --run runs/quickstart")

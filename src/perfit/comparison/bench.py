@@ -67,7 +67,7 @@ class Source:
     Attributes:
         data, others: Paths of the users and, where they lie elsewhere, of the other users.
         task: Name, LaMP id or YAML file; None takes what the data says.
-        base: A path, a hub id or ``pypi:...``; with ``revision``, ``layers_path``, ``device``.
+        base: A path, a hub id or ``pypi:...``; with ``revision``, ``layers_path``, ``device``, ``trust_remote_code``.
         preset: "small" or "paper".
         settings: Changes of the preset, as for ``perfit train --set``.
         selection: Part of the data.
@@ -84,7 +84,8 @@ class Source:
     task: str | None = None
     revision: str | None = None
     layers_path: str | None = None
-    device: str = "cpu"
+    device: str = "auto"
+    trust_remote_code: bool = False
     preset: str = "small"
     settings: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
@@ -101,13 +102,11 @@ class Source:
         Raises:
             PerfitError: Data, base or a setting is unusable.
         """
-        from perfit.backbone.load import load_base
-        from perfit.backbone.model import Backbone
         from perfit.backbone.room import check_length
         from perfit.config import paper_preset, small_preset
         from perfit.data import read_dataset
         from perfit.methods.method import check_answers
-        from perfit.precision import resolve_dtype
+        from perfit.opening import open_base
         from perfit.tasks import get_task
         from perfit.training.examples import answer_limit
 
@@ -119,10 +118,15 @@ class Source:
         check_answers(self.answers, task)
         data, left_out = self.selection.of(dataset)
         check_data(data, task)
-        dtype = resolve_dtype(str(self.settings.get("dtype", "auto")), self.device)
-        options: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
-        loaded = load_base(self.base, dtype=dtype, device=self.device, **options)
-        backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=self.layers_path)
+        opened = open_base(
+            self.base,
+            dtype=str(self.settings.get("dtype", "auto")),
+            device=self.device,
+            layers_path=self.layers_path,
+            trust_remote_code=self.trust_remote_code,
+            **({} if self.revision is None else {"revision": self.revision}),
+        )
+        backbone = opened.backbone
         small = small_preset(len(backbone.layers), task.kind, hidden_size=backbone.hidden_size)
         start = paper_preset(task.name) if self.preset == "paper" else small
         config = start.with_options(**self.settings)
@@ -133,7 +137,7 @@ class Source:
         check_length(backbone, config.max_length)
         answer_limit(task, backbone.tokenizer, config.chat_template)  # refuses labels that could never be answered
         bench = Bench(
-            data, task, backbone, loaded.identity, config, self.selection, left_out, tuple(notes), self.answers
+            data, task, backbone, opened.identity, config, self.selection, left_out, tuple(notes), self.answers
         )
         if self.answers != "free":
             check_labels(bench)

@@ -16,6 +16,7 @@ from perfit.data.schema import User
 from perfit.errors import PerfitError
 from perfit.failures import describe_failure
 from perfit.private import private_folder
+from perfit.stop_strings import until_stop
 
 if TYPE_CHECKING:
     from perfit.methods.method import Ask, Method, Setting
@@ -89,6 +90,7 @@ def _run(
     done = set(record.users)
     predictions = folder.predictions(trial)
     finished: list[User] = []
+    stop = bench.task.stop if bench.answers == "free" else ()
 
     def advance(rows: int) -> None:
         clock.tick()
@@ -104,7 +106,8 @@ def _run(
             if len(answers) != len(asks):
                 raise PerfitError(f"{trial.method} gave {len(answers)} answers to {len(asks)} queries")
             for ask, answer in zip(asks, answers, strict=True):
-                predictions[ask.query.id] = answer.strip()
+                # The same as ending there, for methods that know no stop: nothing after it changes what is before.
+                predictions[ask.query.id] = until_stop(answer, stop).strip()
             folder.save_predictions(trial, [*finished, *group], predictions)
             record.users = [user.id for user in (*finished, *group)]
             folder.save_record(trial, record)

@@ -131,7 +131,7 @@ def to_python(arrow: Any, array: Any, budget: list[int]) -> list[Any]:
     if types.is_date(kind):
         return [_iso(value) for value in values_]
     if types.is_decimal(kind):
-        return [None if value is None else _decimal(value) for value in values_]
+        return [None if value is None else plain_decimal(value) for value in values_]
     _spend(budget, values_)
     return list(values_)
 
@@ -142,7 +142,8 @@ def _spend(budget: list[int], values: Any) -> None:
         raise TooLargeError
 
 
-def _decimal(value: Decimal) -> int | str:
+def plain_decimal(value: Decimal) -> int | str:
+    """A decimal as a whole number or as text, never in powers of ten."""
     return int(value) if value == value.to_integral_value() else format(value.normalize(), "f")
 
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from perfit.data.jsonio import read_bytes
-from perfit.data.records import MAX_ITEM_BYTES, OWN, Place, UserList, parse_item, parse_query
+from perfit.data.records import MAX_ITEM_BYTES, OWN, Place, UserList, optional_text, parse_item, parse_query
 from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, HistoryItem, Query, User
 from perfit.errors import DataError
 
 _OF_QUERIES = ("input", "gold")
-_INDEX = ("", "Unnamed: 0", "__index_level_0__")
+ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")
 """Names that programs give to a column of row numbers."""
 
 
@@ -44,23 +44,36 @@ def read_csv(path: Path) -> Dataset:
         DataError: For a file that is not UTF-8, a row with more or fewer cells than the first line has names, and every
             fault of a record.
     """
+    users, others = users_of_rows(_rows(path))
+    if not users and not others:
+        raise DataError("there are no users in the file", file=str(path), remedy="write a row for every item")
+    return Dataset(users, others, source=str(path))
+
+
+def users_of_rows(rows: Iterable[tuple[Place, Mapping[str, object]]]) -> tuple[tuple[User, ...], tuple[User, ...]]:
+    """Gathers rows of this layout into (test users, stage-1 users); an empty cell is an absent value.
+
+    Raises:
+        DataError: For every fault of a record.
+    """
     people: dict[str, _Gathered] = {}
-    for place, row in _rows(path):
-        user_id = row.pop("user", None)
+    for place, cells in rows:
+        row = {name: cell for name, cell in cells.items() if cell != "" and name not in ROW_NUMBERS}
+        user_id = optional_text(row, "user", place)
         if user_id is None:
             raise place.error("the field 'user' is missing", "name the user in every row")
+        del row["user"]
         _add(people.setdefault(user_id, _Gathered(user_id, place)), row, place)
-    if not people:
-        raise DataError("there are no users in the file", file=str(path), remedy="write a row for every item")
     groups = {"test": UserList(), "other": UserList()}
     for user_id, found in people.items():
         user = User(user_id, tuple(found.history), tuple(found.queries))
         groups[found.split or "test"].add(user, found.place)
-    return Dataset(tuple(groups["test"].users), tuple(groups["other"].users), source=str(path))
+    return tuple(groups["test"].users), tuple(groups["other"].users)
 
 
-def _add(found: _Gathered, row: dict[str, str], place: Place) -> None:
-    split = row.pop("split", None)
+def _add(found: _Gathered, row: dict[str, object], place: Place) -> None:
+    split = optional_text(row, "split", place)
+    row.pop("split", None)
     if split not in (None, "test", "other"):
         raise place.error("the field 'split' has an unknown value", 'write "test" or "other"')
     if split is not None and found.split not in (None, split):
@@ -83,7 +96,7 @@ def _add(found: _Gathered, row: dict[str, str], place: Place) -> None:
 
 
 def _rows(path: Path) -> Iterator[tuple[Place, dict[str, str]]]:
-    """(place, cells that are not empty by name) of every row after the first."""
+    """(place, cells by name) of every row after the first."""
     # The library's limit of 131,072 characters a cell is one for all of the process; it is only raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ITEM_BYTES))
     text = _text(path)
@@ -106,8 +119,7 @@ def _rows(path: Path) -> Iterator[tuple[Place, dict[str, str]]]:
                     raise place.error(
                         f"cell {index + 1} stands in a column without a name", "name it in the first line"
                     )
-                if cell and name not in _INDEX:
-                    cells[name] = cell
+                cells[name] = cell
             yield place, cells
     except csv.Error:
         raise DataError(
@@ -148,7 +160,7 @@ def _header(text: str, path: Path) -> tuple[list[str], str]:
     else:
         raise place.error("no column is named 'user'", "begin with a line of names, such as: user,text,label")
     for index, name in enumerate(names):
-        if name in names[:index] and name not in _INDEX:
+        if name in names[:index] and name not in ROW_NUMBERS:
             raise place.error(f"the column {shown_name(name)} is named twice", "give every column a name of its own")
     return names, separator
 

@@ -72,7 +72,7 @@ def evaluate(
         users: Users with queries and, for the floors, histories.
         others: The users of stage 1, whose histories and answered queries the floors may use.
         methods: Of "base", "collective", "personal".
-        decoding: Greedy within the task's limit when not given; ``max_new_tokens`` is always the task's.
+        decoding: Greedy within the task's limit when not given; ``max_new_tokens`` and ``stop`` are always the task's.
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly; for
             ratings "expected": median and mean of the ratings' exact probabilities.
         with_floors: Also score what any personal model must beat.
@@ -128,7 +128,7 @@ def _evaluate(
     }
     if not golds:
         raise ConfigError(_nothing(perfit, users, left_out))
-    limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit())
+    limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit(), stop=perfit.task.stop)
     results: dict[str, MethodResult] = {}
     files: dict[str, str] = {}
 

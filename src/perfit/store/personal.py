@@ -82,6 +82,10 @@ class PersonalShifts:
         with self._lock:
             return sorted(self._memory)
 
+    def count(self) -> int:
+        """How many users there are."""
+        return len(self._store) if self._store is not None else len(self._memory)
+
     def stored(self, user: str) -> StoredShift:
         """A user's shift as it lies in the store.
 

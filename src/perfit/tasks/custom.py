@@ -9,6 +9,7 @@ A full example, ``support.yaml``::
     answer_field: queue            # history field with the answer
     labels: [billing, bugs, sales] # kinds label and rating; quote "yes", "no", "on" and "off"
     max_new_tokens: 8              # optional, default 200
+    stop: ["\\n"]                  # optional: texts that end an answer and are no part of it
     # history_prompt: "..."        # optional; default: prompt, with {ticket} in the place of {input}
 
 and one with free text, where ``metric`` says what counts per query::
@@ -29,11 +30,12 @@ from typing import Any
 
 from perfit.errors import ConfigError
 from perfit.shown import shown
+from perfit.stop_strings import checked_stop
 from perfit.tasks.task import Task
 from perfit.tasks.template import slots
 
 _REQUIRED = ("name", "kind", "prompt", "input_field", "answer_field")
-_OPTIONAL = ("history_prompt", "labels", "metric", "max_new_tokens")
+_OPTIONAL = ("history_prompt", "labels", "metric", "max_new_tokens", "stop")
 
 
 def load_task(path: str | Path) -> Task:
@@ -88,6 +90,7 @@ def task_from_mapping(record: Mapping[Any, Any]) -> Task:
         labels=_labels(record.get("labels", []), kind),
         metric=texts.get("metric"),
         max_new_tokens=record.get("max_new_tokens", 200),
+        stop=checked_stop(record.get("stop", ())),
         retrieval_item=f"{{{input_field}}} answer: {{{texts['answer_field']}}}\n",
         retrieval_query="{input}",
         query_words=None,

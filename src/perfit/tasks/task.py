@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from perfit.data.schema import HistoryItem, Query
 from perfit.errors import ConfigError, DataError
+from perfit.stop_strings import checked_stop, stops
 from perfit.tasks.template import fill, slots
 from perfit.words import composed, first_words
 
@@ -62,6 +63,7 @@ class Task:
         labels: The full label list, for label and rating tasks.
         metric: The metric that counts per query; None takes the first of ``METRICS[kind]``.
         max_new_tokens: Generation limit.
+        stop: Texts that end an answer and are no part of it.
         retrieval_item / retrieval_query: Templates for retrieval over the history (``{field}`` / ``{input}``).
         query_words: Stage-1 articles are cut to so many words; None never cuts. Evaluation is not cut.
         history_words: Stage-2 history texts are cut to so many words; None never cuts. Answers are not cut.
@@ -89,6 +91,7 @@ class Task:
     query_words: int | None = 768
     history_words: int | None = 768
     retrieval_words: int | None = 368
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -97,6 +100,12 @@ class Task:
             raise ConfigError(f"kind is {self.kind!r}; use one of {', '.join(get_args(Kind))}")
         self._check_templates()
         self._check_labels()
+        object.__setattr__(self, "stop", checked_stop(self.stop))
+        for label in self.labels:
+            if stops(label, self.stop):
+                raise ConfigError(
+                    f"stop is {list(self.stop)!r}; the label {label!r} holds one and could never be answered"
+                )
         if self.metric is not None and self.metric not in METRICS[self.kind]:
             allowed = ", ".join(METRICS[self.kind])
             raise ConfigError(f"metric is {self.metric!r}; a task of kind {self.kind!r} can use: {allowed}")

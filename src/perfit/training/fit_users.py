@@ -50,11 +50,11 @@ def fit_users(
     through: list[Trained] = []
 
     def flush() -> None:
-        if through:
-            keep(tuple(through), {one.name: _stored(one, config) for one in through if one.problem is None})
+        if now := tuple(through):
             through.clear()
+            keep(now, {one.name: _stored(one, config) for one in now if one.problem is None})
 
-    for trained in train_personal(
+    training = train_personal(
         backbone,
         rows,
         shared,
@@ -64,11 +64,14 @@ def fit_users(
         before_save=flush,
         emit=emit,
         home=home,
-    ):
-        through.append(trained)
-        if len(through) >= _FLUSH_USERS:
-            flush()
-    flush()
+    )
+    try:
+        for trained in training:
+            through.append(trained)
+            if len(through) >= _FLUSH_USERS:
+                flush()
+    finally:
+        flush()  # whoever is through is kept, whatever ends the training
 
 
 def _stored(trained: Trained, config: PerFitConfig) -> StoredShift:
