@@ -111,3 +111,11 @@ def test_the_small_preset_keeps_to_the_width_of_a_narrow_base() -> None:
     assert small_preset(4, hidden_size=8).personal_rank == 8
     assert wide == small_preset(4)
     assert (wide.collective_rank, wide.personal_rank) == (64, 16)
+
+
+def test_what_was_made_before_strengths_by_the_history_is_still_the_same() -> None:
+    assert not {"held_out", "strength_prior"} & set(PerFitConfig().as_dict())
+    tried = PerFitConfig(held_out=0.2, strength_prior=-0.5)
+    assert PerFitConfig.from_dict(tried.as_dict()) == tried
+    assert PerFitConfig.from_dict(PerFitConfig(strength_prior=1.0).as_dict()).strength_prior == 1.0
+    assert PerFitConfig(held_out=0.2).digest_text() != PerFitConfig().digest_text()

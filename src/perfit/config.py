@@ -236,6 +236,8 @@ class PerFitConfig:
         """Plain values, as manifests keep them."""
         values = asdict(self)
         values["layers"] = list(self.layers)
+        if not self.held_out and not self.strength_prior:  # what was made before knew neither, and stays what it was
+            del values["held_out"], values["strength_prior"]
         return values
 
     @classmethod

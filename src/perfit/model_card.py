@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from perfit.belonging import parts_of
+from perfit.config import PerFitConfig
 from perfit.files import write_atomically
 from perfit.markdown import markdown
 from perfit.run import FILES, RunDirectory
@@ -84,6 +85,13 @@ def _there(run: RunDirectory) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
+def _strength(config: PerFitConfig) -> str:
+    if not config.held_out:
+        return f"{config.strength:g}"
+    share, prior = f"{config.held_out:g}", f"{config.strength_prior:g}"
+    return f"each user's own, at most {config.strength:g}: a trial on the newest {share} of the history, prior {prior} nats"
+
+
 def _facts(run: RunDirectory) -> str:
     manifest = run.manifest()
     config, task, identity = parts_of(run)
@@ -110,7 +118,7 @@ def _facts(run: RunDirectory) -> str:
         ),
         ("trained on", trained),
         ("training", stages),
-        ("strength", f"{config.strength:g}"),
+        ("strength", _strength(config)),
         ("past items before a prompt", f"{config.retrieved}"),
         ("chat template", "yes" if config.chat_template else "no"),
         ("seed", f"{config.seed}"),

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from learners import LAYERS, assert_bitwise, assert_same, collective_bank, learner, new_loop, runner, train
+from learners import LAYERS, assert_bitwise, assert_same, collective_bank, learner, new_loop, runner, start_shift, train
 
 from perfit.config import StageConfig
 from perfit.plan import TwoStageShift
-from perfit.shift import ShiftBank, blended
-from perfit.training.evidence import Evidence
+from perfit.shift import Shift, ShiftBank, blended
+from perfit.training.evidence import Evidence, strengths_bank
 from perfit.training.loop import Learner
 
 CONFIG = StageConfig(epochs=3, batch_size=4, learning_rate=3e-2)
@@ -52,6 +52,39 @@ def test_the_newest_share_is_held_out_one_item_at_least(rows: int, earlier: int)
     assert RULE.earlier(rows) == earlier
 
 
+@given(st.integers(0, 50), st.floats(0.01, 0.99))
+def test_who_has_two_items_has_one_for_each_side(rows: int, share: float) -> None:
+    earlier = replace(RULE, share=share).earlier(rows)
+    assert 1 <= earlier < rows if rows > 1 else earlier == 0
+
+
+def test_without_a_trial_the_prior_decides_alone() -> None:
+    assert RULE.without_trial() == replace(RULE, prior=2.0).without_trial() == 0.75
+    assert replace(RULE, prior=-0.1).without_trial() == 0.0
+    (one,) = train(new_loop(CONFIG, 1, evidence=replace(RULE, prior=-0.1)), [learner("one", 1)]).values()
+    assert (one.strength, one.problem) == (0.0, None)
+
+
+def test_a_user_s_shift_is_tried_on_the_device_where_it_trains() -> None:
+    shared, own = start_shift(), Shift(*(tensor.to("meta") for tensor in start_shift(3).tensors().values()))
+    assert strengths_bank(shared, own, RULE).shift.R.device.type == "meta"
+
+
+def test_a_trial_that_diverges_leaves_its_user_alone_and_the_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, one = new_loop(CONFIG, 1, evidence=RULE), PEOPLE[0]
+    norms, told = loop.optimiser.gradient_norms, []
+
+    def once(slots: list[int]) -> torch.Tensor:
+        told.append(slots)
+        return norms(slots) * (math.nan if len(told) == 2 else 1.0)
+
+    monkeypatch.setattr(loop.optimiser, "gradient_norms", once)
+    (found,) = train(loop, [one]).values()
+    (without,) = train(new_loop(CONFIG, 1), [one]).values()
+    assert (found.strength, found.problem) == (0.0, None)
+    assert_bitwise(found, without)
+
+
 def strength_by_hand(one: Learner, kind: str, rule: str) -> float:
     """A training of its own on the earlier rows, then each strength asked row by row with the plain runner."""
     earlier = RULE.earlier(len(one.rows))
@@ -77,8 +110,9 @@ def test_each_learner_trains_on_everything_and_has_the_strength_of_a_trial_of_it
     without = train(new_loop(CONFIG, 3, how), PEOPLE)
     for one in PEOPLE:
         assert_same(found[one.name], without[one.name])
-        tried = len(one.rows) > 1
-        assert found[one.name].strength == (strength_by_hand(one, kind, rule) if tried else None)
+        if one.rows:
+            tried = len(one.rows) > 1
+            assert found[one.name].strength == (strength_by_hand(one, kind, rule) if tried else 0.75)
         assert without[one.name].strength is None
     assert len({trained.strength for trained in found.values()}) > 2  # or this would show little
 

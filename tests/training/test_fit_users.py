@@ -13,6 +13,7 @@ from families import WIDTH, tiny
 from learners import some_rows
 
 from perfit.config import PerFitConfig, StageConfig
+from perfit.shift import Shift
 from perfit.store.payload import StoredShift
 from perfit.training import fit_users as module
 from perfit.training import stages
@@ -114,3 +115,22 @@ def test_a_strength_found_by_the_history_is_kept_instead_of_the_usual_one() -> N
         user: strength for user, strength in found.items() if strength is not None
     }
     assert set(kept.shifts) == {"ann", "ben"}
+
+
+def test_a_shift_that_no_store_takes_is_its_user_s_problem_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stages.train_personal
+
+    def grown(*args: Any, **more: Any) -> Any:
+        for one in real(*args, **more):
+            if one.name == "ann":
+                own = one.shifts[0]
+                one = replace(one, shifts=(Shift(own.R, own.W * 1e6, own.b),))
+            yield one
+
+    monkeypatch.setattr(module, "train_personal", grown)
+    kept = Kept()
+    events: list[dict[str, Any]] = []
+    fit_users(tiny("llama"), ROWS, SHARED, CONFIG, kept, emit=events.append)
+    assert sorted(kept.shifts) == ["ben"]
+    assert kept.through["ann"].problem
+    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["nobody", "ann"]

@@ -13,7 +13,7 @@ from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.durable.records import read_record, write_record
 from perfit.edited import Edited
-from perfit.errors import DataError
+from perfit.errors import ConfigError, DataError
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.collective_lora import CollectiveLora
 from perfit.methods.collective_shift import CollectiveStage
@@ -31,6 +31,8 @@ from perfit.training.loop import Trained
 from perfit.training.record import summary
 from perfit.training.stages import fresh_shifts
 from perfit.training.user_rows import rows_of_users
+
+_HOW_FAR = ("strength", "held_out", "strength_prior")
 
 
 class ShiftMethod:
@@ -56,6 +58,11 @@ class ShiftMethod:
         setting.backbone.check_layers(config.layers)
         self.name, self.label, self.setting, self.stage1 = name, label, setting, stage1
         # Without a shared second shift there is nothing to go back to.
+        given = [one for one in _HOW_FAR if getattr(options, one, None) is not None]
+        if given and not isinstance(stage1, CollectiveStage):
+            raise ConfigError(
+                f"{name}: {given[0]} says how far a user goes from a shared shift, and this method has none; leave it out"
+            )
         self.config = config if isinstance(stage1, CollectiveStage) else replace(config, strength=1.0, held_out=0.0)
         self.work = Work(setting.folder, setting, name, options, below=None if stage1 is None else stage1.work)
         self.prompts = Prompts(setting, config.retrieved)

@@ -137,7 +137,9 @@ class StyleVector:
         backbone = self.setting.backbone
         limit = min(self.options.generic_tokens, self.prompts.limit)
         prompts = [row.prompt_ids for row in rows]
-        generic = unedited(backbone).texts(prompts, [BASE] * len(prompts), Decoding(max_new_tokens=limit))
+        generic = unedited(backbone).texts(
+            prompts, [BASE] * len(prompts), Decoding(max_new_tokens=limit, stop=self.setting.task.stop)
+        )
         theirs = [self.prompts.answered(example, text) for example, text in zip(examples, generic, strict=True)]
         own = [(*row.prompt_ids, *row.answer_ids[:-1]) for row in rows]
         return self._last_states(own) - self._last_states(theirs)

@@ -51,7 +51,7 @@ class Work:
         self.path, self.what, self.emit, self.below = path, what, setting.emit, below
         parts = [
             what,
-            asdict(options) if is_dataclass(options) and not isinstance(options, type) else options,
+            _deciding(options),
             setting.identity.as_dict(),
             str(setting.backbone.dtype),
             setting.backbone.device.type,
@@ -254,6 +254,14 @@ class Work:
         if kept is not None and kept.notes.pop(_PLACE, None) != [self.context, path.relative_to(self.path).as_posix()]:
             raise StoreError(f"{path}: is of other work; {_MEND}")
         return kept
+
+
+def _deciding(options: Any) -> Any:
+    """Options as plain values, without those that work of before did not know and that are not given."""
+    if not is_dataclass(options) or isinstance(options, type):
+        return options
+    later = ("held_out", "strength_prior")
+    return {name: value for name, value in asdict(options).items() if name not in later or value is not None}
 
 
 def user_file(user: str) -> str:

@@ -32,11 +32,15 @@ class Evidence:
 
     def earlier(self, rows: int) -> int:
         """How many of so many rows, in time order, the trial trains on; 0 where there are too few for one."""
-        return rows - max(round(rows * self.share), 1) if rows > 1 else 0
+        return rows - min(max(round(rows * self.share), 1), rows - 1) if rows > 1 else 0
 
     def strengths(self) -> list[float]:
         """What is tried: from 0, the shared shift, to the usual strength."""
         return [self.strength * step / _STEPS for step in range(_STEPS + 1)]
+
+    def without_trial(self) -> float:
+        """The strength of who has too few rows for a trial: the prior alone decides."""
+        return self.choose([0.0] * (_STEPS + 1))
 
     def choose(self, losses: Sequence[float]) -> float:
         """The strength that evidence and prior favour.
@@ -56,6 +60,7 @@ class Evidence:
 
 def strengths_bank(shared: Shift, own: Shift, evidence: Evidence) -> ShiftBank:
     """A bank whose slots 1, 2, … hold a user's own shift with each of the strengths, [layers, 2 r, d]."""
+    shared = Shift(*(tensor.to(own.R.device) for tensor in shared.tensors().values()))  # kept on the CPU, as files are
     shifts = [blended(shared, own, strength) for strength in evidence.strengths()]
     layers, rank, width = shifts[0].R.shape
     bank = ShiftBank.empty(len(shifts), layers, rank, width, device=own.R.device)

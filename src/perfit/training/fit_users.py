@@ -8,8 +8,9 @@ from typing import Any
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
+from perfit.errors import StoreError
 from perfit.shift import Shift, to_stored
-from perfit.store.payload import StoredShift
+from perfit.store.payload import StoredShift, rounded
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.loop import Emit, Trained
 from perfit.training.record import summary
@@ -67,11 +68,23 @@ def fit_users(
     )
     try:
         for trained in training:
-            through.append(trained)
+            through.append(_fit_to_keep(trained, emit))
             if len(through) >= _FLUSH_USERS:
                 flush()
     finally:
         flush()  # whoever is through is kept, whatever ends the training
+
+
+def _fit_to_keep(trained: Trained, emit: Emit) -> Trained:
+    """The same, or where no store takes the shift (it grew beyond measure) a user with a problem: the others go on."""
+    if trained.problem is not None:
+        return trained
+    try:
+        rounded(to_stored(trained.shifts[0]), "bf16", {})
+    except StoreError as error:
+        emit({"event": "skipped", "learner": trained.name, "problem": str(error)})
+        return Trained(trained.name, (), trained.losses, trained.steps, str(error))
+    return trained
 
 
 def _stored(trained: Trained, config: PerFitConfig) -> StoredShift:

@@ -68,7 +68,8 @@ class Trained:
 
     Attributes:
         losses: Mean training loss per answer token, per epoch.
-        strength: How far its shift may act, by the evidence of its history; None where nobody looked.
+        strength: How far its shift may act, by the evidence of its history; None where nobody looked, or where it was
+            read back from a run, whose store has it.
     """
 
     name: str
@@ -168,6 +169,7 @@ class Loop:
             self.optimiser.reset(progress.slot)
             if self.evidence is not None:
                 progress.earlier = self.evidence.earlier(len(group.rows[learner.name]))
+                progress.strength = None if progress.earlier else self.evidence.without_trial()
             self.join(progress, group)
 
     def _group(self, learners: Sequence[Learner]) -> Group | None:
@@ -305,10 +307,10 @@ class Loop:
         leaving: list[tuple[Progress, bool]] = []
         for progress, ok in zip(self.active, well, strict=True):
             done = progress.step >= total_steps(len(progress.rows), self._config(progress))
-            if done and ok and progress.earlier:
-                self._judge(progress)
-                done = False
-            if done or not ok:
+            if progress.earlier and (done or not ok):
+                self._judge(progress, ok)
+                staying.append(progress)
+            elif done or not ok:
                 leaving.append((progress, ok))
             else:
                 staying.append(progress)
@@ -328,15 +330,20 @@ class Loop:
             self.emit({"event": "finished", "learner": name, "steps": progress.step, "losses": losses})
             yield Trained(name, shifts, losses, progress.step, strength=progress.strength)
 
-    def _judge(self, progress: Progress) -> None:
-        """End a trial: the strength that its held-out rows speak for, and everything as before its first step."""
+    def _judge(self, progress: Progress, well: bool) -> None:
+        """End a trial: the strength that its held-out rows speak for, and everything as before its first step.
+
+        A trial that did not end well speaks for nothing; the training itself may go well.
+        """
         assert self.evidence is not None
         name = progress.learner.name
         group = next(group for group in self.groups if name in group.items)
         held = group.items[name][progress.earlier :]
         own, first = self.trained[0].get(progress.slot), self.slots_of(progress.slot)[0]
-        bank = strengths_bank(progress.learner.start[0], own, self.evidence)
-        progress.strength = self.evidence.choose(self._held_out_losses(held, first, bank))
+        progress.strength = 0.0
+        if well and all(torch.isfinite(tensor).all() for tensor in own.tensors().values()):
+            bank = strengths_bank(progress.learner.start[0], own, self.evidence)
+            progress.strength = self.evidence.choose(self._held_out_losses(held, first, bank))
         self.trained[0].put(progress.slot, progress.learner.start[0])
         self.optimiser.reset(progress.slot)
         progress.earlier, progress.step, progress.losses, progress.batches = 0, 0, [], []
