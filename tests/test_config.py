@@ -119,3 +119,9 @@ def test_what_was_made_before_strengths_by_the_history_is_still_the_same() -> No
     assert PerFitConfig.from_dict(tried.as_dict()) == tried
     assert PerFitConfig.from_dict(PerFitConfig(strength_prior=1.0).as_dict()).strength_prior == 1.0
     assert PerFitConfig(held_out=0.2).digest_text() != PerFitConfig().digest_text()
+
+
+def test_the_small_preset_asks_the_history_of_those_who_rate() -> None:
+    rating = small_preset(30, "rating")
+    assert (rating.held_out, rating.strength_prior, rating.strength) == (0.2, -0.5, 0.75)
+    assert small_preset(30, "label").held_out == small_preset(30, "text").held_out == 0

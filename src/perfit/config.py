@@ -321,11 +321,11 @@ def paper_preset(task: str) -> PerFitConfig:
     )
 
 
-# Of small bases, by kind of task: ranks of both shifts, rate and epochs of stage 1, rate of stage 2.
+# Of small bases, by kind of task: ranks of both shifts, rate and epochs of stage 1, rate of stage 2, held-out share and prior.
 _SMALL = {
-    "label": (64, 16, 5e-3, 3, 1e-3),
-    "rating": (32, 8, 2e-3, 2, 2e-3),
-    "text": (32, 8, 2e-3, 2, 1e-3),
+    "label": (64, 16, 5e-3, 3, 1e-3, 0.0, 0.0),
+    "rating": (32, 8, 2e-3, 2, 2e-3, 0.2, -0.5),
+    "text": (32, 8, 2e-3, 2, 1e-3, 0.0, 0.0),
 }
 
 
@@ -335,14 +335,14 @@ def small_preset(n_layers: int, kind: str = "label", *, hidden_size: int | None 
     Searched on users of the stage-1 pools, whom no table reports (docs/results.md). Stage 1 learns from everybody's
     records but the users' own queries: pools of a few hundred queries are too few for a task, and what a user wrote may
     shape the shared shift too. A user's own shift acts at three quarters of its strength: histories are short, and the
-    last quarter harms more users than it helps.
+    last quarter harms more users than it helps. For ratings each user's history says whether it goes so far.
 
     Args:
         n_layers: Depth of the base.
         kind: "label", "rating" or "text".
         hidden_size: Width of the base, which ranks keep to; None: as wide as they need.
     """
-    collective_rank, personal_rank, first_rate, first_epochs, second_rate = _SMALL[kind]
+    collective_rank, personal_rank, first_rate, first_epochs, second_rate, held_out, prior = _SMALL[kind]
     middle = n_layers // 2
     return PerFitConfig(
         layers=(middle - 1, middle) if middle else (0,),
@@ -353,4 +353,6 @@ def small_preset(n_layers: int, kind: str = "label", *, hidden_size: int | None 
         stage1_users="all",
         stage1_data="both",
         strength=0.75,
+        held_out=held_out,
+        strength_prior=prior,
     )
