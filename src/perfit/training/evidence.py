@@ -1,8 +1,9 @@
 """How far a user's own shift may act, by what a trial on the earlier history says of the later one.
 
 Before a user trains on the whole history, one epoch on its earlier part is a trial, and the later part is asked with
-several strengths. What they gain there over the shared shift, in nats, is held against a prior: above 0 it speaks for the usual strength, and evidence has to outweigh it
-to take a user lower, down to 0, where the user is left alone; below 0 it speaks for leaving everybody alone.
+several strengths. What they gain there over the shared shift, in nats, is held against a prior: above 0 it speaks for
+the usual strength, and evidence has to outweigh it to take a user lower, down to 0, where the user is left alone; below
+0 it speaks for leaving everybody alone.
 """
 
 from __future__ import annotations
