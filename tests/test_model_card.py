@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from small_base import TASK, dataset
 
+from perfit import model_card
+from perfit.belonging import parts_of
 from perfit.erasure import erase_user
 from perfit.model_card import card, shows_scores, write_first_card
 from perfit.personalizer import PerFit
@@ -73,3 +75,13 @@ def test_a_copy_has_one(run: RunDirectory, tmp_path: Path) -> None:
     text = text_of(RunDirectory(tmp_path / "copy"))
     assert "| trained on | not kept here |" in text
     assert "Nothing yet" in text
+
+
+def test_strengths_by_the_own_history_are_not_told_as_one_for_all(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "| strength | 1 |" in card(run)
+    config, *rest = parts_of(run)
+    tried = config.with_options(strength=0.75, held_out=0.2, strength_prior=-0.5)
+    monkeypatch.setattr(model_card, "parts_of", lambda run: (tried, *rest))
+    assert "at most 0.75: a trial on the newest 0.2 of the history, prior -0.5 nats" in card(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from method_world import ANNA, BEN, OTHERS, asks, make, ready, setting
 from perfit.data.schema import HistoryItem, User
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import DataError
-from perfit.methods.work import user_file
+from perfit.methods.perfit_config import Options
+from perfit.methods.work import Work, user_file
 from perfit.shift import blended, from_stored
 
 
@@ -76,3 +78,14 @@ def test_a_user_with_unusable_records_is_named_and_the_others_train(name: str, f
     texts = method.predict(asks(wrong, BEN))
     assert texts[:2] == ready(fallback, setting(tmp_path), []).predict(asks(wrong))
     assert texts[2:] == ready(name, setting(tmp_path / "alone"), [BEN]).predict(asks(BEN))
+
+
+def test_options_that_came_later_and_are_not_given_leave_work_whose_it_was(tmp_path: Path) -> None:
+    where, later = setting(tmp_path), ("held_out", "strength_prior")
+    before = {name: value for name, value in asdict(Options(strength=0.5)).items() if name not in later}
+    assert (
+        Work(tmp_path, where, "perfit", Options(strength=0.5)).context
+        == Work(tmp_path, where, "perfit", before).context
+    )
+    given = Options(strength=0.5, held_out=0.2)
+    assert Work(tmp_path, where, "perfit", given).context != Work(tmp_path, where, "perfit", before).context

@@ -14,8 +14,10 @@ from method_world import ANNA, BEN, OTHERS, asks, base, make, ready, setting
 from small_base import LABELS, TASK, write_base
 from torch import Tensor
 
+from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.data.schema import HistoryItem, Query, User
+from perfit.edited import Edited
 from perfit.errors import ConfigError, DataError, StoreError
 from perfit.methods.cos import steered
 from perfit.methods.pag import Pag
@@ -133,6 +135,20 @@ def test_a_profile_prompt_that_cannot_fit_is_a_problem_of_that_user(tmp_path: Pa
 
 
 # StyleVector
+
+
+def test_generic_answers_end_where_the_task_s_answers_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = setting(tmp_path)
+    seen: list[tuple[str, ...]] = []
+    texts = Edited.texts
+
+    def watched(self: Edited, prompts: Any, users: Any, decoding: Decoding, *rest: Any) -> list[str]:
+        seen.append(decoding.stop)
+        return texts(self, prompts, users, decoding, *rest)
+
+    monkeypatch.setattr(Edited, "texts", watched)
+    ready("style-vector", replace(where, task=replace(TASK, stop=("\n",))), [ANNA], strengths=(2.0,), layers=(1,))
+    assert seen == [("\n",)]
 
 
 def test_a_style_vector_is_the_mean_difference_at_the_last_token(tmp_path: Path) -> None:

@@ -70,18 +70,26 @@ def test_a_user_s_shift_is_tried_on_the_device_where_it_trains() -> None:
     assert strengths_bank(shared, own, RULE).shift.R.device.type == "meta"
 
 
-def test_a_trial_that_diverges_leaves_its_user_alone_and_the_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, one = new_loop(CONFIG, 1, evidence=RULE), PEOPLE[0]
-    norms, told = loop.optimiser.gradient_norms, []
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_trial_that_diverges_leaves_its_user_alone_and_the_training_goes_on(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, surely = (
+        PEOPLE[0],
+        replace(RULE, prior=1e6),
+    )  # at any step but a diverging one the prior gives the usual strength
+    steps: list[str] = []
+    loop = new_loop(CONFIG, 1, evidence=surely, emit=lambda event: steps.extend({event["event"]} & {"step"}))
+    norms = loop.optimiser.gradient_norms
 
-    def once(slots: list[int]) -> torch.Tensor:
-        told.append(slots)
-        return norms(slots) * (math.nan if len(told) == 2 else 1.0)
+    def diverging(slots: list[int]) -> torch.Tensor:
+        return norms(slots) * (math.nan if len(steps) == step - 1 else 1.0)
 
-    monkeypatch.setattr(loop.optimiser, "gradient_norms", once)
+    monkeypatch.setattr(loop.optimiser, "gradient_norms", diverging)
     (found,) = train(loop, [one]).values()
     (without,) = train(new_loop(CONFIG, 1), [one]).values()
     assert (found.strength, found.problem) == (0.0, None)
+    assert len(steps) == step + without.steps  # the trial, of two steps, ended where it diverged
     assert_bitwise(found, without)
 
 

@@ -108,13 +108,12 @@ def test_with_other_resources_those_under_way_begin_again(tmp_path: Path, monkey
 
 
 def test_a_strength_found_by_the_history_is_kept_instead_of_the_usual_one() -> None:
-    kept, config = Kept(), replace(CONFIG, held_out=0.3, strength=0.6)
-    fit_users(tiny("llama"), ROWS, SHARED, config, kept)
-    found = {one.name: one.strength for one in train_personal(tiny("llama"), ROWS, SHARED, config)}
-    assert {user: shift.meta["strength"] for user, shift in kept.shifts.items()} == {
-        user: strength for user, strength in found.items() if strength is not None
-    }
-    assert set(kept.shifts) == {"ann", "ben"}
+    for prior, expected in ((-1e6, 0.0), (1e6, 0.6)):
+        kept, config = Kept(), replace(CONFIG, held_out=0.3, strength=0.6, strength_prior=prior)
+        fit_users(tiny("llama"), ROWS, SHARED, config, kept)
+        assert {user: shift.meta["strength"] for user, shift in kept.shifts.items()} == dict.fromkeys(
+            ("ann", "ben"), expected
+        )
 
 
 def test_a_shift_that_no_store_takes_is_its_user_s_problem_alone(monkeypatch: pytest.MonkeyPatch) -> None:
