@@ -43,7 +43,8 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Edited:
 
 
 def prompts(edited: Edited, count: int) -> list[Sequence[int]]:
-    texts = [f"note {'stone ' * n}about a river" for n in range(count)]
+    """They end with one of two tokens, in turn: a label's tokens may depend on what they follow."""
+    texts = [f"note {'stone ' * n}about a {('river', 'lamp')[n % 2]}" for n in range(count)]
     return [edited.backbone.tokenizer.encode(text) for text in texts]
 
 
@@ -59,6 +60,7 @@ def test_rows_answer_and_score_as_each_would_alone(
     edited: Edited, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = prompts(edited, len(WHOSE))
+    assert len({prompt[-1] for prompt in asked}) == 2
     alone = [edited.texts([prompt], [user], FREE)[0] for prompt, user in zip(asked, WHOSE, strict=True)]
     scores = [
         edited.label_scores([prompt], [user], LABELS, lambda n: None) for prompt, user in zip(asked, WHOSE, strict=True)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_base import TASK, dataset
+from small_base import CONFIG, TASK, dataset
 
 from perfit import model_card
 from perfit.belonging import parts_of
@@ -85,3 +85,9 @@ def test_strengths_by_the_own_history_are_not_told_as_one_for_all(
     tried = config.with_options(strength=0.75, held_out=0.2, strength_prior=-0.5)
     monkeypatch.setattr(model_card, "parts_of", lambda run: (tried, *rest))
     assert "at most 0.75: a trial on the newest 0.2 of the history, prior -0.5 nats" in card(run)
+
+
+def test_training_alone_writes_one(scored: Path, tmp_path: Path) -> None:
+    perfit = PerFit.from_pretrained(scored / "base", CONFIG, task=TASK)
+    perfit.fit(dataset(), run=tmp_path / "new", emit=lambda event: None)
+    assert text_of(RunDirectory(tmp_path / "new")) == card(RunDirectory(tmp_path / "new"))
