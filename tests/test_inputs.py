@@ -78,8 +78,15 @@ def test_personalize_takes_a_user_or_a_record_and_no_id(given: Any) -> None:
     with pytest.raises(ConfigError, match=r"^user: .* is no user; give a User") as refused:
         PerFit.personalize(object(), given)  # type: ignore[arg-type]
     assert SECRET not in str(refused.value)
-    assert checked_user(person("u")) == person("u")
-    assert checked_user(own_records(Dataset((person("u"),)))[0]) == person("u")
+    assert checked_user(person("u")) == (person("u"), ())
+    assert checked_user(own_records(Dataset((person("u"),)))[0]) == (person("u"), ())
+    history = [
+        {"text": "b", "folder": "work", "date": "2020-02-02"},
+        {"text": "a", "folder": "work", "date": "2020-01-01"},
+    ]
+    user, notes = checked_user({"user": "u", "history": history})
+    assert [item.fields["text"] for item in user.history] == ["a", "b"]
+    assert ["in order of time" in note for note in notes] == [True]
     with pytest.raises(DataError, match=r"dataset, \[0\]: the field 'id' is unknown"):
         checked_user({"id": "anna"})
 

@@ -153,8 +153,9 @@ def test_who_is_erased_while_they_train_stays_so(run: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(fit_module, "train_personal", train)
     perfit = PerFit.from_pretrained(run)
-    perfit.personalize_all([person("dora"), person("emil")])
+    dora, emil = perfit.personalize_all([person("dora"), person("emil")])
     assert perfit.users() == [*NAMES, "emil"]
+    assert (dora.problem, emil.problem) == ("was erased while training", None)
 
 
 def test_who_is_through_is_kept_whatever_ends_the_call(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

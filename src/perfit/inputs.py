@@ -70,8 +70,8 @@ def checked_dataset(dataset: Users) -> Dataset:
     return read_records(users) if kind is Mapping else Dataset(users=users)
 
 
-def checked_user(user: User | Mapping[str, Any]) -> User:
-    """One user, or one user's record as such.
+def checked_user(user: User | Mapping[str, Any]) -> tuple[User, tuple[str, ...]]:
+    """One user, or one user's record as such, and what the reader has to say of it.
 
     Raises:
         ConfigError: It is something else, such as an id.
@@ -79,13 +79,13 @@ def checked_user(user: User | Mapping[str, Any]) -> User:
     """
     if isinstance(user, Mapping):
         read = read_records([user])
-        return (*read.users, *read.others)[0]
+        return (*read.users, *read.others)[0], tuple(read.notes)
     if not isinstance(user, User):
         raise ConfigError(
             f"user: {what_it_is(user)} is no user; give a User with a history, as read_dataset(path).users has, or a record "
             "{'user': ..., 'history': [...]}"
         )
-    return user
+    return user, ()
 
 
 def check_sources(base: Any, config: Any, task: Any) -> None:

@@ -78,6 +78,7 @@ def personalized(
             if asked_for:
                 _bring_back(folder, erasing, [name for name in shifts if name in stones])
             else:  # who was erased meanwhile stays so
+                through = [_erased(one) if one.name in stones else one for one in through]
                 shifts = {name: shift for name, shift in shifts.items() if name not in stones}
         owners.personal.put_stored(shifts.items())
         results.extend(one if asked_for or folder is None else replace(one, shifts=()) for one in through)
@@ -87,6 +88,10 @@ def personalized(
         emit({"event": "warning", "text": line})
     place = {user.id: number for number, user in enumerate(users)}
     return sorted(results, key=lambda trained: place[trained.name])  # they finish in another order
+
+
+def _erased(trained: Trained) -> Trained:
+    return replace(trained, shifts=(), problem="was erased while training")
 
 
 def _living(users: Sequence[User], folder: Path | None, emit: Emit) -> Sequence[User]:

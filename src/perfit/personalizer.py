@@ -252,9 +252,12 @@ class PerFit:
             LeakError: The user's queries stand in the own history and ``allow_leaks`` is False.
             StoreError: There is no collective shift yet (call ``fit``, or load a run).
         """
+        who, notes = checked_user(user)
+        for note in notes:
+            emit({"event": "warning", "text": note})
         (trained,) = personalized(
             self,
-            [checked_user(user)],
+            [who],
             asked_for=True,
             erasing=self._erasing,
             allow_leaks=allow_leaks,

@@ -194,6 +194,10 @@ def test_a_value_without_end_is_cut_off() -> None:
         ),
         ([{"user": "u", "history": [], "split": SECRET}], "dataset, [0]: the field 'split' has an unknown value"),
         (
+            [{"user": "u", "history": [{"text": "x", "n": 10**5000}]}],
+            "dataset, [0].history[0]: the field 'n' is a number",
+        ),
+        (
             [{"user": "u", "history": [{"text": "\ud800" + SECRET}]}],
             "dataset, [0].history[0]: the field 'text' has half",
         ),

@@ -224,14 +224,17 @@ def as_text(value: object, place: Place, name: str) -> str | None:
     """A value as text; None when it is neither text nor a number.
 
     Raises:
-        DataError: When it is text that cannot be written as UTF-8.
+        DataError: When it is text that cannot be written as UTF-8, or a number that Python does not write out.
     """
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:
+            raise place.error(f"the field {name!r} is a number of thousands of digits", "give it as text") from None
     return checked_text(value, place, name) if isinstance(value, str) else None
 
 
