@@ -22,7 +22,7 @@ from perfit.personalizer import PerFit
 from perfit.shift import Shift
 from perfit.tombstones import Tombstones
 from perfit.training import fit_users as fit_module
-from perfit.training.loop import Trained
+from perfit.training.learner import Trained
 
 NAMES = ["anna", "ben"]
 

@@ -18,7 +18,7 @@ from perfit.store.collective_file import encode_collective
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.training.fit_users import fit_users
-from perfit.training.loop import Trained
+from perfit.training.learner import Trained
 from perfit.training.rows import TokenRow
 from perfit.training.stages import fresh_shifts
 

@@ -39,7 +39,8 @@ from perfit.tasks import get_task
 from perfit.tasks.task import Task
 from perfit.training.examples import answer_limit
 from perfit.training.frozen_cache import FrozenHome
-from perfit.training.loop import Emit, Trained
+from perfit.training.learner import Trained
+from perfit.training.loop import Emit
 from perfit.training.notices import print_notices
 
 if TYPE_CHECKING:

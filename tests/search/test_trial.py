@@ -90,7 +90,7 @@ def test_the_metric_is_that_of_generated_answers(backbone: Backbone, monkeypatch
 def test_a_user_whose_training_fails_is_scored_with_the_shared_shifts(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from perfit.training.loop import Trained
+    from perfit.training.learner import Trained
 
     monkeypatch.setattr(
         fit_module,

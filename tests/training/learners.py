@@ -14,7 +14,8 @@ from perfit.plan import TwoStageShift
 from perfit.positions import Positions
 from perfit.shift import Shift, ShiftBank, new_shift, thin_qr
 from perfit.training.frozen import FrozenRunner
-from perfit.training.loop import Learner, Loop, Trained
+from perfit.training.learner import Learner, Trained
+from perfit.training.loop import Loop
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow
 from perfit.training.schedule import epoch_batches, steps_per_epoch, total_steps

@@ -13,7 +13,8 @@ from perfit.config import StageConfig
 from perfit.errors import StoreError
 from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.evidence import Evidence
-from perfit.training.loop import Learner, Loop, Trained
+from perfit.training.learner import Learner, Trained
+from perfit.training.loop import Loop
 from perfit.training.rows import Runner
 
 CONFIG = StageConfig(epochs=2, batch_size=4, learning_rate=1e-2)

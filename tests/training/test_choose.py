@@ -20,7 +20,7 @@ from perfit.positions import Positions
 from perfit.training.choose import agree, choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
-from perfit.training.loop import Learner
+from perfit.training.learner import Learner
 from perfit.training.memory import MemoryPlan
 from perfit.training.plain import PlainRunner
 from perfit.training.stages import fresh_shifts, train_personal

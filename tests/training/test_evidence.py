@@ -15,7 +15,7 @@ from perfit.config import StageConfig
 from perfit.plan import TwoStageShift
 from perfit.shift import Shift, ShiftBank, blended
 from perfit.training.evidence import Evidence, strengths_bank
-from perfit.training.loop import Learner
+from perfit.training.learner import Learner
 
 CONFIG = StageConfig(epochs=3, batch_size=4, learning_rate=3e-2)
 RULE = Evidence(share=0.25, strength=0.75, prior=0.0)

@@ -18,7 +18,7 @@ from perfit.store.payload import StoredShift
 from perfit.training import fit_users as module
 from perfit.training import stages
 from perfit.training.fit_users import fit_users
-from perfit.training.loop import Trained
+from perfit.training.learner import Trained
 from perfit.training.stages import fresh_shifts, train_personal
 
 STAGE = StageConfig(epochs=2, batch_size=4, learning_rate=3e-2)

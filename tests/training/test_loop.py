@@ -35,7 +35,8 @@ from perfit.positions import Positions
 from perfit.shift import Shift, ShiftBank, new_shift
 from perfit.training.frozen import FrozenRunner
 from perfit.training.lead import Lead
-from perfit.training.loop import Learner, Loop, Trained
+from perfit.training.learner import Learner, Trained
+from perfit.training.loop import Loop
 from perfit.training.memory import MemoryPlan
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, Slots, TokenRow

@@ -27,7 +27,7 @@ from perfit.plan import TwoStageShift
 from perfit.shift import Shift, ShiftBank, new_shift
 from perfit.training import stages
 from perfit.training.frozen import FrozenRunner
-from perfit.training.loop import Learner, Trained
+from perfit.training.learner import Learner, Trained
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import epoch_batches

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perfit.data.schema import User
     from perfit.personalizer import PerFit
     from perfit.store.shifts import ShiftStore
-    from perfit.training.loop import Trained
+    from perfit.training.learner import Trained
 
 app = typer.Typer(help="List, show, add, export, import and delete users' shifts.", no_args_is_help=True)
 USER = Annotated[str, typer.Argument(help="The user's id.")]

@@ -27,7 +27,7 @@ from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift, rounded
 from perfit.store.personal import PersonalShifts
 from perfit.training.fit_users import fit_users
-from perfit.training.loop import Trained
+from perfit.training.learner import Trained
 from perfit.training.record import summary
 from perfit.training.stages import fresh_shifts
 from perfit.training.user_rows import rows_of_users

@@ -26,7 +26,8 @@ from perfit.tasks.task import Task
 from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
-from perfit.training.loop import Emit, Trained
+from perfit.training.learner import Trained
+from perfit.training.loop import Emit
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective
 from perfit.training.user_rows import pool_rows, rows_of_users

@@ -10,7 +10,8 @@ import torch
 
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.training.groups import Group
-from perfit.training.loop import Learner, Loop, Progress
+from perfit.training.learner import Learner, Progress
+from perfit.training.loop import Loop
 
 
 def save_loop(loop: Loop, path: Path, *, context: dict[str, Any]) -> None:

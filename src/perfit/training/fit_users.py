@@ -12,7 +12,8 @@ from perfit.errors import StoreError
 from perfit.shift import Shift, to_stored
 from perfit.store.payload import StoredShift, rounded
 from perfit.training.frozen_cache import FrozenHome
-from perfit.training.loop import Emit, Trained
+from perfit.training.learner import Trained
+from perfit.training.loop import Emit
 from perfit.training.record import summary
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_personal

@@ -9,7 +9,7 @@ from perfit.durable.ledger import Ledger
 from perfit.durable.records import write_records
 from perfit.errors import DamagedError, StoreError
 from perfit.run import RunDirectory
-from perfit.training.loop import Trained
+from perfit.training.learner import Trained
 
 _MEND = "restore it, or train again in another folder"
 

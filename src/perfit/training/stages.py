@@ -18,7 +18,8 @@ from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.choose import choose_runner
 from perfit.training.evidence import Evidence
 from perfit.training.frozen_cache import FrozenHome
-from perfit.training.loop import Emit, Learner, Loop, Trained
+from perfit.training.learner import Learner, Trained
+from perfit.training.loop import Emit, Loop
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import total_steps
 from perfit.training.summary import RowSummary
