@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ class Rows:
 
 
 def of_pandas(columns: dict[str, list[Any]]) -> Any:
-    return pytest.importorskip("pandas").DataFrame(columns)
+    return import_module("pandas").DataFrame(columns)
 
 
 def of_datasets(columns: dict[str, list[Any]]) -> Any:
-    return pytest.importorskip("datasets").Dataset.from_dict(columns)
+    return import_module("datasets").Dataset.from_dict(columns)
 
 
 tables = pytest.mark.parametrize("table", [Frame, Rows, of_pandas, of_datasets])
@@ -143,7 +144,7 @@ def test_values_of_numpy_and_pandas_are_what_they_say() -> None:
 
 @pytest.mark.parametrize("zone", [None, "Europe/Vienna"])
 def test_dates_of_a_real_frame_are_dates(zone: str | None) -> None:
-    pandas: Any = pytest.importorskip("pandas")
+    pandas: Any = import_module("pandas")
     dates = pandas.Series(pandas.to_datetime(["2020-02-01", None, "2020-01-02"])).dt.tz_localize(zone)
     frame = pandas.DataFrame({"user": pandas.Categorical(["u", "u", "u"]), "text": ["b", "x", "a"], "date": dates})
     frame["stars"] = pandas.array([1, None, 3], dtype="Int64")
