@@ -48,6 +48,10 @@ class UnknownUserError(PerfitError):
     """No shift is stored for this user."""
 
 
+class ClosedError(PerfitError):
+    """A serving engine takes no more requests: it is draining or closed."""
+
+
 class MissingExtraError(PerfitError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
