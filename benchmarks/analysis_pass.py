@@ -22,11 +22,11 @@ import torch
 from perfit.analysis.extract import able, chunks_of, extract
 from perfit.analysis.prompts import PromptMaker
 from perfit.analysis.recipe import Recipe
-from perfit.analysis.states import batches
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.data import read_dataset
 from perfit.data.schema import User
+from perfit.inference.last_states import batches
 from perfit.precision import resolve_dtype
 from perfit.tasks import get_task
 from perfit.tasks.task import Task

@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from tables import markdown
 
-from perfit.backbone.decode import decode
-from perfit.backbone.generate import left_padded
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import left_padded
 from perfit.config import small_preset
 from perfit.data import read_dataset
-from perfit.plan import IDENTITY, TwoStageShift
-from perfit.positions import Positions
+from perfit.edits.edit_plan import IDENTITY, TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import new_shift
+from perfit.inference.decode import decode
 from perfit.precision import resolve_dtype
-from perfit.shift import new_shift
 from perfit.tasks import get_task
 from perfit.training.examples import RowMaker
 from perfit.training.stages import bank_of

@@ -19,7 +19,7 @@ from tables import markdown
 from workload import Rows, peak_flops, rows_of, spread, time_stage
 
 from perfit import PerFit, PerFitConfig, StageConfig
-from perfit.positions import Positions
+from perfit.edits.positions import Positions
 from perfit.training.frozen_pass import FrozenPass
 from perfit.training.summary import RowSummary
 

@@ -12,8 +12,8 @@ import transformers
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
-from perfit.plan import TwoStageShift
-from perfit.shift import Shift, ShiftBank
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.shift import Shift, ShiftBank
 
 VOCABULARY, WIDTH, DEPTH = 97, 32, 4
 

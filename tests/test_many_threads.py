@@ -16,10 +16,10 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
-from perfit import edited
-from perfit.backbone.generate import Decoding
 from perfit.data.schema import User
 from perfit.errors import UnknownUserError
+from perfit.inference import edited
+from perfit.inference.decoding import Decoding
 from perfit.owners import Owners
 from perfit.personalizer import PerFit
 

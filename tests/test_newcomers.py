@@ -17,9 +17,9 @@ from small_base import CONFIG, TASK, dataset, person, write_base
 
 from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, HistoryItem, User
+from perfit.edits.shift import Shift
 from perfit.errors import DataError, LeakError, StoreError, UnknownUserError
 from perfit.personalizer import PerFit
-from perfit.shift import Shift
 from perfit.tombstones import Tombstones
 from perfit.training import fit_users as fit_module
 from perfit.training.learner import Trained

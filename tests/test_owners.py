@@ -8,8 +8,8 @@ import torch
 from families import tiny
 from small_base import CONFIG
 
+from perfit.edits.shift import Shift, blended, from_stored, new_shift, to_stored
 from perfit.owners import Owners
-from perfit.shift import Shift, blended, from_stored, new_shift, to_stored
 from perfit.store.collective_file import Collective, encode_collective
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts

@@ -16,14 +16,14 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, person, write_base
 
-from perfit.backbone.generate import Decoding
 from perfit.config import PerFitConfig
 from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, HistoryItem, Query, User
+from perfit.edits.shift import Shift
 from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, PerfitError, StoreError, UnknownUserError
+from perfit.inference.decoding import Decoding
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
-from perfit.shift import Shift
 from perfit.stop_strings import until_stop
 from perfit.tombstones import Tombstones
 from perfit.training.examples import RowMaker

@@ -12,9 +12,9 @@ from test_resume import StoppedError, stop_at
 
 from perfit.belonging import open_store
 from perfit.durable.ledger import Ledger
+from perfit.edits.shift import from_stored
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
-from perfit.shift import from_stored
 from perfit.training import stages
 from perfit.training.record import TrainingRecord
 

@@ -15,11 +15,11 @@ from small_base import CONFIG, TASK, dataset, write_base
 
 from perfit.belonging import open_store
 from perfit.durable.records import sealed
+from perfit.edits.shift import new_shift
 from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.evaluate import evaluate
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory, versions
-from perfit.shift import new_shift
 from perfit.store.collective_file import Collective, encode_collective
 from perfit.training.events import EventFile
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from perfit.edits.shift import Shift, blended, new_shift
 from perfit.errors import DamagedError
-from perfit.shift import Shift, blended, new_shift
 from perfit.strength import bank_with_strengths, strength_of
 
 

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perfit.backbone.generate import Decoding as Decoding
     from perfit.config import PerFitConfig as PerFitConfig
     from perfit.config import StageConfig as StageConfig
     from perfit.config import paper_preset as paper_preset
@@ -17,28 +16,29 @@ if TYPE_CHECKING:
     from perfit.data.schema import HistoryItem as HistoryItem
     from perfit.data.schema import Query as Query
     from perfit.data.schema import User as User
+    from perfit.edits.positions import Positions as Positions
+    from perfit.edits.shift import Shift as Shift
+    from perfit.edits.shift import ShiftBank as ShiftBank
     from perfit.erasure import erase_user as erase_user
     from perfit.errors import PerfitError as PerfitError
     from perfit.evaluation.evaluate import evaluate as evaluate
+    from perfit.inference.decoding import Decoding as Decoding
     from perfit.personalizer import PerFit as PerFit
-    from perfit.positions import Positions as Positions
-    from perfit.shift import Shift as Shift
-    from perfit.shift import ShiftBank as ShiftBank
     from perfit.store.shifts import ShiftStore as ShiftStore
     from perfit.tasks import get_task as get_task
     from perfit.tasks.task import Task as Task
 
 _WHERE = {
     "Dataset": "perfit.data.schema",
-    "Decoding": "perfit.backbone.generate",
+    "Decoding": "perfit.inference.decoding",
     "HistoryItem": "perfit.data.schema",
     "PerFit": "perfit.personalizer",
     "PerFitConfig": "perfit.config",
     "PerfitError": "perfit.errors",
-    "Positions": "perfit.positions",
+    "Positions": "perfit.edits.positions",
     "Query": "perfit.data.schema",
-    "Shift": "perfit.shift",
-    "ShiftBank": "perfit.shift",
+    "Shift": "perfit.edits.shift",
+    "ShiftBank": "perfit.edits.shift",
     "ShiftStore": "perfit.store.shifts",
     "StageConfig": "perfit.config",
     "Task": "perfit.tasks.task",

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.positions import Positions
 
 RESOURCES = ("users_together", "step_tokens", "memory_gib")
 """Settings of how much runs at once: they change the order of sums and nothing else, so that a run may go on with less."""

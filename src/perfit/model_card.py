@@ -6,10 +6,10 @@ from pathlib import Path
 
 from perfit.belonging import parts_of
 from perfit.config import PerFitConfig
+from perfit.edits.shift import parameter_count
 from perfit.files import write_atomically
 from perfit.markdown import markdown
 from perfit.run import FILES, RunDirectory
-from perfit.shift import parameter_count
 
 _MEASURED = "What `perfit evaluate` measured last, on this run's own queries:"
 

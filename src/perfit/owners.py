@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from perfit.backbone.model import Backbone
+from perfit.edits.edit_plan import IDENTITY, TwoStageShift
+from perfit.edits.shift import Shift, ShiftBank, from_stored
 from perfit.errors import StoreError
-from perfit.plan import IDENTITY, TwoStageShift
 from perfit.pseudo_users import BASE, COLLECTIVE, PSEUDO_USERS
-from perfit.shift import Shift, ShiftBank, from_stored
 from perfit.store.collective_file import Collective
 from perfit.store.personal import PersonalShifts
 from perfit.strength import bank_with_strengths, strength_of

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from perfit.answer_scores import AnswerScore, answer_scores_of
-from perfit.answering import answers_of, decoding_of, label_scores_of
 from perfit.backbone.fingerprint import BaseIdentity
-from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.backbone.room import check_length
@@ -22,16 +19,19 @@ from perfit.config import PerFitConfig, small_preset
 from perfit.copies import save, upload
 from perfit.data.schema import Query, User
 from perfit.device import AUTO
-from perfit.edited import Edited
+from perfit.edits.shift import Shift
 from perfit.errors import ConfigError, StoreError
 from perfit.fitting import check_leaks, collective_of, fit
+from perfit.inference.answer_scores import AnswerScore, answer_scores_of
+from perfit.inference.answers import answers_of, decoding_of, label_scores_of
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import Edited
 from perfit.inputs import Users, check_asked, check_base, check_sources, checked_dataset, checked_user, what_it_is
 from perfit.newcomers import personalized
 from perfit.opening import open_base, open_run
 from perfit.owners import Owners
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
-from perfit.shift import Shift
 from perfit.shown import shown
 from perfit.store.personal import PersonalShifts
 from perfit.strength import strength_of

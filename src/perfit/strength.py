@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from perfit.edits.shift import Shift, ShiftBank, blended
 from perfit.errors import DamagedError
-from perfit.shift import Shift, ShiftBank, blended
 from perfit.training.stages import bank_of
 
 

@@ -10,8 +10,8 @@ from planted import USERS, WIDTH, Array, direction, noise
 
 from perfit.analysis.subspace import centred
 from perfit.analysis.trained import gain_correlation, overlaps
+from perfit.edits.shift import Shift
 from perfit.errors import ConfigError
-from perfit.shift import Shift
 
 
 def adding(vector: Array, rank: int = 1) -> Shift:

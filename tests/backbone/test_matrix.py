@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from perfit.backbone.taps import running
-from perfit.plan import EditPlan
-from perfit.positions import Positions
+from perfit.edits.edit_plan import EditPlan
+from perfit.edits.positions import Positions
 
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2))
 LENGTHS = (9, 4, 12, 2)

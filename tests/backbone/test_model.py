@@ -30,9 +30,9 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.taps import running
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.errors import BaseModelError, ConfigError
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
 
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2), (1, 0), (1, 1))
 LENGTHS = (9, 5, 13, 7, 11, 2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from perfit.backbone.prefix_attention import NAME, prefix_attention, with_prefix_attention
 from perfit.backbone.prefix_cache import BEFORE, Before
-from perfit.plan import SlotGroups
+from perfit.edits.edit_plan import SlotGroups
 
 
 def attend(

@@ -11,8 +11,8 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import PrefixCache
 from perfit.backbone.section import Sections
 from perfit.backbone.taps import looking, running, untouched
-from perfit.plan import EditPlan, SlotGroups
-from perfit.positions import Positions
+from perfit.edits.edit_plan import EditPlan, SlotGroups
+from perfit.edits.positions import Positions
 
 ROWS, LENGTH, SHORT = 3, 20, 15
 

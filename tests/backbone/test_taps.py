@@ -13,22 +13,23 @@ from families import DEPTH, NAMES, padded_batch, random_shift, tiny
 from interrupts import interrupted_at_every_line
 from torch import Tensor, nn
 
-from perfit.backbone import generate as generating
 from perfit.backbone import model as backbone_model
 from perfit.backbone import prefix_attention, section, taps, twin
-from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import PrefixCache
 from perfit.backbone.section import Sections
 from perfit.backbone.taps import Changes, Tap, looking, running, untouched
+from perfit.edits.edit_plan import EditPlan
+from perfit.edits.positions import Positions
+from perfit.inference import generate as generating
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import generate
 from perfit.methods import adapters as lora
 from perfit.methods import lofit, style_vector
 from perfit.methods.adapters import COLLECTIVE, LoraShape, adapted
 from perfit.methods.attention import find_attention
 from perfit.methods.lofit import changing_heads
 from perfit.methods.style_vector import adding, last_states
-from perfit.plan import EditPlan
-from perfit.positions import Positions
 
 LAYERS = (1, 2)
 PROMPTS = ((5, 9, 7, 30, 12), (11, 3, 8))

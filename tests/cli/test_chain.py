@@ -16,10 +16,10 @@ from perfit import PerFit
 from perfit.data import read_dataset
 from perfit.data.jsonl import write_jsonl
 from perfit.data.schema import Dataset, User
+from perfit.edits.shift import from_stored
 from perfit.errors import ConfigError
 from perfit.methods.memory import Memory
 from perfit.run import RunDirectory
-from perfit.shift import from_stored
 from perfit.stop_strings import until_stop
 from perfit.store.shifts import ShiftStore
 

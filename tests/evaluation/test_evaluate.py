@@ -13,14 +13,14 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
-from perfit.answer_scores import AnswerScore
-from perfit.backbone.generate import Decoding
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import METHODS, evaluate
 from perfit.evaluation.found import Evaluation
 from perfit.evaluation.lamp_format import read_lamp
 from perfit.evaluation.written import read_metrics
+from perfit.inference.answer_scores import AnswerScore
+from perfit.inference.decoding import Decoding
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.tasks import get_task

@@ -10,12 +10,12 @@ import torch
 from method_world import ALL, ANNA, BEN, CONFIG, asks, base, make, ready, setting
 from small_base import LABELS, TASK
 
-from perfit.backbone.within import Answers
 from perfit.comparison.bench import Bench, check_labels
 from perfit.data.schema import Dataset
 from perfit.errors import ConfigError
+from perfit.inference.fixed_rows import greedy
+from perfit.inference.label_set import Answers
 from perfit.methods.cos import steered
-from perfit.methods.greedy import greedy
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.tasks import get_task

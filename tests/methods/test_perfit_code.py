@@ -10,12 +10,12 @@ import torch
 from method_world import ANNA, BEN, CONFIG, OTHERS, asks, base, make, ready, setting
 from safetensors.torch import load_file
 
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift, new_shift
 from perfit.errors import ConfigError, StoreError
 from perfit.methods.codes import CodedLoss, Directions
 from perfit.methods.prompts import Prompts
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift, new_shift
 from perfit.training.plain import PlainRunner
 from perfit.training.stages import bank_of
 

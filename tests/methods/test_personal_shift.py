@@ -12,10 +12,10 @@ from method_world import ANNA, BEN, OTHERS, asks, make, ready, setting
 
 from perfit.data.schema import HistoryItem, User
 from perfit.durable.tensors import read_tensors, write_tensors
+from perfit.edits.shift import blended, from_stored
 from perfit.errors import DataError
 from perfit.methods.perfit_config import Options
 from perfit.methods.work import Work, user_file
-from perfit.shift import blended, from_stored
 
 
 def note(folder: Path, user: User, **changes: Any) -> None:

@@ -14,11 +14,11 @@ from method_world import ANNA, BEN, OTHERS, asks, base, make, ready, setting
 from small_base import LABELS, TASK, write_base
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.data.schema import HistoryItem, Query, User
-from perfit.edited import Edited
 from perfit.errors import ConfigError, DataError, StoreError
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import Edited
 from perfit.methods.cos import steered
 from perfit.methods.pag import Pag
 from perfit.methods.profile_prompts import profile_prompt

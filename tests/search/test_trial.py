@@ -11,13 +11,13 @@ import pytest
 import torch
 from small_base import CONFIG, TASK, dataset, write_base
 
-from perfit import edited as edited_module
-from perfit.backbone.generate import Decoding
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
+from perfit.inference import edited as edited_module
+from perfit.inference.decoding import Decoding
 from perfit.search import trial as trial_module
 from perfit.search.holdout import hold_out
 from perfit.search.trial import LOSS, METRIC, Material, run_trial

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from perfit.durable.tensors import read_tensors, write_tensors
-from perfit.shift import Shift, new_shift
+from perfit.edits.shift import Shift, new_shift
 from perfit.store.collective_file import Collective, collective_shifts, collective_tensors, encode_collective
 
 

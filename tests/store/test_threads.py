@@ -14,8 +14,8 @@ import pytest
 import torch
 from numbered import IDENTITY, SPEC, numbered
 
+from perfit.edits.shift import from_stored
 from perfit.errors import StoreError, UnknownUserError
-from perfit.shift import from_stored
 from perfit.store import ShiftStore, StoredShift
 from perfit.store.personal import PersonalShifts
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from small_base import CONFIG, LABELS, TASK, dataset, write_base
 
-from perfit.backbone.generate import Decoding
 from perfit.data.schema import Query, User
+from perfit.edits.edit_plan import EditPlan
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import evaluate
 from perfit.evaluation.nll import nll_of_labels, nll_of_tokens
+from perfit.inference.decoding import Decoding
 from perfit.personalizer import PerFit
-from perfit.plan import EditPlan
-from perfit.positions import Positions
 from perfit.run import RunDirectory
 from perfit.tasks import get_task
 from perfit.tasks.label_scores import answers_from

@@ -10,9 +10,9 @@ from families import VOCABULARY, WIDTH, alone, picked, random_bank, tiny
 from torch import Tensor
 
 from perfit.config import StageConfig
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift, ShiftBank, new_shift, thin_qr
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift, ShiftBank, new_shift, thin_qr
 from perfit.training.frozen import FrozenRunner
 from perfit.training.learner import Learner, Trained
 from perfit.training.loop import Loop

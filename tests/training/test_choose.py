@@ -15,8 +15,8 @@ from learners import some_rows
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
+from perfit.edits.positions import Positions
 from perfit.errors import BaseModelError, ConfigError
-from perfit.positions import Positions
 from perfit.training.choose import agree, choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome

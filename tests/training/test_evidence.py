@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from learners import LAYERS, assert_bitwise, assert_same, collective_bank, learner, new_loop, runner, start_shift, train
 
 from perfit.config import StageConfig
-from perfit.plan import TwoStageShift
-from perfit.shift import Shift, ShiftBank, blended
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.shift import Shift, ShiftBank, blended
 from perfit.training.evidence import Evidence, strengths_bank
 from perfit.training.learner import Learner
 

@@ -13,7 +13,7 @@ from families import WIDTH, tiny
 from learners import some_rows
 
 from perfit.config import PerFitConfig, StageConfig
-from perfit.shift import Shift
+from perfit.edits.shift import Shift
 from perfit.store.payload import StoredShift
 from perfit.training import fit_users as module
 from perfit.training import stages

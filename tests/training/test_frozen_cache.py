@@ -20,8 +20,8 @@ from learners import HEAD, LAYERS, RULE, some_rows
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.positions import Positions
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenCache, FrozenHome
 from perfit.training.frozen_pass import FrozenPass, FrozenRow

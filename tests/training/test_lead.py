@@ -7,8 +7,8 @@ import torch
 from families import NAMES, learnable, parameters_of, random_shift, tiny
 from test_runners import HEAD, SLOTS, rows
 
-from perfit.plan import SlotGroups
-from perfit.positions import Positions
+from perfit.edits.edit_plan import SlotGroups
+from perfit.edits.positions import Positions
 from perfit.training.frozen import FrozenRunner
 from perfit.training.lead import Lead
 from perfit.training.plain import PlainRunner

@@ -30,9 +30,9 @@ from learners import (
 from torch import Tensor
 
 from perfit.config import StageConfig
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift, ShiftBank, new_shift
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift, ShiftBank, new_shift
 from perfit.training.frozen import FrozenRunner
 from perfit.training.lead import Lead
 from perfit.training.learner import Learner, Trained

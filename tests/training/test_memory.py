@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from learners import HEAD, LAYERS, RULE, some_rows
 
 from perfit.config import PerFitConfig
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.positions import Positions
 from perfit.training.frozen_pass import FrozenPass
 from perfit.training.keeping import choose_keeping
 from perfit.training.memory import held_bytes, plan_memory

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from learners import back_to_orthonormal, off_orthonormal
 from torch import Tensor
 
-from perfit.shift import ShiftBank
+from perfit.edits.shift import ShiftBank
 from perfit.training.optimiser import SlotAdamW
 
 

@@ -11,9 +11,9 @@ from families import NAMES, VOCABULARY, gradients, learnable, random_shift, tiny
 from learners import naive_loss
 from torch import Tensor
 
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError, DataError
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
 from perfit.training.frozen import FrozenRunner
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow, common_prefix, label_places, row_loss

@@ -11,8 +11,8 @@ import torch
 from families import tiny
 from learners import HEAD, LAYERS, RULE, runner, some_rows
 
+from perfit.edits.positions import Positions
 from perfit.errors import PerfitError
-from perfit.positions import Positions
 from perfit.training.frozen import FrozenRunner
 from perfit.training.shelf import Shelf
 

@@ -22,9 +22,9 @@ from learners import (
 )
 
 from perfit.config import PerFitConfig, StageConfig
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.shift import Shift, ShiftBank, new_shift
 from perfit.errors import PerfitError
-from perfit.plan import TwoStageShift
-from perfit.shift import Shift, ShiftBank, new_shift
 from perfit.training import stages
 from perfit.training.frozen import FrozenRunner
 from perfit.training.learner import Learner, Trained

@@ -17,12 +17,12 @@ from torch import Tensor
 from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.prompts import LOSSES, PromptMaker
 from perfit.analysis.recipe import Recipe
-from perfit.analysis.states import last_states
 from perfit.backbone.fingerprint import BaseIdentity, base_identity
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import ConfigError, DamagedError, StoreError
+from perfit.inference.last_states import last_states
 from perfit.private import private_folder
 from perfit.run import versions
 from perfit.tasks.task import Task

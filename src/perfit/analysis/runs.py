@@ -16,10 +16,10 @@ from perfit.analysis.tables import Tables
 from perfit.analysis.trained import gain_correlation, overlaps
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.belonging import open_store
+from perfit.edits.shift import Shift, from_stored
 from perfit.errors import BaseModelError, ConfigError, DamagedError
 from perfit.evaluation.score import higher_is_better
 from perfit.run import RunDirectory
-from perfit.shift import Shift, from_stored
 
 
 def tables_of_run(path: str | Path, many: Sequence[DeltaVectors]) -> Tables:

@@ -14,8 +14,8 @@ from perfit.analysis.deltas import Array, DeltaVectors
 from perfit.analysis.extra import extra
 from perfit.analysis.recipe import BARE, HISTORY
 from perfit.analysis.subspace import centred
+from perfit.edits.shift import Shift
 from perfit.errors import ConfigError
-from perfit.shift import Shift
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from perfit.after_fork import one_thread_after_fork
 from perfit.backbone.layers import find_layers
 from perfit.backbone.taps import Changes, Side, Tap, running
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.errors import BaseModelError, ConfigError
-from perfit.plan import EditPlan, TwoStageShift
 
 
 class Backbone:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from perfit.backbone.prefix_cache import BEFORE, Before
 from perfit.backbone.twin import twin
-from perfit.plan import SlotGroups
+from perfit.edits.edit_plan import SlotGroups
 
 NAME = "perfit_prefix"
 

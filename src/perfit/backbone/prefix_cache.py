@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfit.plan import SlotGroups
+from perfit.edits.edit_plan import SlotGroups
 
 KeysValues = tuple[Tensor, Tensor]
 BEFORE = "_perfit_before"

@@ -82,10 +82,10 @@ def evaluate(
         return
     if data is None or run is None:
         raise ConfigError("evaluate: give the users' data and --run, or --lamp PREDICTIONS GOLDS")
-    from perfit.backbone.generate import Decoding
     from perfit.data import read_dataset
     from perfit.evaluation.evaluate import check_methods
     from perfit.evaluation.evaluate import evaluate as run_evaluation
+    from perfit.inference.decoding import Decoding
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
 

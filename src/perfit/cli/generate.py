@@ -76,8 +76,8 @@ def generate(
         pairs = [(name, text) for text in checked_arguments(texts or [], "text") for name in names]
     from dataclasses import replace
 
-    from perfit.backbone.generate import Decoding
     from perfit.evaluation.evaluate import check_answers
+    from perfit.inference.decoding import Decoding
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
     from perfit.tasks.label_scores import answers_from

@@ -73,7 +73,7 @@ def _run(run: Path) -> dict[str, Any]:
 
 def _facts(directory: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
     from perfit.belonging import open_store
-    from perfit.shift import parameter_count
+    from perfit.edits.shift import parameter_count
 
     config, base = manifest["config"], manifest["base"]
     width = base["identity"]["hidden_size"]

@@ -57,8 +57,8 @@ def show(user: USER, run: RUN, json: JSON = False) -> None:
     """One user's shift: size, distance from the shared one, and how it was trained."""
     import torch
 
+    from perfit.edits.shift import from_stored
     from perfit.run import RunDirectory
-    from perfit.shift import from_stored
 
     with _store(run) as store:
         stored = store.get(user)

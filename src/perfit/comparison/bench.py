@@ -150,7 +150,7 @@ def check_labels(bench: Bench) -> None:
     Raises:
         ConfigError: Two have.
     """
-    from perfit.backbone.within import Answers
+    from perfit.inference.label_set import Answers
     from perfit.tasks.encode import label_ids
     from perfit.training.examples import RowMaker
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding
 from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, User
 from perfit.durable.records import write_records
@@ -25,6 +24,7 @@ from perfit.evaluation.score import score
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
+from perfit.inference.decoding import Decoding
 from perfit.json_keys import json_key
 from perfit.methods.floor_rules import floors
 from perfit.methods.memory import Memory

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
-from perfit.edited import Edited
+from perfit.inference.batches import Tokens
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import Edited, unedited
 from perfit.methods.method import Ask, Done
 from perfit.methods.prompts import Prompts
-from perfit.owners import Owners
-from perfit.positions import Positions
 from perfit.pseudo_users import BASE
 from perfit.tasks.label_scores import answers_from
-
-Tokens = tuple[int, ...]
-_USUAL = Decoding()
-
-
-def unedited(backbone: Backbone) -> Edited:
-    """The base alone, by the same way as an edited one."""
-    return Edited(backbone, Owners(), (0,), Positions.parse("l1"))
 
 
 def answer(backbone: Backbone, tokens: Sequence[Tokens], prompts: Prompts, done: Done) -> list[str]:
@@ -50,18 +41,6 @@ def edited_answer(
         return answers_from(scores, task, "expected")
     decoding = Decoding(max_new_tokens=prompts.limit, within=prompts.within)
     return edited.texts(tokens, users, decoding, done)
-
-
-def batches(lengths: Sequence[int], tokens: int = _USUAL.batch_tokens) -> list[list[int]]:
-    """Indices of the rows of each batch, longest first; at most ``tokens`` with padding, and at least one row."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    found: list[list[int]] = []
-    begin = 0
-    while begin < len(order):
-        rows = max(min(tokens // lengths[order[begin]], _USUAL.batch_rows), 1)
-        found.append(order[begin : begin + rows])
-        begin += rows
-    return found
 
 
 def users_of(asks: Sequence[Ask]) -> dict[str, User]:

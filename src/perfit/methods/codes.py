@@ -15,9 +15,9 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift, ShiftBank
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift, ShiftBank
 from perfit.training.choose import choose_runner
 from perfit.training.loop import Emit
 from perfit.training.plain import PlainRunner

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
+from perfit.edits.shift import parameter_count
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
-from perfit.shift import parameter_count
 from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
 from perfit.training.user_rows import pool_rows

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
-from perfit.backbone.within import Within, most_tokens
 from perfit.data.schema import User
-from perfit.methods.answer import Tokens, batches
-from perfit.methods.greedy import greedy
+from perfit.inference.batches import Tokens, batches
+from perfit.inference.fixed_rows import greedy
+from perfit.inference.label_set import Within, most_tokens
 from perfit.methods.history_bytes import history_bytes
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers

@@ -19,9 +19,9 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.taps import Changes
 from perfit.data.schema import User
 from perfit.errors import ConfigError
+from perfit.inference.fixed_rows import answer_changed
 from perfit.methods.answer import users_of
 from perfit.methods.attention import find_attention, heads_of
-from perfit.methods.greedy import answer_changed
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.prompts import Prompts

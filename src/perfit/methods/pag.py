@@ -12,12 +12,13 @@ from typing import Any
 
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import positions_of
 from perfit.data.schema import User
-from perfit.methods.answer import answer, unedited, users_of
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import unedited
+from perfit.methods.answer import answer, users_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.profile_prompts import profile_prompt

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perfit.data.schema import User
-from perfit.edited import Edited
+from perfit.edits.shift import parameter_count
+from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer
 from perfit.methods.collective_shift import CollectiveStage
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
@@ -14,7 +15,6 @@ from perfit.methods.personal_shift import ShiftMethod
 from perfit.methods.prompts import Prompts
 from perfit.owners import Owners
 from perfit.pseudo_users import COLLECTIVE
-from perfit.shift import parameter_count
 
 __all__ = ["Options", "Stage1", "make", "make_stage_1"]
 

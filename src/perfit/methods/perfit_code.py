@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from perfit.data.schema import User
-from perfit.edited import Edited
+from perfit.edits.shift import Shift, parameter_count
 from perfit.errors import DataError, StoreError
+from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.codes import CodedLoss, CodedOwners, Directions
 from perfit.methods.collective_shift import CollectiveStage
@@ -27,7 +28,6 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.stages import stage_of
 from perfit.methods.tuning import Tuning
 from perfit.methods.work import Work, history_of
-from perfit.shift import Shift, parameter_count
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import stable_random
 

@@ -12,8 +12,9 @@ from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.durable.records import read_record, write_record
-from perfit.edited import Edited
+from perfit.edits.shift import new_shift, parameter_count
 from perfit.errors import ConfigError, DataError
+from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.collective_lora import CollectiveLora
 from perfit.methods.collective_shift import CollectiveStage
@@ -22,7 +23,6 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.owners import Owners
 from perfit.pseudo_users import BASE, COLLECTIVE, check_ids
-from perfit.shift import new_shift, parameter_count
 from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift, rounded
 from perfit.store.personal import PersonalShifts

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 
-from perfit.backbone.within import Answers, Within
 from perfit.data.schema import User
+from perfit.inference.label_set import Answers, Within
 from perfit.methods.method import Ask, Setting
 from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
 from perfit.tasks.task import Example

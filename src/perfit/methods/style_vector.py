@@ -17,13 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import padded
 from perfit.backbone.taps import Changes, looking, running
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.methods.answer import Tokens, batches, unedited, users_of
-from perfit.methods.greedy import answer_changed
+from perfit.inference.batches import Tokens, batches
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import unedited
+from perfit.inference.fixed_rows import answer_changed
+from perfit.methods.answer import users_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
 from perfit.methods.prompts import Prompts
@@ -31,7 +34,7 @@ from perfit.methods.tuning import answer_loss, chunks
 from perfit.methods.work import Work
 from perfit.pseudo_users import BASE
 from perfit.tasks.task import Example
-from perfit.training.rows import TokenRow, padded
+from perfit.training.rows import TokenRow
 
 _HELD_OUT = 4  # one item in so many chooses layer and strength
 

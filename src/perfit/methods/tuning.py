@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import padded
 from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.config import StageConfig
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import DamagedError
 from perfit.methods.work import AdaptationError
 from perfit.training.loop import Emit
-from perfit.training.rows import TokenRow, label_places, padded, row_loss
+from perfit.training.rows import TokenRow, label_places, row_loss
 from perfit.training.schedule import epoch_batches, learning_rate, stable_random, steps_per_epoch, total_steps
 
 _CHECKPOINT_SECONDS = 20.0

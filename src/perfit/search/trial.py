@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from perfit.backbone.generate import Decoding
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_length
 from perfit.config import PerFitConfig
 from perfit.data.pool import stage1_pool
 from perfit.data.schema import HistoryItem, User
-from perfit.edited import Edited
 from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
+from perfit.inference.answer_losses import answer_losses
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import Edited
 from perfit.owners import Owners
 from perfit.pseudo_users import COLLECTIVE, check_ids
 from perfit.search.holdout import HeldOut
-from perfit.search.losses import answer_losses
 from perfit.store.collective_file import Collective, encode_collective
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts

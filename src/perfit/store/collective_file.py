@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from safetensors.torch import load, save
 from torch import Tensor
 
-from perfit.shift import Shift, from_stored, to_stored
+from perfit.edits.shift import Shift, from_stored, to_stored
 
 _STAGES = ("first", "second")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from perfit.edits.shift import Shift, from_stored
 from perfit.errors import StoreError, UnknownUserError
-from perfit.shift import Shift, from_stored
 from perfit.shown import shown
 from perfit.store.payload import StoredShift, differences, rounded
 from perfit.store.shifts import ShiftStore

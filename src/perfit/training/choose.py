@@ -10,10 +10,10 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.backbone.probe import probe
 from perfit.config import PerFitConfig
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift, ShiftBank, new_shift
 from perfit.errors import ConfigError
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift, ShiftBank, new_shift
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.keeping import choose_keeping

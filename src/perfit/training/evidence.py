@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perfit.shift import Shift, ShiftBank, blended
+from perfit.edits.shift import Shift, ShiftBank, blended
 
 _STEPS = 3
 

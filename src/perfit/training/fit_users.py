@@ -8,8 +8,8 @@ from typing import Any
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
+from perfit.edits.shift import Shift, to_stored
 from perfit.errors import StoreError
-from perfit.shift import Shift, to_stored
 from perfit.store.payload import StoredShift, rounded
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained

@@ -18,8 +18,8 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.backbone.taps import running
-from perfit.plan import EditPlan, SlotGroups, TwoStageShift
-from perfit.positions import Positions
+from perfit.edits.edit_plan import EditPlan, SlotGroups, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.training.frozen_cache import FrozenCache, FrozenHome
 from perfit.training.frozen_pass import FrozenPass, FrozenRow
 from perfit.training.lead import Lead

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import padded
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.backbone.section import Sections
-from perfit.positions import Positions
+from perfit.edits.positions import Positions
 from perfit.training.chunks import Limits, Piece, chunks
-from perfit.training.rows import TokenRow, padded
+from perfit.training.rows import TokenRow
 
 
 @dataclass(frozen=True, slots=True)

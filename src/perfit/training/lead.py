@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.prefix_cache import KeysValues
-from perfit.plan import SlotGroups
+from perfit.edits.edit_plan import SlotGroups
 from perfit.training.rows import Slots
 
 

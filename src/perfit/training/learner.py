@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfit.shift import Shift
+from perfit.edits.shift import Shift
 from perfit.training.rows import TokenRow
 
 

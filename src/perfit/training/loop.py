@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from perfit.config import StageConfig
-from perfit.plan import TwoStageShift
-from perfit.shift import ShiftBank
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.shift import ShiftBank
 from perfit.training.chunks import Limits, Piece, chunks
 from perfit.training.evidence import Evidence, strengths_bank
 from perfit.training.groups import Group

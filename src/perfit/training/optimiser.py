@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from perfit.shift import ShiftBank, retract, tangent
+from perfit.edits.shift import ShiftBank, retract, tangent
 
 _BETAS = (0.9, 0.999)
 _EPS = 1e-8

@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
+from perfit.backbone.padding import padded
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.training.lead import Lead
 from perfit.training.memory import logit_bytes, token_bytes
-from perfit.training.rows import Slots, TokenRow, label_places, padded, row_loss
+from perfit.training.rows import Slots, TokenRow, label_places, row_loss
 
 
 class PlainRunner:

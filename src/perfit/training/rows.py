@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from perfit.edits.edit_plan import TwoStageShift
 from perfit.errors import DataError
-from perfit.plan import TwoStageShift
 
 if TYPE_CHECKING:
     from perfit.training.lead import Lead
@@ -85,14 +85,6 @@ class Runner(Protocol):
             lead: That of the items' owners; without it, leads run within.
         """
         ...
-
-
-def padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids [rows, t] padded on the right with 0, and their mask."""
-    width = max(map(len, sequences))
-    ids = torch.tensor([[*s, *([0] * (width - len(s)))] for s in sequences], device=device)
-    mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=device)
-    return ids, mask
 
 
 def label_places(starts: Sequence[int], answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, ...]:

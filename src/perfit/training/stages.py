@@ -11,9 +11,9 @@ import torch
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.shift import Init, Shift, ShiftBank, new_shift
 from perfit.errors import PerfitError
-from perfit.plan import TwoStageShift
-from perfit.shift import Init, Shift, ShiftBank, new_shift
 from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.choose import choose_runner
 from perfit.training.evidence import Evidence

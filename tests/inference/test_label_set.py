@@ -11,11 +11,12 @@ from families import NAMES, VOCABULARY, alone, picked, random_shift, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfit.backbone.generate import Decoding, generate
 from perfit.backbone.model import Backbone
-from perfit.backbone.within import Answers, only
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.positions import Positions
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import generate
+from perfit.inference.label_set import Answers, only
 
 EOS = 2
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2), (0, 1), (2, 0))

@@ -12,14 +12,16 @@ import pytest
 import torch
 from families import NAMES, VOCABULARY, greedy_alone, naive_editing, padded_batch, picked, random_shift, tiny
 
-from perfit.backbone import decode
-from perfit.backbone.generate import Decoding, generate, left_padded
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import left_padded
 from perfit.backbone.taps import running
-from perfit.backbone.within import Answers
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError, DataError
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
+from perfit.inference import decode
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import generate
+from perfit.inference.label_set import Answers
 from perfit.stop_strings import until_stop
 
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2))

@@ -6,9 +6,9 @@ from families import WIDTH, dense, learnable, picked, random_bank, random_shift,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfit.plan import EditPlan, SlotGroups, TwoStageShift
-from perfit.positions import Positions
-from perfit.shift import Shift
+from perfit.edits.edit_plan import EditPlan, SlotGroups, TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift
 
 pairs = st.sampled_from([(0, 0), (1, 0), (0, 2), (1, 1), (1, 3), (2, 1), (2, 2)])
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from small_base import CONFIG, LABELS, write_base
 
-from perfit import edited as module
-from perfit.backbone.generate import Decoding
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
-from perfit.edited import Edited
+from perfit.edits.shift import Shift, new_shift, to_stored
 from perfit.errors import ConfigError
+from perfit.inference import edited as module
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import Edited
 from perfit.owners import Owners
-from perfit.shift import Shift, new_shift, to_stored
 from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts

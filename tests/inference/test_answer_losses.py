@@ -6,9 +6,9 @@ import pytest
 import torch
 from families import NAMES, VOCABULARY, alone, picked, random_shift, tiny
 
-from perfit.plan import EditPlan
-from perfit.positions import Positions
-from perfit.search.losses import answer_losses
+from perfit.edits.edit_plan import EditPlan
+from perfit.edits.positions import Positions
+from perfit.inference.answer_losses import answer_losses
 from perfit.training.rows import TokenRow
 
 PAIRS = [(1, 1), (0, 0), (1, 3), (2, 2), (1, 0)]

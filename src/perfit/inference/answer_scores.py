@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfit.answering import prompts_of
-from perfit.backbone.label_trie import answer_log_probs
 from perfit.backbone.room import check_room
 from perfit.data.schema import Query, User
 from perfit.errors import DataError
+from perfit.inference.answers import prompts_of
+from perfit.inference.log_probs import answer_log_probs
 from perfit.inputs import check_asked
 from perfit.tasks.encode import label_ids
 from perfit.training.examples import RowMaker

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfit.analysis.states import batches, last_states
 from perfit.errors import ConfigError
+from perfit.inference.last_states import batches, last_states
 
 PROMPTS = [[(7 * row + 3 * place) % 90 + 2 for place in range(length)] for row, length in enumerate((5, 17, 9, 1, 30))]
 

@@ -5,74 +5,20 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from perfit.backbone.decode import Scores, decode
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import left_padded
 from perfit.backbone.taps import running
-from perfit.backbone.within import Within, most_tokens
-from perfit.errors import ConfigError, DataError
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
-from perfit.stop_strings import checked_stop, stops, until_stop
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How tokens are chosen.
-
-    Attributes:
-        max_new_tokens: Limit per prompt.
-        sample: Greedy when False; otherwise temperature, top-k and top-p sampling.
-        temperature, top_k, top_p: The paper's values (D.5.2).
-        beams: Beam search width; 1 is greedy.
-        seed: Seed of sampling; a row's draws depend on it and on the row's prompt alone.
-        batch_tokens: Most prompt tokens, padding included, of one batch.
-        batch_rows: Most prompts of one batch.
-        stop: Texts that end an answer and are no part of it: a row ends where the first of them is complete, and no other
-            row with it. With beams they are looked for in the finished answer.
-        within: The answers a prompt may get, one of which is then chosen greedily; None for any text.
-    """
-
-    max_new_tokens: int = 200
-    sample: bool = False
-    temperature: float = 0.1
-    top_k: int = 10
-    top_p: float = 0.9
-    beams: int = 1
-    seed: int = 0
-    batch_tokens: int = 16384
-    batch_rows: int = 64
-    stop: tuple[str, ...] = ()
-    within: Within | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "beams", "batch_tokens", "batch_rows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: {getattr(self, name)!r} is not possible; give at least 1")
-        if self.sample and self.beams > 1:
-            raise ConfigError(f"beams: {self.beams} does not go with sampling; choose one of the two")
-        if self.sample and not self.temperature > 0:
-            raise ConfigError(f"temperature: {self.temperature!r} is not possible; give a positive number")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p: {self.top_p!r} is not possible; give a share above 0, at most 1")
-        if self.within is not None and (self.sample or self.beams > 1):
-            raise ConfigError("within: given answers are chosen greedily; leave out sampling and beams")
-        object.__setattr__(self, "stop", checked_stop(self.stop))
-        if self.within is not None and self.stop:
-            raise ConfigError("within: given answers are whole; leave out stop")
-
-
-def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Prompts [rows, t] padded on the left with 0, their mask, and where each begins."""
-    width = max(map(len, prompts))
-    starts = [width - len(prompt) for prompt in prompts]
-    ids = torch.tensor([[0] * start + list(p) for start, p in zip(starts, prompts, strict=True)], device=device)
-    mask = torch.tensor([[0] * start + [1] * len(p) for start, p in zip(starts, prompts, strict=True)], device=device)
-    return ids, mask, starts
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.errors import DataError
+from perfit.inference.decode import Scores, decode
+from perfit.inference.decoding import Decoding
+from perfit.inference.label_set import most_tokens
+from perfit.stop_strings import stops, until_stop
 
 
 def generate(

@@ -13,16 +13,16 @@ import pytest
 import torch
 from families import NAMES, VOCABULARY, random_shift, tiny
 
-from perfit.backbone import decode as decoding
-from perfit.backbone import prefill
-from perfit.backbone.decode import decode
-from perfit.backbone.decode_cache import DecodeCache
-from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
-from perfit.backbone.prefill import prefilled
+from perfit.backbone.padding import left_padded
 from perfit.backbone.taps import running
-from perfit.plan import EditPlan
-from perfit.positions import Positions
+from perfit.edits.edit_plan import EditPlan
+from perfit.edits.positions import Positions
+from perfit.inference import decode as decoding
+from perfit.inference import prefill
+from perfit.inference.decode import decode
+from perfit.inference.decode_cache import DecodeCache
+from perfit.inference.prefill import prefilled
 
 families = pytest.mark.parametrize("family", NAMES)
 LAYERS = (1, 2)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
+from perfit.backbone.padding import left_padded
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.training.rows import TokenRow
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perfit.backbone.decode_cache import DecodeCache
-from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
-from perfit.backbone.prefill import prefilled
+from perfit.backbone.padding import left_padded
 from perfit.backbone.taps import running
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
+from perfit.inference.decode_cache import DecodeCache
+from perfit.inference.prefill import prefilled
 
 _BATCH_TOKENS = 16384  # of prompts in one forward, and of prompts repeated per label in the next
 _BATCH_ROWS = 64

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from perfit.config import TABLE_9
-from perfit.errors import ConfigError
-from perfit.shift import (
+from perfit.edits.shift import (
     Shift,
     ShiftBank,
     blended,
@@ -23,6 +22,7 @@ from perfit.shift import (
     thin_qr,
     to_stored,
 )
+from perfit.errors import ConfigError
 
 LLAMA_2_7B = 6_738_415_616
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
+from perfit.inference.decoding import Decoding
 from perfit.inputs import check_asked
 from perfit.shown import shown
 from perfit.stop_strings import checked_stop

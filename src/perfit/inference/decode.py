@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.model import Backbone
-from perfit.backbone.prefill import prefilled
 from perfit.backbone.taps import NOTHING, Changes, running
-from perfit.backbone.within import Answers, only
-from perfit.plan import EditPlan, TwoStageShift
-from perfit.positions import Positions
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.inference.decode_cache import DecodeCache
+from perfit.inference.label_set import Answers, only
+from perfit.inference.prefill import prefilled
 
 _LEAVE = 0.25  # share of rows that are through before the others are gathered anew
 

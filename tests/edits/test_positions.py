@@ -5,8 +5,8 @@ from families import picked
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.positions import Positions
 
 counts = st.integers(1, 12)
 indices = st.lists(st.integers(-15, 15), min_size=1, max_size=5, unique=True)

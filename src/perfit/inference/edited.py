@@ -9,14 +9,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from perfit.backbone.generate import Decoding, generate
-from perfit.backbone.label_trie import LabelTrie, label_log_probs
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
-from perfit.backbone.within import most_tokens
 from perfit.config import PerFitConfig
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import generate
+from perfit.inference.label_set import most_tokens
+from perfit.inference.log_probs import LabelTrie, label_log_probs
+from perfit.owners import Owners
 from perfit.tasks.encode import label_ids
 
 _USERS_AT_ONCE = 256
@@ -128,3 +130,8 @@ class Edited:
                     self.backbone, asked, slots, shift, self.positions, trie, best_only=best_only, done=done
                 )
         return scores
+
+
+def unedited(backbone: Backbone) -> Edited:
+    """The base alone, by the same way as an edited one."""
+    return Edited(backbone, Owners(), (0,), Positions.parse("l1"))

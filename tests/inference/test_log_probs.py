@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perfit.backbone.label_trie import LabelTrie, _Asked, answer_log_probs, label_log_probs
 from perfit.backbone.model import Backbone
+from perfit.edits.edit_plan import TwoStageShift
+from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.plan import TwoStageShift
-from perfit.positions import Positions
+from perfit.inference.log_probs import LabelTrie, _Asked, answer_log_probs, label_log_probs
 
 LAYERS = (1, 2)
 EOS = 2

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from perfit.backbone.decode_cache import DecodeCache
 from perfit.backbone.model import Backbone
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.backbone.section import Sections
+from perfit.inference.decode_cache import DecodeCache
 
 _PROVEN = "prefill"  # its sections, or None, in what a base keeps: anywhere else they would keep the base alive
 

@@ -1,6 +1,6 @@
 """Greedy answers while something of a method's own changes the base row by row: rows keep their places to the end.
 
-``backbone.generate`` may gather rows anew, or run what they share once; a change that belongs to rows would get lost.
+``inference.generate`` may gather rows anew, or run what they share once; a change that belongs to rows would get lost.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from perfit.backbone.generate import left_padded
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import left_padded
 from perfit.backbone.room import check_room
 from perfit.backbone.taps import NOTHING, Changes, running
-from perfit.backbone.within import Answers, Within, most_tokens, only
-from perfit.methods.answer import Tokens, batches
-from perfit.methods.method import Done
+from perfit.inference.batches import Tokens, batches
+from perfit.inference.label_set import Answers, Within, most_tokens, only
 
 
 @torch.no_grad()
@@ -72,7 +71,7 @@ def answer_changed(
     backbone: Backbone,
     prompts: Sequence[Tokens],
     limit: int,
-    done: Done,
+    done: Callable[[int], None],
     during: Callable[[Sequence[int]], Changes],
     within: Within | None = None,
 ) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perfit.positions import Positions
-from perfit.shift import Shift, ShiftBank
+from perfit.edits.positions import Positions
+from perfit.edits.shift import Shift, ShiftBank
 
 IDENTITY = (0, 0)
 

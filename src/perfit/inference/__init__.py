@@ -1,0 +1,1 @@
+"""An edited base, and what is asked of it: answers, probabilities of answers, states."""
