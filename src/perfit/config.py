@@ -329,7 +329,9 @@ _SMALL = {
 }
 
 
-def small_preset(n_layers: int, kind: str = "label", *, hidden_size: int | None = None) -> PerFitConfig:
+def small_preset(
+    n_layers: int, kind: str = "label", *, hidden_size: int | None = None, chat: bool = False
+) -> PerFitConfig:
     """Measured defaults for small bases (about 100M to 1B): two layers in the middle, "l7", settings by kind of task.
 
     Searched on users of the stage-1 pools, whom no table reports (docs/results.md). Stage 1 learns from everybody's
@@ -341,6 +343,7 @@ def small_preset(n_layers: int, kind: str = "label", *, hidden_size: int | None 
         n_layers: Depth of the base.
         kind: "label", "rating" or "text".
         hidden_size: Width of the base, which ranks keep to; None: as wide as they need.
+        chat: Whether prompts are turns of the base's chat template.
     """
     collective_rank, personal_rank, first_rate, first_epochs, second_rate, held_out, prior = _SMALL[kind]
     middle = n_layers // 2
@@ -355,4 +358,5 @@ def small_preset(n_layers: int, kind: str = "label", *, hidden_size: int | None 
         strength=0.75,
         held_out=held_out,
         strength_prior=prior,
+        chat_template=chat,
     )

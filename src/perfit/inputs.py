@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from perfit.backbone.in_memory import is_model
 from perfit.config import PerFitConfig
+from perfit.data.conversation import conversation
 from perfit.data.in_memory import Frame, is_frame, read_frame, read_records
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError
@@ -20,8 +21,12 @@ Users: TypeAlias = Dataset | Iterable[User] | Iterable[Mapping[str, Any]] | Fram
 """What users are given as; a ``datasets.Dataset`` is an iterable of mappings."""
 
 
-def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
-    """Texts or queries, and as many users' ids.
+Prompt: TypeAlias = str | Query | Sequence[Mapping[str, str]]
+"""What is asked: a text, a query, or for tasks that are chats a list of messages that ends with the user's."""
+
+
+def check_asked(prompts: Sequence[Prompt], users: Sequence[str], *, chat: bool = False) -> None:
+    """Texts or queries (of a chat also lists of messages), and as many users' ids.
 
     Raises:
         ConfigError: Either is no list of its kind, or their numbers differ.
@@ -31,7 +36,9 @@ def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
     if len(prompts) != len(users):
         raise ConfigError(f"users: {len(users)} given for {len(prompts)} prompts; give one user per prompt")
     for place, prompt in enumerate(prompts):
-        if not isinstance(prompt, str | Query):
+        if chat and isinstance(prompt, list | tuple):
+            as_query(prompt, f"prompts[{place}]")
+        elif not isinstance(prompt, str | Query):
             more = " (the task's prompt and the base's chat template go around it)" if _is_chat(prompt) else ""
             raise ConfigError(
                 f"prompts[{place}]: {what_it_is(prompt)} is no prompt; give the text alone{more} or a Query"
@@ -40,6 +47,22 @@ def check_asked(prompts: Sequence[str | Query], users: Sequence[str]) -> None:
         if not isinstance(user, str):
             way_out = "give its id, user.id" if isinstance(user, User) else "give the user's id as text"
             raise ConfigError(f"users[{place}]: {what_it_is(user)} is no user id; {way_out}")
+
+
+def as_query(prompt: Prompt, name: str = "prompt", marker: str | None = None) -> Query:
+    """What is asked as a query.
+
+    Raises:
+        ConfigError: A list of messages is none, or ends with a reply.
+    """
+    if isinstance(prompt, Query):
+        return prompt
+    if isinstance(prompt, str):
+        return Query("prompt", prompt if marker is None else f"{marker}{prompt}")
+    said = conversation(prompt, lambda problem, remedy: ConfigError(f"{name}: {problem}; {remedy}"))
+    if said.reply is not None:
+        raise ConfigError(f"{name}: the messages end with the assistant's reply; end them with what the user asks")
+    return Query("prompt", said.message, turns=said.turns)
 
 
 def checked_dataset(dataset: Users) -> Dataset:

@@ -26,7 +26,17 @@ from perfit.inference.answer_scores import AnswerScore, answer_scores_of
 from perfit.inference.answers import answers_of, decoding_of, label_scores_of
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import Edited
-from perfit.inputs import Users, check_asked, check_base, check_sources, checked_dataset, checked_user, what_it_is
+from perfit.inputs import (
+    Prompt,
+    Users,
+    as_query,
+    check_asked,
+    check_base,
+    check_sources,
+    checked_dataset,
+    checked_user,
+    what_it_is,
+)
 from perfit.newcomers import personalized
 from perfit.opening import open_base, open_run
 from perfit.owners import Owners
@@ -155,7 +165,7 @@ class PerFit:
         new = open_base(base, dtype="auto" if config is None else config.dtype, **how)
         if config is None:
             depth, width = len(new.backbone.layers), new.backbone.hidden_size
-            config = small_preset(depth, the_task.kind, hidden_size=width)
+            config = small_preset(depth, the_task.kind, hidden_size=width, chat=the_task.chat)
         return cls(new.backbone, the_task, config, new.identity)
 
     def attach(self, run: RunDirectory) -> None:
@@ -330,7 +340,7 @@ class PerFit:
 
     def generate(
         self,
-        prompts: Sequence[str | Query],
+        prompts: Sequence[Prompt],
         users: Sequence[str],
         *,
         askers: Sequence[User] | None = None,
@@ -344,7 +354,8 @@ class PerFit:
         """Each user's answer to their prompt; every row may belong to another user.
 
         Args:
-            prompts: The users' texts (the task's template goes around them), or queries.
+            prompts: The users' texts (the task's template goes around them), or queries; for a task that is a chat also
+                lists of messages, ``[{"role": "user", "content": ...}]``.
             users: One per prompt: an id, "base" or "collective".
             askers: One per prompt: who asks, with the history that past items before the prompt come from. Needed where
                 ``config.retrieved`` is above 0, and else not read.
@@ -360,13 +371,13 @@ class PerFit:
             ConfigError: ``prompts`` and ``users`` differ in length, a value is impossible or said twice, or past items are
                 wanted and nobody is given who has them.
         """
-        check_asked(prompts, users)
+        check_asked(prompts, users, chat=self.task.chat)
         how = decoding_of(self, decoding, max_new_tokens, temperature, stop)
         return answers_of(self, prompts, users, askers, how, done, emit)
 
     def score_labels(
         self,
-        prompts: Sequence[str | Query],
+        prompts: Sequence[Prompt],
         users: Sequence[str],
         *,
         askers: Sequence[User] | None = None,
@@ -418,9 +429,9 @@ class PerFit:
         """
         return strength_of(self.owners.personal.stored(user).meta)
 
-    def query(self, text: str) -> Query:
-        """A user's text as a query of the task, as ``generate`` asks it."""
-        return Query("prompt", text if self.task.marker is None else f"{self.task.marker}{text}")
+    def query(self, prompt: Prompt) -> Query:
+        """A user's text (of a chat also a list of messages) as a query of the task, as ``generate`` asks it."""
+        return as_query(prompt, marker=self.task.marker)
 
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""

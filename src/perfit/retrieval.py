@@ -143,7 +143,10 @@ def prompt_with_history(
         return "".join(shown) + "\n" if documents else ""
 
     def fits(documents: Sequence[str]) -> bool:
-        return len(text_ids(joined(documents) + bare.prompt, tokenizer, chat_template)) <= max_length - answer_room
+        return (
+            len(text_ids(joined(documents) + bare.prompt, tokenizer, chat_template, bare.turns))
+            <= max_length - answer_room
+        )
 
     kept = fitting(task, items, fits)
     example = replace(bare, head=joined(kept.documents) + bare.head)

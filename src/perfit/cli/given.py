@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from perfit.config import PerFitConfig
     from perfit.data.schema import Dataset, User
     from perfit.data.timeline import Dates
+    from perfit.tasks.task import Task
 
 _UNITS = {"": 1.0, "gib": 1.0, "mib": 2.0**-10, "gb": 1e9 / 2**30, "mb": 1e6 / 2**30}
 
@@ -106,12 +107,15 @@ def first_users(users: tuple[User, ...], count: int | None) -> tuple[User, ...]:
 
 
 def make_config(
-    preset: str, task: str, kind: str, settings: dict[str, Any], layers: int, hidden_size: int | None = None
+    preset: str, task: Task, settings: dict[str, Any], layers: int, hidden_size: int | None = None
 ) -> PerFitConfig:
     """The preset with the settings on top, for a base of so many layers and this width."""
     from perfit.config import paper_preset, small_preset
 
     if preset not in ("small", "paper"):
         raise ConfigError(f"--preset: {preset!r} is unknown; choose small or paper")
-    start = paper_preset(task) if preset == "paper" else small_preset(layers, kind, hidden_size=hidden_size)
+    if preset == "paper":
+        start = paper_preset(task.name)
+    else:
+        start = small_preset(layers, task.kind, hidden_size=hidden_size, chat=task.chat)
     return start.with_options(**settings)

@@ -79,8 +79,10 @@ def search(
     json: JSON = False,
 ) -> None:
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
+    from perfit.tasks import NEWS_CATEGORIZE
+
     fixed = parse_settings(config, set_) | parse_memory(memory)
-    make_config(preset, "news_categorize", "label", fixed, 1)
+    make_config(preset, NEWS_CATEGORIZE, fixed, 1)
     if judges not in ("users", "others"):
         raise ConfigError(f"--judges: {judges!r} is not possible; choose users or others")
     from perfit.search.space import read_space, table_8, without
@@ -121,7 +123,7 @@ def search(
     )
     backbone = opened.backbone
     depth, width = len(backbone.layers), backbone.hidden_size
-    start = make_config(preset, the_task.name, the_task.kind, fixed, depth, width)
+    start = make_config(preset, the_task, fixed, depth, width)
     answer_limit(the_task, backbone.tokenizer, start.chat_template)  # refuses labels that could never be answered
     belonging = PerFit(backbone, the_task, start, opened.identity).belonging
     plan = SearchPlan(

@@ -58,8 +58,10 @@ def train(
     json: JSON = False,
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
+    from perfit.tasks import NEWS_CATEGORIZE
+
     settings = parse_settings(config, set_) | parse_memory(memory)
-    make_config(preset, "news_categorize", "label", settings, 1)  # wrong settings show before the data is read
+    make_config(preset, NEWS_CATEGORIZE, settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users, dates)
     from perfit.opening import open_base
     from perfit.personalizer import PerFit
@@ -81,7 +83,7 @@ def train(
         **load_options(revision, trust_remote_code),
     )
     depth, width = len(opened.backbone.layers), opened.backbone.hidden_size
-    chosen = make_config(preset, the_task.name, the_task.kind, settings, depth, width)
+    chosen = make_config(preset, the_task, settings, depth, width)
     perfit = PerFit(opened.backbone, the_task, chosen, opened.identity)
     listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
     board = None if tensorboard is None else TensorBoard(tensorboard)

@@ -127,7 +127,7 @@ class Source:
             **({} if self.revision is None else {"revision": self.revision}),
         )
         backbone = opened.backbone
-        small = small_preset(len(backbone.layers), task.kind, hidden_size=backbone.hidden_size)
+        small = small_preset(len(backbone.layers), task.kind, hidden_size=backbone.hidden_size, chat=task.chat)
         start = paper_preset(task.name) if self.preset == "paper" else small
         config = start.with_options(**self.settings)
         notes = list(dataset.notes)

@@ -20,7 +20,7 @@ from perfit.data.schema import Dataset
 from perfit.data.timeline import in_order_of_time
 from perfit.errors import DataError
 
-_DEEPEST = 4  # a user's history's item's field: what lies deeper is no text of anybody
+_DEEPEST = 5  # a user's history's item's messages, each a record: what lies deeper is no text of anybody
 _EMPTY = ("NAType", "NaTType")
 
 

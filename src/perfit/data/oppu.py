@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from perfit.data.conversation import MESSAGE, MESSAGES, REPLY, messages_of
 from perfit.data.golds import read_golds
 from perfit.data.jsonio import read_json, write_text_atomically
 from perfit.data.lamp_names import TASK_LAMP_IDS, task_from_lamp_id
 from perfit.data.records import OPPU, Place, UserList, parse_user
-from perfit.data.schema import Dataset, User
+from perfit.data.schema import Dataset, Turn, User
 from perfit.errors import DataError
 
 OTHERS = "user_others"
@@ -138,9 +139,18 @@ def user_records(
                     record=f"[{len(records)}].history[{index}]",
                     remedy="rename the field",
                 )
-            history.append({"id": item.id, **item.fields} | ({} if item.date is None else {"date": item.date}))
+            texts = dict(item.fields)
+            if item.turns:
+                last = Turn("user", texts.pop(MESSAGE)), Turn("assistant", texts.pop(REPLY))
+                texts[MESSAGES] = messages_of(item.turns, *last)  # type: ignore[assignment]
+            history.append({"id": item.id, **texts} | ({} if item.date is None else {"date": item.date}))
         queries = [
-            {"id": query.id, "input": query.input}
+            {"id": query.id}
+            | (
+                {MESSAGES: messages_of(query.turns, Turn("user", query.input))}
+                if query.turns
+                else {"input": query.input}
+            )
             | ({} if query.gold is None else {"gold": query.gold})
             | ({} if query.date is None else {"date": query.date})
             for query in user.queries

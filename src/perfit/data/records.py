@@ -7,6 +7,8 @@ Rules, the same for all formats:
 * A null value counts as absent.
 * A field of an item that is no text (a list, true/false, ...) is left out and remembered in ``HistoryItem.unread``: it
   does not matter until a task asks for it.
+* A list under the name ``messages`` is a conversation: its last message and the reply to it are the texts, and what was
+  said before goes with them (``perfit.data.conversation``).
 * An *empty* history is kept (training reports such a user and skips it); a *missing* history is an error, because it
   is nearly always a misspelt field.
 """
@@ -17,8 +19,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from perfit.data.conversation import MESSAGE, MESSAGES, REPLY, Conversation, conversation
 from perfit.data.saying import kind_of, shown_name
-from perfit.data.schema import HistoryItem, Query, User
+from perfit.data.schema import HistoryItem, Query, Turn, User
 from perfit.errors import DataError
 
 MAX_ITEM_BYTES = 10 * 1024 * 1024
@@ -147,11 +150,18 @@ def parse_item(raw: object, place: Place, *, default_id: str | None) -> HistoryI
     """
     record = as_object(raw, place)
     item_id = _id(record, place, default_id)
+    said = _conversation(record, place)
     fields: dict[str, str] = {}
     unread: list[tuple[str, str]] = []
+    if said is not None:
+        if said.reply is None:
+            raise place.error("the messages end with no reply of the assistant", "leave the item out or add the reply")
+        fields = {MESSAGE: said.message, REPLY: said.reply}
     for name, value in record.items():
-        if name in ("id", "date") or value is None:
+        if name in ("id", "date") or value is None or (said is not None and name == MESSAGES):
             continue
+        if name in fields:
+            raise place.error(f"the field {name!r} stands beside messages, which bring it", "leave out one of them")
         if (text := as_text(value, place, name)) is not None:
             fields[checked_text(name, place, name)] = text
         else:
@@ -160,8 +170,9 @@ def parse_item(raw: object, place: Place, *, default_id: str | None) -> HistoryI
         others = f"; it has {unread[0][1]}, which is no text" if unread else ""
         raise place.error(f"the item has no text field{others}", "give it at least one field besides id and date")
     date = optional_text(record, "date", place)
-    _check_size([item_id, *fields.values(), date or ""], place)
-    return HistoryItem(item_id, fields, date, tuple(unread))
+    turns = said.turns if said is not None else ()
+    _check_size([item_id, *fields.values(), date or "", *_contents(turns)], place)
+    return HistoryItem(item_id, fields, date, tuple(unread), turns)
 
 
 def parse_query(raw: object, place: Place, layout: Layout, *, default_id: str) -> Query:
@@ -171,13 +182,20 @@ def parse_query(raw: object, place: Place, layout: Layout, *, default_id: str) -
         DataError: When the input is missing, the layout knows no such field, or a value is not text.
     """
     record = as_object(raw, place)
+    said = _conversation(record, place)
     if layout.closed:
-        _refuse_unknown(record, {"id", "input", "gold", "date"}, place)
+        _refuse_unknown(record, {"id", "input", "gold", "date", *([] if said is None else [MESSAGES])}, place)
     query_id = _id(record, place, None if layout.ids_needed else default_id)
-    text = needed_text(record, "input", place, may_be_empty=True)
     gold, date = optional_text(record, "gold", place), optional_text(record, "date", place)
-    _check_size([query_id, text, gold or "", date or ""], place)
-    return Query(query_id, text, gold, date)
+    if said is None:
+        text, turns = needed_text(record, "input", place, may_be_empty=True), ()
+    else:
+        for name, doubled in (("input", "input" in record), ("gold", None not in (gold, said.reply))):
+            if doubled:
+                raise place.error(f"the field {name!r} stands beside messages, which bring it", "leave out one of them")
+        text, turns, gold = said.message, said.turns, gold if gold is not None else said.reply
+    _check_size([query_id, text, gold or "", date or "", *_contents(turns)], place)
+    return Query(query_id, text, gold, date, turns)
 
 
 def as_object(raw: object, place: Place) -> Mapping[str, object]:
@@ -280,6 +298,20 @@ def _refuse_unknown(record: Mapping[str, object], known: set[str], place: Place)
     for name in record:
         if name not in known:
             raise place.error(f"the field {shown_name(name)} is unknown", f"known here: {', '.join(sorted(known))}")
+
+
+def _conversation(record: Mapping[str, object], place: Place) -> Conversation | None:
+    """The conversation a record holds, if it does: under that name a text is only a text."""
+    if not isinstance(record.get(MESSAGES), list):
+        return None
+    said = conversation(record[MESSAGES], place.error)
+    for turn in (*said.turns, Turn("user", said.message), Turn("assistant", said.reply or "")):
+        checked_text(turn.content, place, MESSAGES)
+    return said
+
+
+def _contents(turns: tuple[Turn, ...]) -> list[str]:
+    return [turn.content for turn in turns]
 
 
 def _check_size(texts: list[str], place: Place) -> None:

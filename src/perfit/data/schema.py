@@ -9,6 +9,14 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation: who spoke ("system", "user" or "assistant"), and what."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryItem:
     """One past item of a user, e.g. an article with the category the user gave it.
 
@@ -16,6 +24,7 @@ class HistoryItem:
         id: Unique within its user.
         fields: Named texts, e.g. ``{"text": ..., "category": ...}``; which is the answer is the task's business.
         date: When it happened, as written in the source; ``perfit.data.dates`` says what is understood.
+        turns: What was said before, where the item is the end of a conversation (``perfit.data.conversation``).
         unread: Fields of the source that hold no text, as (name, what it is): ``(("tags", "a list"),)``.
     """
 
@@ -23,16 +32,19 @@ class HistoryItem:
     fields: Mapping[str, str]
     date: str | None = None
     unread: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question asked for a user. ``gold`` is the wanted answer, or None when it is not known."""
+    """One question asked for a user. ``gold`` is the wanted answer, or None when it is not known; ``turns`` is what was
+    said before, where the question is the end of a conversation."""
 
     id: str
     input: str
     gold: str | None = None
     date: str | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +81,13 @@ class Dataset:
             for user in group:
                 record = [
                     user.id,
-                    [[item.id, sorted(item.fields.items()), item.date] for item in user.history],
-                    [[query.id, query.input, query.gold, query.date] for query in user.queries],
+                    [[item.id, sorted(item.fields.items()), item.date, *_said(item.turns)] for item in user.history],
+                    [[query.id, query.input, query.gold, query.date, *_said(query.turns)] for query in user.queries],
                 ]
                 digest.update(json.dumps(record, ensure_ascii=False).encode())
         return digest.hexdigest()
+
+
+def _said(turns: tuple[Turn, ...]) -> list[list[list[str]]]:
+    """Turns for a fingerprint; nothing where there are none, so that texts alone keep theirs."""
+    return [[[turn.role, turn.content] for turn in turns]] if turns else []

@@ -11,7 +11,7 @@ from torch import Tensor
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
 from perfit.inference.decoding import Decoding
-from perfit.inputs import check_asked
+from perfit.inputs import Prompt, check_asked
 from perfit.shown import shown
 from perfit.stop_strings import checked_stop
 from perfit.training.examples import RowMaker
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def answers_of(
     perfit: PerFit,
-    prompts: Sequence[str | Query],
+    prompts: Sequence[Prompt],
     users: Sequence[str],
     askers: Sequence[User] | None,
     decoding: Decoding | None,
@@ -72,7 +72,7 @@ def decoding_of(
 
 def label_scores_of(
     perfit: PerFit,
-    prompts: Sequence[str | Query],
+    prompts: Sequence[Prompt],
     users: Sequence[str],
     askers: Sequence[User] | None,
     best_only: bool,
@@ -80,7 +80,7 @@ def label_scores_of(
     emit: Emit,
 ) -> Tensor:
     """See ``PerFit.score_labels``."""
-    check_asked(prompts, users)
+    check_asked(prompts, users, chat=perfit.task.chat)
     labels, chat = perfit.task.labels, perfit.config.chat_template
     if not labels:
         raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
@@ -90,12 +90,12 @@ def label_scores_of(
 
 
 def _tokens(
-    perfit: PerFit, prompts: Sequence[str | Query], askers: Sequence[User] | None, emit: Emit
+    perfit: PerFit, prompts: Sequence[Prompt], askers: Sequence[User] | None, emit: Emit
 ) -> list[tuple[int, ...]]:
     if not prompts:
         return []
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
-    tokens = prompts_of(maker, [p if isinstance(p, Query) else perfit.query(p) for p in prompts], askers)
+    tokens = prompts_of(maker, [perfit.query(prompt) for prompt in prompts], askers)
     for line in maker.warnings():
         emit({"event": "warning", "text": line})
     return tokens

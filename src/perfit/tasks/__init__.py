@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from perfit.errors import ConfigError
+from perfit.tasks.chat import CHAT
 from perfit.tasks.custom import load_task
 from perfit.tasks.encode import Encoded, encode
 from perfit.tasks.lamp_2m import MOVIE_TAGGING
@@ -26,11 +27,11 @@ LAMP_TASKS: tuple[Task, ...] = (
 )
 """The tasks of the paper's Tables 2, 3 and 6."""
 
-__all__ = ["LAMP_TASKS", "Encoded", "Example", "Task", "encode", "get_task", "load_task"]
+__all__ = ["CHAT", "LAMP_TASKS", "Encoded", "Example", "Task", "encode", "get_task", "load_task"]
 
 
 def get_task(name: str | Path) -> Task:
-    """A task by name ("news_categorize"), LaMP id ("LaMP_2N", "LaMP-2N", "2N") or path to a YAML file.
+    """A task by name ("news_categorize"), LaMP id ("LaMP_2N", "LaMP-2N", "2N", "chat") or path to a YAML file.
 
     Raises:
         ConfigError: No such task; the message lists the known ones. Or the file does not describe a task.
@@ -38,12 +39,14 @@ def get_task(name: str | Path) -> Task:
     text = str(name)
     if isinstance(name, Path) or text.lower().endswith((".yaml", ".yml")):
         return load_task(name)
+    if text == CHAT.name:
+        return CHAT
     lamp_number = _lamp_number(text)
     for task in LAMP_TASKS:
         if text == task.name or (task.lamp_id is not None and lamp_number == _lamp_number(task.lamp_id)):
             return task
     known = ", ".join(f"{task.name} ({task.lamp_id})" for task in LAMP_TASKS)
-    raise ConfigError(f"task is {text!r}; use one of {known}, or the path of a YAML file (*.yaml)")
+    raise ConfigError(f"task is {text!r}; use one of {known}, {CHAT.name}, or the path of a YAML file (*.yaml)")
 
 
 def _lamp_number(text: str) -> str:

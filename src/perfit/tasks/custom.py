@@ -10,6 +10,7 @@ A full example, ``support.yaml``::
     labels: [billing, bugs, sales] # kinds label and rating; quote "yes", "no", "on" and "off"
     max_new_tokens: 8              # optional, default 200
     stop: ["\\n"]                  # optional: texts that end an answer and are no part of it
+    chat: true                     # optional: prompts are turns of the base's chat template, and records may hold messages
     # history_prompt: "..."        # optional; default: prompt, with {ticket} in the place of {input}
 
 and one with free text, where ``metric`` says what counts per query::
@@ -35,7 +36,7 @@ from perfit.tasks.task import Task
 from perfit.tasks.template import slots
 
 _REQUIRED = ("name", "kind", "prompt", "input_field", "answer_field")
-_OPTIONAL = ("history_prompt", "labels", "metric", "max_new_tokens", "stop")
+_OPTIONAL = ("history_prompt", "labels", "metric", "max_new_tokens", "stop", "chat")
 
 
 def load_task(path: str | Path) -> Task:
@@ -91,6 +92,7 @@ def task_from_mapping(record: Mapping[Any, Any]) -> Task:
         metric=texts.get("metric"),
         max_new_tokens=record.get("max_new_tokens", 200),
         stop=checked_stop(record.get("stop", ())),
+        chat=_switch(record, "chat"),
         retrieval_item=f"{{{input_field}}} answer: {{{texts['answer_field']}}}\n",
         retrieval_query="{input}",
         query_words=None,
@@ -104,6 +106,13 @@ def _text(record: Mapping[Any, Any], key: str) -> str:
         raise ConfigError(f"{key} is {shown(repr(value))} ({type(value).__name__}); use text, in quotes")
     if not value.strip():
         raise ConfigError(f"{key} is empty; give it a value or leave the line out")
+    return value
+
+
+def _switch(record: Mapping[Any, Any], key: str) -> bool:
+    value = record.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} is {shown(repr(value))} ({type(value).__name__}); use true or false")
     return value
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from perfit.backbone.tokenizer_turn import TURN
+from perfit.data.schema import Turn
 from perfit.errors import ConfigError, DataError
 from perfit.tasks.plain_text import chat_ids, plain_ids
 from perfit.tasks.task import Example
@@ -53,7 +54,8 @@ def encode(
     Args:
         example: The texts.
         tokenizer: A Hugging Face tokenizer with an end-of-sequence token.
-        max_length: Most tokens of prompt and answer together. Beyond it ``example.body`` loses its end, nothing else.
+        max_length: Most tokens of prompt and answer together. Beyond it a conversation loses its oldest turns, but for
+            the system's, then ``example.body`` its end; nothing else.
         chat_template: Make the prompt the user's turn of the tokenizer's chat template; the answer then follows the
             template directly, without a blank.
         with_answer: False for generation: only the prompt.
@@ -66,13 +68,18 @@ def encode(
         ConfigError: The tokenizer has no end-of-sequence token or no chat template.
     """
     answer_ids: tuple[int, ...] = ()
-    body = example.body
-    prompt_ids = text_ids(example.prompt, tokenizer, chat_template)
+    body, turns = example.body, example.turns
+    if turns and not chat_template:
+        raise ConfigError("chat_template is False, and there are conversations; set chat_template: true")
+    prompt_ids = text_ids(example.prompt, tokenizer, chat_template, turns)
     if not prompt_ids:
         raise DataError("the prompt has no tokens", record=f"example {example.id}")
     if with_answer:
         answer_ids = _answer_ids(example, tokenizer, prompt_ids[-1], chat_template)
     room = max_length - max(len(answer_ids), answer_room)
+    while len(prompt_ids) > room and (fewer := _without_oldest(turns)) is not turns:
+        turns = fewer
+        prompt_ids = text_ids(example.prompt, tokenizer, chat_template, turns)
     while len(prompt_ids) > room:
         if not body:
             raise DataError(
@@ -82,8 +89,8 @@ def encode(
                 remedy="raise max_length or leave the example out",
             )
         body = _shorter(body, len(prompt_ids) - room, tokenizer)
-        prompt_ids = text_ids(example.head + body + example.tail, tokenizer, chat_template)
-    return Encoded(tuple(prompt_ids), answer_ids, truncated=len(body) < len(example.body))
+        prompt_ids = text_ids(example.head + body + example.tail, tokenizer, chat_template, turns)
+    return Encoded(tuple(prompt_ids), answer_ids, truncated=len(body) < len(example.body) or turns != example.turns)
 
 
 def label_ids(
@@ -98,13 +105,15 @@ def label_ids(
     return tuple(_answer_ids(example, tokenizer, last_prompt_id, chat_template) for example in examples)
 
 
-def text_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool = False) -> list[int]:
+def text_ids(
+    prompt: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool = False, turns: Sequence[Turn] = ()
+) -> list[int]:
     """Tokens of a whole prompt, exactly those that ``encode`` feeds: what counts lengths counts these.
 
     Raises:
         ConfigError: There is no chat template, or the tokenizer makes control tokens of users' text.
     """
-    return chat_ids(prompt, tokenizer) if chat_template else plain_ids(prompt, tokenizer, front=True)
+    return chat_ids(prompt, tokenizer, turns) if chat_template else plain_ids(prompt, tokenizer, front=True)
 
 
 def longest_label(labels: Sequence[str], prompt: str, tokenizer: PreTrainedTokenizerBase, chat_template: bool) -> int:
@@ -150,6 +159,15 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 def _leading_blanks(text: str) -> int:
     return len(text) - len(text.lstrip(" "))
+
+
+def _without_oldest(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Without the oldest message that is not the system's, and whatever then stands before the next of the user."""
+    first = next((place for place, turn in enumerate(turns) if turn.role != "system"), None)
+    if first is None:
+        return turns
+    after = next((p for p in range(first + 1, len(turns)) if turns[p].role == "user"), len(turns))
+    return turns[:first] + turns[after:]
 
 
 def _shorter(body: str, excess: int, tokenizer: PreTrainedTokenizerBase) -> str:

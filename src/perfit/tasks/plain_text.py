@@ -8,12 +8,15 @@ way it is looked whether that held.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 from perfit.backbone.tokenizer_turn import TURN
-from perfit.errors import ConfigError
+from perfit.data.conversation import messages_of
+from perfit.data.schema import Turn
+from perfit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,25 +48,42 @@ def plain_ids(text: str, tokenizer: PreTrainedTokenizerBase, *, front: bool = Fa
     return ids
 
 
-def chat_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def chat_ids(text: str, tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn] = ()) -> list[int]:
     """Tokens of a text as the user's turn of the tokenizer's chat template, up to where the answer begins.
+
+    Args:
+        text: What the user says.
+        tokenizer: Brings the template.
+        turns: What was said before.
 
     Raises:
         ConfigError: The tokenizer has no chat template, or makes control tokens of the text all the same.
+        DataError: The template refuses these roles in this order.
     """
     if not tokenizer.chat_template:
         raise ConfigError("chat_template is True, but this tokenizer has none; set it to False")
-    if not _named(text, tokenizer):
-        return _rendered(text, tokenizer)
-    ids = _rendered(_broken(text, tokenizer), tokenizer)
-    _check(ids, _rendered("a", tokenizer), tokenizer)
+    said = (*turns, Turn("user", text))
+    if not any(_named(turn.content, tokenizer) for turn in said):
+        return _rendered(said, tokenizer)
+    ids = _rendered([Turn(turn.role, _broken(turn.content, tokenizer)) for turn in said], tokenizer)
+    _check(ids, _rendered([Turn(turn.role, "a") for turn in said], tokenizer), tokenizer)
     return ids
 
 
-def _rendered(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    turn = [{"role": "user", "content": text}]
+def _rendered(said: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    from jinja2 import TemplateError
+
     with TURN:
-        rendered = cast(str, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        try:
+            rendered = cast(
+                str, tokenizer.apply_chat_template(messages_of(said), tokenize=False, add_generation_prompt=True)
+            )
+        except TemplateError:
+            roles = ", ".join(turn.role for turn in said)
+            raise DataError(
+                f"the base's chat template refuses these turns: {roles}",
+                remedy="most take a user's and the assistant's in turn, some no system message",
+            ) from None
         return cast("list[int]", tokenizer.encode(rendered, add_special_tokens=False))
 
 

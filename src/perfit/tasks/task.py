@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
-from perfit.data.schema import HistoryItem, Query
+from perfit.data.schema import HistoryItem, Query, Turn
 from perfit.errors import ConfigError, DataError
 from perfit.stop_strings import checked_stop, stops
 from perfit.tasks.template import fill, slots
@@ -29,7 +29,8 @@ class Example:
     """One prompt with its answer, before tokens. The model sees ``prompt + " " + answer + eos``.
 
     The prompt is ``head + body + tail``; only ``body`` (the user's text) may be shortened, so that neither the
-    instruction nor the closing cue ("category:") is ever lost.
+    instruction nor the closing cue ("category:") is ever lost. Of a conversation, the prompt is the last turn, and
+    ``turns`` is what was said before it.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Example:
     body: str
     tail: str
     answer: str | None
+    turns: tuple[Turn, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -65,6 +67,7 @@ class Task:
         max_new_tokens: Generation limit.
         stop: Texts that end an answer and are no part of it.
         retrieval_item / retrieval_query: Templates for retrieval over the history (``{field}`` / ``{input}``).
+        chat: Whether records may be ends of conversations: prompts are turns of the base's chat template.
         query_words: Stage-1 articles are cut to so many words; None never cuts. Evaluation is not cut.
         history_words: Stage-2 history texts are cut to so many words; None never cuts. Answers are not cut.
         retrieval_words: History texts put into a prompt by retrieval are cut to so many words; None never cuts.
@@ -92,6 +95,7 @@ class Task:
     history_words: int | None = 768
     retrieval_words: int | None = 368
     stop: tuple[str, ...] = ()
+    chat: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -220,7 +224,7 @@ class Task:
             article = first_words(article, self.query_words)
         head, _, tail = self.prompt.partition("{input}")
         answer = None if query.gold is None else self.check_gold(query.gold, f"query {query.id}")
-        return Example(query.id, head, article, tail, answer)
+        return Example(query.id, head, article, tail, answer, self._turns(query, "query"))
 
     def history_example(self, item: HistoryItem) -> Example:
         """The stage-2 example of one past item, its text cut to ``history_words``; the answer is never cut.
@@ -231,13 +235,23 @@ class Task:
         answer = self.answer_of(item)
         body_field = self.body_field
         if body_field is None:
-            return Example(item.id, self.history_prompt, "", "", answer)
+            return Example(item.id, self.history_prompt, "", "", answer, self._turns(item, "history item"))
         head, _, tail = self.history_prompt.partition(f"{{{body_field}}}")
 
         def value(name: str) -> str:
             return first_words(self.field_of(item, name), self.history_words)
 
-        return Example(item.id, fill(head, value), value(body_field), fill(tail, value), answer)
+        turns = self._turns(item, "history item")
+        return Example(item.id, fill(head, value), value(body_field), fill(tail, value), answer, turns)
+
+    def _turns(self, record: Query | HistoryItem, what: str) -> tuple[Turn, ...]:
+        if record.turns and not self.chat:
+            raise DataError(
+                f"it is the end of a conversation, and task {self.name!r} reads texts alone",
+                record=f"{what} {record.id}",
+                remedy="choose the task 'chat', or one of your own with chat: true",
+            )
+        return tuple(Turn(turn.role, composed(turn.content)) for turn in record.turns)
 
     def answer_of(self, item: HistoryItem) -> str:
         """The answer a past item holds, as the task spells it.

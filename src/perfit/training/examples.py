@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from perfit.config import PerFitConfig
@@ -141,7 +142,7 @@ class RowMaker:
 
 def without_answer(query: Query) -> Query:
     """An answer that is to be predicted is never looked at."""
-    return Query(query.id, query.input, None, query.date)
+    return replace(query, gold=None)
 
 
 def answer_limit(task: Task, tokenizer: Any, chat_template: bool = False) -> int:
@@ -150,8 +151,13 @@ def answer_limit(task: Task, tokenizer: Any, chat_template: bool = False) -> int
     A label task scores exact matches, so that whatever runs past its longest label is wrong already.
 
     Raises:
-        ConfigError: The task's limit is below its longest label, which could never be an answer.
+        ConfigError: The task's limit is below its longest label, which could never be an answer; or its prompts are
+            turns of a chat template, which is not to be used.
     """
+    if task.chat and not chat_template:
+        raise ConfigError(
+            f"chat_template is False; prompts of task {task.name!r} are turns of a chat: set chat_template to true"
+        )
     if not task.labels:
         return task.max_new_tokens
     longest = longest_label(task.labels, task.prompt.replace("{input}", ""), tokenizer, chat_template)
