@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_what_is_no_list_of_texts_and_ids_is_refused(
     assert SECRET not in str(refused.value)
     if not hasattr(prompts, "__next__"):
         with pytest.raises(ConfigError, match=said):
-            ask(object(), prompts, users)
+            ask(SimpleNamespace(task=TASK), prompts, users)
 
 
 def test_texts_and_queries_in_any_list_are_taken() -> None:

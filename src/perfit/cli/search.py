@@ -79,7 +79,7 @@ def search(
     json: JSON = False,
 ) -> None:
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
-    from perfit.tasks import NEWS_CATEGORIZE
+    from perfit.tasks.lamp_2n import NEWS_CATEGORIZE
 
     fixed = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, NEWS_CATEGORIZE, fixed, 1)

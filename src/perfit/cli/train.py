@@ -58,7 +58,7 @@ def train(
     json: JSON = False,
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
-    from perfit.tasks import NEWS_CATEGORIZE
+    from perfit.tasks.lamp_2n import NEWS_CATEGORIZE
 
     settings = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, NEWS_CATEGORIZE, settings, 1)  # wrong settings show before the data is read

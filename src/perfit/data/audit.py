@@ -12,6 +12,7 @@ Severity, per finding ("leak" stops a run, "note" is printed):
   standing line under new headlines tells nothing.
 * Among the stage-1 users it is a note, too, when answers belong to the person and not to the text (``shared_texts``):
   ten users may rate one film, and the nine other ratings are evidence, not the answer.
+* Earlier turns of a conversation are searched like records of their own.
 * A free-text answer found as an answer elsewhere is a leak. For label tasks answers repeat by nature; not checked.
 """
 
@@ -23,7 +24,7 @@ from typing import Literal
 
 from perfit.data.audit_report import KINDS, AuditReport, Finding, Severity
 from perfit.data.dates import is_after, parse_date
-from perfit.data.schema import Dataset, HistoryItem, Query, User
+from perfit.data.schema import Dataset, HistoryItem, Query, Turn, User
 from perfit.data.timeline import count_unread
 from perfit.words import count_words, matching_key
 
@@ -79,6 +80,13 @@ class _Reader:
     def item(self, item: HistoryItem) -> tuple[tuple[str, ...], str]:
         texts = {matching_key(item.fields[name]) for name in self.text_fields if name in item.fields}
         return tuple(texts), self.answer(item.fields.get(self.answer_field or ""))
+
+    def said(self, turns: Sequence[Turn]) -> Iterator[tuple[str, str]]:
+        """What was asked and replied earlier in a conversation: it stands in the prompt, answers and all."""
+        for place, turn in enumerate(turns):
+            if turn.role == "user":
+                after = turns[place + 1 : place + 2]
+                yield matching_key(turn.content), self.answer(after[0].content if after else None)
 
 
 def audit(
@@ -184,11 +192,15 @@ def _sources(dataset: Dataset, reader: _Reader) -> Iterator[_Source]:
         for index, query in enumerate(user.queries):
             where = f"others[{owner}].queries[{index}]"
             yield _Source("stage1", "queries", owner, where, (reader.asked(query),), reader.answer(query.gold))
+            for text, reply in reader.said(query.turns):
+                yield _Source("stage1", "queries", owner, where, (text,), reply)
 
 
 def _history(user: User, reader: _Reader) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for index, item in enumerate(user.history):
         yield f"history[{index}]", *reader.item(item)
+        for text, reply in reader.said(item.turns):
+            yield f"history[{index}]", (text,), reply
 
 
 def _texts_are_shared(dataset: Dataset, reader: _Reader) -> tuple[bool, str]:

@@ -188,7 +188,8 @@ def parse_query(raw: object, place: Place, layout: Layout, *, default_id: str) -
     query_id = _id(record, place, None if layout.ids_needed else default_id)
     gold, date = optional_text(record, "gold", place), optional_text(record, "date", place)
     if said is None:
-        text, turns = needed_text(record, "input", place, may_be_empty=True), ()
+        text = needed_text(record, "input", place, may_be_empty=True)
+        turns: tuple[Turn, ...] = ()
     else:
         for name, doubled in (("input", "input" in record), ("gold", None not in (gold, said.reply))):
             if doubled:
