@@ -9,7 +9,7 @@ import pytest
 
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError, DataError
-from perfit.evaluation import aggregate as module
+from perfit.evaluation import bootstrap as module
 from perfit.evaluation.aggregate import aggregate, compare
 
 USERS = [

@@ -11,8 +11,9 @@ from scipy import stats
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import compare
+from perfit.evaluation.bootstrap import Summed, bootstrap_p, interval, resampled, summed
 from perfit.evaluation.score import metrics_by_query, pool, score
-from perfit.evaluation.significance import Summed, bootstrap_p, holm, interval, resampled, summed, wilcoxon_p
+from perfit.evaluation.significance import holm, wilcoxon_p
 from perfit.tasks import get_task
 
 NEWS, RATING, TITLE = get_task("2N"), get_task("3"), get_task("5")

@@ -13,18 +13,10 @@ from perfit.comparison.results import Results, Scored
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import aggregate
 from perfit.evaluation.best_floor import MEAN_OF_USERS
+from perfit.evaluation.bootstrap import RESAMPLES, Floats, bootstrap_p, interval, resampled, summed
 from perfit.evaluation.effect import Effect, changed, effect_of
 from perfit.evaluation.score import higher_is_better
-from perfit.evaluation.significance import (
-    Difference,
-    Floats,
-    bootstrap_p,
-    holm,
-    interval,
-    resampled,
-    summed,
-    wilcoxon_p,
-)
+from perfit.evaluation.significance import Difference, holm, wilcoxon_p
 from perfit.json_keys import json_key
 from perfit.methods.registry import seeded
 
@@ -175,7 +167,7 @@ def _higher(metric: str, primary: str) -> bool:
     return higher_is_better(primary if metric == MEAN_OF_USERS else metric)
 
 
-def make_table(results: Results, against: str | None = None, *, resamples: int = 10_000, seed: int = 0) -> Table:
+def make_table(results: Results, against: str | None = None, *, resamples: int = RESAMPLES, seed: int = 0) -> Table:
     """The table of everything that is finished.
 
     Args:

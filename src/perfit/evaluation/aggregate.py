@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfit.data.schema import User
 from perfit.errors import ConfigError, DataError
+from perfit.evaluation.bootstrap import RESAMPLES, Floats, draws, interval
 
-_CELLS = 4_000_000  # of the users x resamples table held in memory at a time
 _EQUAL = 1e-9  # means of the same values in another order differ by rounding only
 
 
@@ -108,7 +107,7 @@ def compare(
     *,
     higher_is_better: bool,
     confidence: float = 0.95,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Compare a method with another one, pairing their values query by query.
@@ -131,29 +130,27 @@ def compare(
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence is {confidence!r}; use a number between 0 and 1, such as 0.95")
-    if resamples < 1:
-        raise ConfigError(f"resamples is {resamples!r}; use at least 1, better 10000")
     sign = 1.0 if higher_is_better else -1.0
     mine, others = _by_user(per_query, users), _by_user(other, users)
     counts = np.array([len(values) for values in mine.values()], dtype=np.float64)
     sums = np.array([sign * (mine[user] - others[user]).sum() for user in mine])
     means = sums / counts
-    pooled, by_user = _bootstrap(sums, counts, means, resamples, seed)
+    pooled, by_user = _bootstrap(sums, counts, means, draws(len(counts), resamples, seed))
     return Comparison(
         n_users=len(counts),
         n_queries=int(counts.sum()),
         helped=int((means > _EQUAL).sum()),
         harmed=int((means < -_EQUAL).sum()),
         equal=int((np.abs(means) <= _EQUAL).sum()),
-        gain=_interval(float(sums.sum() / counts.sum()), pooled, confidence),
-        gain_of_users=_interval(float(means.mean()), by_user, confidence),
+        gain=Interval(float(sums.sum() / counts.sum()), *interval(pooled, confidence)),
+        gain_of_users=Interval(float(means.mean()), *interval(by_user, confidence)),
         confidence=confidence,
         resamples=resamples,
         seed=seed,
     )
 
 
-def _by_user(per_query: Mapping[str, float], users: Sequence[User]) -> dict[str, NDArray[np.float64]]:
+def _by_user(per_query: Mapping[str, float], users: Sequence[User]) -> dict[str, Floats]:
     queries = [query.id for user in users for query in user.queries]
     missing = [query for query in queries if query not in per_query]
     unknown = set(per_query) - set(queries)
@@ -174,25 +171,10 @@ def _by_user(per_query: Mapping[str, float], users: Sequence[User]) -> dict[str,
     }
 
 
-def _bootstrap(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], means: NDArray[np.float64], resamples: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pooled and per-user gains of each resample; how often each user is drawn is one multinomial draw."""
-    users = len(counts)
-    if users < 2:
-        return np.empty(0), np.empty(0)
-    generator = np.random.default_rng(seed)
-    pooled, by_user = [], []
-    step = max(1, _CELLS // users)
-    for start in range(0, resamples, step):
-        draws = generator.multinomial(users, np.full(users, 1 / users), size=min(step, resamples - start))
-        pooled.append((draws @ sums) / (draws @ counts))
-        by_user.append((draws @ means) / users)
+def _bootstrap(sums: Floats, counts: Floats, means: Floats, blocks: Iterator[Floats]) -> tuple[Floats, Floats]:
+    """Pooled and per-user gains of each resample."""
+    pooled, by_user = [np.empty(0)], [np.empty(0)]
+    for block in blocks:
+        pooled.append((block @ sums) / (block @ counts))
+        by_user.append((block @ means) / len(counts))
     return np.concatenate(pooled), np.concatenate(by_user)
-
-
-def _interval(value: float, samples: NDArray[np.float64], confidence: float) -> Interval:
-    if not len(samples):
-        return Interval(value, None, None)
-    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high))

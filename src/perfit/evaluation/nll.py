@@ -12,8 +12,8 @@ from torch import Tensor
 
 from perfit.data.schema import Query, User
 from perfit.evaluation.aggregate import Interval
+from perfit.evaluation.bootstrap import Summed, interval, resampled
 from perfit.evaluation.effect import UserNll
-from perfit.evaluation.significance import Summed, interval, resampled
 from perfit.personalizer import PerFit
 from perfit.tasks.task import Task
 

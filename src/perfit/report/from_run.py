@@ -12,8 +12,8 @@ from perfit.belonging import task_from_record
 from perfit.comparison.sections import Cell, Section
 from perfit.data.schema import Dataset, User
 from perfit.errors import DamagedError, StoreError
+from perfit.evaluation.bootstrap import Summed, interval, resampled
 from perfit.evaluation.score import higher_is_better, metrics_by_query
-from perfit.evaluation.significance import Summed, interval, resampled
 from perfit.evaluation.written import read_metrics, read_predictions
 from perfit.report.content import Content, MethodView, UserPoint, disagreements, failures
 from perfit.run import RunDirectory
