@@ -28,6 +28,7 @@ from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
 from perfit.training.loop import Emit
+from perfit.training.once import once
 from perfit.training.record import TrainingRecord
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective
@@ -186,22 +187,28 @@ def _stage_1(
     emit: Emit,
     home: FrozenHome | None,
 ) -> Collective:
-    if run is None or not run.has_collective():
-        shifts = train_collective(
-            belonging.backbone,
-            rows,
-            belonging.config,
-            checkpoint=run.checkpoint_path(1) if run else None,
-            context=context,
-            emit=emit,
-            home=home,
+    def trained() -> bytes:
+        return encode_collective(
+            train_collective(
+                belonging.backbone,
+                rows,
+                belonging.config,
+                checkpoint=run.checkpoint_path(1) if run else None,
+                context=context,
+                emit=emit,
+                home=home,
+            )
         )
-        content = encode_collective(shifts)
-        if run is None:
-            return Collective.of_file(content)
-        run.save_collective(content)
-    run.drop_checkpoint(1)
-    return run.collective()
+
+    if run is None:
+        return Collective.of_file(trained())
+    place = run
+    kept, _ = once(
+        lambda: place.collective() if place.has_collective() else None,
+        lambda: place.save_collective(trained()),
+        lambda: place.drop_checkpoint(1),
+    )
+    return kept
 
 
 def _stage_2(

@@ -72,7 +72,7 @@ def test_the_interval_over_users_is_that_of_compare() -> None:
 def test_resamples_in_parts_are_those_of_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"a": Summed("accuracy", np.arange(5.0)[:, None])}
     whole = resampled(parts, range(5), resamples=50)["a"]
-    monkeypatch.setattr("perfit.evaluation.significance._CELLS", 35)
+    monkeypatch.setattr("perfit.evaluation.bootstrap._CELLS", 35)
     assert np.array_equal(resampled(parts, range(5), resamples=50)["a"], whole)
     assert len(whole) == 50
     assert 0 <= whole.min() < whole.max() <= 4

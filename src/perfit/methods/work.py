@@ -21,6 +21,7 @@ from perfit.errors import DataError, PerfitError, StoreError
 from perfit.files import sweep
 from perfit.methods.method import Setting
 from perfit.private import private_folder
+from perfit.training.once import once
 
 FORMAT = 2  # every file with a checksum
 _MEND = "delete it to work anew"
@@ -140,17 +141,18 @@ class Work:
             StoreError: It was trained on other users, or the folder holds other work.
         """
         pool = Dataset(users=(), others=tuple(others)).fingerprint()
+
+        def make() -> None:
+            began = time.perf_counter()
+            tensors = train(pool)
+            trained = hashlib.sha256(pack(tensors, {})).hexdigest()
+            content = {**notes, "pool": pool, "id": trained, "seconds": time.perf_counter() - began}
+            self._write(self.path / "collective.safetensors", tensors, content)
+
         with self.locked():
-            kept = self._collective()
-            if kept is None:
-                began = time.perf_counter()
-                tensors = train(pool)
-                trained = hashlib.sha256(pack(tensors, {})).hexdigest()
-                seconds = time.perf_counter() - began
-                content = {**notes, "pool": pool, "id": trained, "seconds": seconds}
-                self._write(self.path / "collective.safetensors", tensors, content)
-                self.drop_checkpoints()
-                return
+            kept, found = once(self._collective, make, self.drop_checkpoints)
+        if not found:
+            return
         if kept.notes["pool"] != pool:
             raise StoreError(f"{self.path}: its stage 1 was trained on other users; choose another folder")
         self.emit({"event": "found", "stage": 1, "seconds": kept.notes["seconds"]})
