@@ -10,7 +10,8 @@ import pytest
 
 from perfit.comparison.render import _markdown, as_csv, as_latex, as_markdown, cell
 from perfit.comparison.sections import Cell, Section
-from perfit.comparison.table import Row, Spread, Table
+from perfit.comparison.table import Row, Table
+from perfit.evaluation.judged import Spread
 from perfit.evaluation.significance import Difference
 from perfit.markdown import markdown
 

@@ -17,9 +17,11 @@ from perfit.comparison.plan import Plan, Trial
 from perfit.comparison.render import as_csv, as_json, as_latex, as_markdown, write_table
 from perfit.comparison.results import Results, load_results
 from perfit.comparison.sections import p_value, sections, signed
-from perfit.comparison.table import FORMAT_FAILURES, MEAN_OF_USERS, Spread, Table, make_table
+from perfit.comparison.table import Table, make_table
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
+from perfit.evaluation.best_floor import MEAN_OF_USERS
+from perfit.evaluation.judged import FORMAT_FAILURES, Spread
 
 ANNA = User("anna", (), (Query("a1", "x", "work"), Query("a2", "y", "work"), Query("a3", "y", "travel")))
 BEN = User("ben", (), (Query("b1", "z", "family"),))

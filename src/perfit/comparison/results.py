@@ -11,24 +11,8 @@ from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import User
 from perfit.errors import DamagedError
-from perfit.evaluation.score import Scores, metrics_by_query, pool
+from perfit.evaluation.judged import Judged, judged
 from perfit.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One finished trial.
-
-    Attributes:
-        predictions: By query id.
-        rows: Every metric that has a value per query, by query id.
-        scores: The same, pooled.
-    """
-
-    seed: int
-    predictions: Mapping[str, str]
-    rows: Mapping[str, Mapping[str, float]]
-    scores: Scores
 
 
 @dataclass(frozen=True)
@@ -51,7 +35,7 @@ class Results:
     history: Mapping[str, int]
     golds: Mapping[str, str]
     records: Mapping[Trial, TrialRecord]
-    scored: Mapping[str, list[Scored]]
+    scored: Mapping[str, list[Judged]]
 
     @property
     def methods(self) -> list[str]:
@@ -85,7 +69,7 @@ def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda
     users = folder.queries()
     golds = {query.id: query.gold or "" for user in users for query in user.queries}
     records = {trial: folder.record(trial) for trial in trials}
-    scored: dict[str, list[Scored]] = {method: [] for method in plan["methods"]}
+    scored: dict[str, list[Judged]] = {method: [] for method in plan["methods"]}
     for trial, record in records.items():
         if record.status == "done":
             watch(trial.method)
@@ -95,6 +79,5 @@ def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda
                     f"{folder.trial_folder(trial)}: its predictions are not of the queries that were asked; repeat an erasure "
                     "that was cut off, restore them, or delete the trial's folder and compare again"
                 )
-            rows = metrics_by_query(task, predictions, golds)
-            scored[trial.method].append(Scored(trial.seed, predictions, rows, pool(task, rows, predictions, golds)))
+            scored[trial.method].append(judged(task, predictions, golds, users, seed=trial.seed))
     return Results(plan, task, users, folder.history_lengths(), golds, records, scored)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from perfit.comparison.table import FORMAT_FAILURES, Costs, Row, Spread, Table
+from perfit.comparison.table import Costs, Row, Table
 from perfit.evaluation.effect import Effect
+from perfit.evaluation.judged import column_text
 
 _FEW_USERS = 10
 _FEW = "only {n} users: bootstrap p-values over users come out too small; Wilcoxon's cannot be below {least}"
@@ -47,18 +48,6 @@ def sections(table: Table) -> list[Section]:
     return result
 
 
-def spread(value: Spread, digits: int = 3) -> str:
-    """Mean, and standard deviation where it is known."""
-    mean = f"{value.mean:.{digits}f}"
-    return mean if value.std is None else f"{mean} ± {value.std:.{digits}f}"
-
-
-def rate(value: Spread) -> str:
-    """The same of a share, in per cent."""
-    mean = f"{value.mean:.1%}"
-    return mean if value.std is None else f"{mean} ± {value.std:.1%}"
-
-
 def p_value(p: float | None) -> str:
     """Three digits, and what is below them."""
     if p is None:
@@ -79,7 +68,7 @@ def _scores(table: Table) -> Section:
     def cells(row: Row) -> tuple[Cell, ...]:
         scores = [
             Cell(
-                rate(row.metrics[metric]) if metric == FORMAT_FAILURES else spread(row.metrics[metric]),
+                column_text(metric, row.metrics[metric]),
                 ranks[metric].get(row.name, 0),
             )
             if row.metrics
@@ -133,7 +122,7 @@ def _cost_cells(costs: Costs) -> list[str]:
         *stage(costs.collective_parameters, costs.collective_share, costs.collective_reduction),
         *stage(costs.personal_parameters, costs.personal_share, costs.personal_reduction),
         f"{costs.user_bytes:,}",
-        *(spread(value, 1) for value in (costs.fit_seconds, costs.adapt_seconds, costs.predict_seconds)),
+        *(value.text(1) for value in (costs.fit_seconds, costs.adapt_seconds, costs.predict_seconds)),
         f"{costs.peak_bytes / 2**30:.2f}",
     ]
 

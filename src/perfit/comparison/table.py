@@ -5,38 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from perfit.comparison.floor_notes import floor_notes
-from perfit.comparison.results import Results, Scored
+from perfit.comparison.results import Results
 from perfit.errors import ConfigError
-from perfit.evaluation.aggregate import aggregate
-from perfit.evaluation.best_floor import MEAN_OF_USERS
+from perfit.evaluation.best_floor import MEAN_OF_USERS, headline_metrics
 from perfit.evaluation.bootstrap import RESAMPLES, Floats, bootstrap_p, interval, resampled, summed
-from perfit.evaluation.effect import Effect, changed, effect_of
+from perfit.evaluation.effect import Effect, effect_between
+from perfit.evaluation.judged import FORMAT_FAILURES, Judged, Spread, columns, values_by_query
 from perfit.evaluation.score import higher_is_better
 from perfit.evaluation.significance import Difference, holm, wilcoxon_p
 from perfit.json_keys import json_key
 from perfit.methods.registry import seeded
 
-FORMAT_FAILURES = "format failures"
 UNCHANGED = ("perfit-stage-1", "base")
 """What users have without anything personal: the collective shift, or where it is not compared the base."""
 _EQUAL = 1e-9
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean over seeds, and the sample standard deviation where there are two or more."""
-
-    mean: float
-    std: float | None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value per seed."""
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
 @dataclass(frozen=True)
@@ -198,9 +184,8 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     if results.plan["answers"] == "expected":
         notes.append("answers: median (mae) and mean (rmse) of the ratings' probabilities; floors answer as ever")
     means = {row.name: {name: value.mean for name, value in row.metrics.items()} for row in rows if row.metrics}
-    primary_metric, rmse = results.task.primary_metric, ["rmse"] if results.task.kind == "rating" else []
     labels = {row.name: row.label for row in rows}
-    notes += floor_notes(means, labels, primary_metric, [primary_metric, *rmse, MEAN_OF_USERS])
+    notes += floor_notes(means, labels, results.task.primary_metric, headline_metrics(results.task))
     if chosen:
         notes.append(f"a part of the data: {', '.join(chosen)}")
     return Table(
@@ -252,17 +237,13 @@ def _row(results: Results, method: str, reference: str | None, unchanged: str | 
     if not scored:
         return Row(method, results.label(method), (), problem)
     names = list(scored[0].scores.metrics)
-    metrics = {name: Spread.of([one.scores.metrics[name] for one in scored]) for name in names}
-    means = [aggregate(one.scores.per_query, results.users).mean_of_users for one in scored]
-    metrics[MEAN_OF_USERS] = Spread.of(means)
-    metrics[FORMAT_FAILURES] = Spread.of([one.scores.format_failure_rate for one in scored])
     others = results.scored.get(reference, []) if reference != method and reference is not None else []
     return Row(
         name=method,
         label=results.label(method),
         seeds=tuple(one.seed for one in scored),
         problem=problem,
-        metrics=metrics,
+        metrics=columns(scored),
         intervals={name: interval(samples.users[method, name]) for name in names},
         costs=_costs(results, method),
         not_adapted=len({user for record in _done(results, method) for user in record.problems}),
@@ -274,21 +255,8 @@ def _row(results: Results, method: str, reference: str | None, unchanged: str | 
     )
 
 
-def _effect(results: Results, scored: Sequence[Scored], unchanged: str) -> Effect:
-    """Values are means over seeds; answers are held against those of the same seed, or of the only one."""
-    primary, others = results.task.primary_metric, results.scored[unchanged]
-    by_seed = {one.seed: one for one in others}
-    shares = [changed(one.predictions, by_seed.get(one.seed, others[0]).predictions) for one in scored]
-    found = effect_of(
-        values_by_query(scored, primary),
-        values_by_query(others, primary),
-        results.users,
-        higher_is_better=higher_is_better(primary),
-        metric=primary,
-        against=unchanged,
-        answers_changed=fmean(shares),
-        history=results.history,
-    )
+def _effect(results: Results, scored: Sequence[Judged], unchanged: str) -> Effect:
+    found = effect_between(scored, results.scored[unchanged], results.users, against=unchanged, history=results.history)
     return replace(found, users=())
 
 
@@ -338,11 +306,6 @@ def _costs(results: Results, method: str) -> Costs:
     )
 
 
-def values_by_query(scored: Sequence[Scored], metric: str) -> dict[str, float]:
-    """A metric that has a value per query, by query id, the mean over seeds."""
-    return {query: fmean(one.rows[query][metric] for one in scored) for query in scored[0].rows}
-
-
 def means_by_user(results: Results, values: Mapping[str, float]) -> dict[str, float]:
     """Means over each user's queries."""
     return {user.id: fmean(values[query.id] for query in user.queries) for user in results.users}
@@ -351,8 +314,8 @@ def means_by_user(results: Results, values: Mapping[str, float]) -> dict[str, fl
 def _difference(
     results: Results,
     metric: str,
-    scored: Sequence[Scored],
-    others: Sequence[Scored],
+    scored: Sequence[Judged],
+    others: Sequence[Judged],
     samples: _Samples,
     method: str,
     reference: str,
@@ -371,7 +334,7 @@ def _difference(
     return Difference(sign * (mine - theirs), low, high, bootstrap_p(by_user), bootstrap_p(by_query), users, queries)
 
 
-def _wins(results: Results, scored: Sequence[Scored], others: Sequence[Scored]) -> Wins:
+def _wins(results: Results, scored: Sequence[Judged], others: Sequence[Judged]) -> Wins:
     primary = results.task.primary_metric
     sign = 1.0 if higher_is_better(primary) else -1.0
     mine, theirs = values_by_query(scored, primary), values_by_query(others, primary)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from perfit.evaluation.score import higher_is_better
+from perfit.tasks.task import Task
 
 MEAN_OF_USERS = "mean of users"
 
@@ -43,6 +44,11 @@ class AboveFloor:
         size = f"{abs(self.gain):.3f}"
         place = {1: f"{size} better", 0: "level with it", -1: f"{size} worse"}[self.direction]
         return f"best floor in {self.metric}: {self.floor.removeprefix('floor: ')} {self.floor_value:.3f}; {self.method} is {place}"
+
+
+def headline_metrics(task: Task) -> list[str]:
+    """What a method is held against the floors in: the task's primary metric, of ratings RMSE too, and the mean of users."""
+    return [task.primary_metric, *(["rmse"] if task.kind == "rating" else []), MEAN_OF_USERS]
 
 
 def above_floors(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from perfit.data.schema import User
 from perfit.evaluation.aggregate import Interval, compare
+from perfit.evaluation.judged import Judged, values_by_query
 from perfit.evaluation.noise import Noise, noise_of
 from perfit.evaluation.significance import wilson
 
@@ -192,6 +194,44 @@ def effect_of(
         noise=noise_of(sums, [one.queries for one in found], compared.gain, metric),
         with_nll=nll is not None,
         users=tuple(found),
+    )
+
+
+def effect_between(
+    seeds: Sequence[Judged],
+    reference: Sequence[Judged],
+    users: Sequence[User],
+    *,
+    against: str,
+    history: Mapping[str, int],
+    nll: Mapping[str, UserNll] | None = None,
+    nll_reference: Mapping[str, UserNll] | None = None,
+    strengths: Mapping[str, float] | None = None,
+) -> Effect:
+    """What a method did in the task's primary metric: values are means over seeds, answers are held against those of the
+    reference's same seed, or of its only one.
+
+    Args:
+        seeds, reference: The method and the reference, each with all of its seeds.
+        users, against, history, nll, nll_reference, strengths: As for ``effect_of``.
+
+    Raises:
+        DataError: They did not answer the same queries.
+    """
+    scores, by_seed = seeds[0].scores, {one.seed: one for one in reference}
+    shares = [changed(one.predictions, by_seed.get(one.seed, reference[0]).predictions) for one in seeds]
+    return effect_of(
+        values_by_query(seeds, scores.primary),
+        values_by_query(reference, scores.primary),
+        users,
+        higher_is_better=scores.higher_is_better,
+        metric=scores.primary,
+        against=against,
+        answers_changed=fmean(shares),
+        history=history,
+        nll=nll,
+        nll_reference=nll_reference,
+        strengths=strengths,
     )
 
 

@@ -15,12 +15,12 @@ from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, User
 from perfit.durable.records import write_records
 from perfit.errors import ConfigError
-from perfit.evaluation.aggregate import aggregate, compare
-from perfit.evaluation.effect import Effect, changed, effect_of
-from perfit.evaluation.found import FLOOR, MEMORY, PERSONAL, Evaluation, MethodResult
+from perfit.evaluation.aggregate import compare
+from perfit.evaluation.effect import Effect, effect_between
+from perfit.evaluation.found import FLOOR, MEMORY, PERSONAL, Evaluation
+from perfit.evaluation.judged import Judged, judged
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
-from perfit.evaluation.score import score
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.files import write_atomically
@@ -129,12 +129,11 @@ def _evaluate(
     if not golds:
         raise ConfigError(_nothing(perfit, users, left_out))
     limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit(), stop=perfit.task.stop)
-    results: dict[str, MethodResult] = {}
+    results: dict[str, Judged] = {}
     files: dict[str, str] = {}
 
     def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:
-        scores = score(perfit.task, predictions, golds)
-        results[name] = MethodResult(predictions, scores, aggregate(scores.per_query, chosen), seconds)
+        results[name] = judged(perfit.task, predictions, golds, chosen, seconds=seconds)
         if run is not None:
             files[json_key(name)] = _write_predictions(run, name, perfit.task, chosen, predictions)
 
@@ -205,20 +204,14 @@ def _evaluate(
     return evaluation
 
 
-def _effect(
-    perfit: PerFit, users: Sequence[User], results: Mapping[str, MethodResult], nll: Nll | None, name: str
-) -> Effect:
-    found, collective = results[name], results[COLLECTIVE]
+def _effect(perfit: PerFit, users: Sequence[User], results: Mapping[str, Judged], nll: Nll | None, name: str) -> Effect:
     of_users = {} if nll is None else nll.users
     known = name in of_users
-    return effect_of(
-        found.scores.per_query,
-        collective.scores.per_query,
+    return effect_between(
+        [results[name]],
+        [results[COLLECTIVE]],
         users,
-        higher_is_better=found.scores.higher_is_better,
-        metric=found.scores.primary,
         against=COLLECTIVE,
-        answers_changed=changed(found.predictions, collective.predictions),
         history={user.id: len(user.history) for user in users},
         nll=of_users[name] if known else None,
         nll_reference=of_users[COLLECTIVE] if known else None,

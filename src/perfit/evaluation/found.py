@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfit.evaluation.aggregate import Aggregate, Comparison
-from perfit.evaluation.best_floor import MEAN_OF_USERS, AboveFloor, above_floors
+from perfit.evaluation.aggregate import Comparison
+from perfit.evaluation.best_floor import AboveFloor, above_floors, headline_metrics
 from perfit.evaluation.effect import Effect
+from perfit.evaluation.judged import Judged, column_text, columns
 from perfit.evaluation.nll import Nll
-from perfit.evaluation.score import Scores
 from perfit.evaluation.seen import BySeen
 from perfit.json_keys import json_key
 from perfit.markdown import markdown
@@ -20,16 +20,6 @@ PERSONAL = "personal"
 MEMORY = "personal_memory"
 FLOOR = "floor: "
 """What names of floors begin with."""
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """One method's predictions and scores."""
-
-    predictions: Mapping[str, str]
-    scores: Scores
-    users: Aggregate
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Evaluation:
     """
 
     task: Task
-    methods: Mapping[str, MethodResult]
+    methods: Mapping[str, Judged]
     helped: Comparison | None
     left_out: Mapping[str, int] = field(default_factory=dict)
     answers: str = "free"
@@ -84,25 +74,23 @@ class Evaluation:
     def above_floors(self) -> list[AboveFloor]:
         """Personal, with and without memory, or else the last method, against the best floor in what counts for the task."""
         values = {
-            name: {**result.scores.metrics, MEAN_OF_USERS: result.users.mean_of_users}
+            name: {column: value.mean for column, value in columns([result]).items()}
             for name, result in self.methods.items()
         }
         primary, last = self.task.primary_metric, list(self.methods)[-1]
-        metrics = [primary, *(["rmse"] if self.task.kind == "rating" else []), MEAN_OF_USERS]
+        metrics = headline_metrics(self.task)
         floors = [name for name in values if name.startswith(FLOOR)]
         held = [last] if last != MEMORY else [PERSONAL, MEMORY]
         return [one for name in held for one in above_floors(values, floors, name, primary, metrics)]
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """The table: header and one row per method."""
-        metrics = list(next(iter(self.methods.values())).scores.metrics)
-        header = ["method", *metrics, "mean of users", "format failures", "seconds"]
+        said = {name: columns([result]) for name, result in self.methods.items()}
+        header = ["method", *next(iter(said.values())), "seconds"]
         body = [
             [
                 name,
-                *(f"{result.scores.metrics[metric]:.3f}" for metric in metrics),
-                f"{result.users.mean_of_users:.3f}",
-                f"{result.scores.format_failure_rate:.1%}",
+                *(column_text(column, value) for column, value in said[name].items()),
                 f"{result.seconds:.1f}" if result.seconds >= 0.05 else "",
             ]
             for name, result in self.methods.items()

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from perfit.comparison.results import Results
 from perfit.comparison.sections import sections
-from perfit.comparison.table import Row, Table, means_by_user, values_by_query
+from perfit.comparison.table import Row, Table, means_by_user
+from perfit.evaluation.judged import values_by_query
 from perfit.evaluation.score import higher_is_better
 from perfit.report.content import Content, MethodView, disagreements, failures
 
