@@ -31,10 +31,10 @@ from small_base import CONFIG, TASK, dataset, write_base
 from perfit import PerFit, read_dataset
 from perfit.data.jsonl import write_jsonl
 from perfit.evaluation.evaluate import evaluate
+from perfit.events import EventFile
 from perfit.report.from_run import from_run
 from perfit.report.page import write_report
 from perfit.run import RunDirectory
-from perfit.training.events import EventFile
 
 KINDS = (DETECTED, HARMLESS, UNREAD, SILENT, TRACEBACK)
 
@@ -45,7 +45,7 @@ def finished(folder: Path) -> tuple[Path, Path]:
     write_jsonl(dataset(("anna", "ben", "cleo", "dora")), data)
     perfit = PerFit.from_pretrained(write_base(folder / "base"), CONFIG, task=TASK)
     read = read_dataset(data)
-    perfit.fit(read, run=run, frozen_cache=folder / "frozen", emit=EventFile(run / "events.jsonl"))
+    perfit.fit(read, run=run, frozen_cache=folder / "frozen", listener=EventFile(run / "events.jsonl"))
     perfit.erase("dora")
     evaluate(perfit, read.users, others=read.others, run=RunDirectory(run))
     write_report(from_run(RunDirectory(run), read), run)

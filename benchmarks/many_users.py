@@ -22,6 +22,7 @@ from perfit import PerFit, PerFitConfig, StageConfig, demo_dataset
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
+from perfit.events import Event, MemoryUsed
 from perfit.tasks import get_task
 from perfit.training.memory import held_bytes
 
@@ -58,13 +59,13 @@ def main() -> None:
         perfit = PerFit(small(tokenizer), get_task("news_categorize"), config, identity)
         before, peaks = held_bytes(torch.device("cpu")), []
 
-        def listen(event: dict[str, Any], peaks: list[int] = peaks) -> None:
-            if event["event"] == "memory":
-                peaks.append(event["peak"])
+        def listen(event: Event, peaks: list[int] = peaks) -> None:
+            if isinstance(event, MemoryUsed):
+                peaks.append(event.peak)
 
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            perfit.fit(data, run=Path(folder) / "run", emit=listen, allow_leaks=True)
+            perfit.fit(data, run=Path(folder) / "run", listener=listen, allow_leaks=True)
             seconds = time.perf_counter() - began
         grown = (max(peaks) - before) / 2**20
         lines.append(

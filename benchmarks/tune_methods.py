@@ -27,6 +27,7 @@ from perfit.comparison.plan import Plan, Selection
 from perfit.comparison.results import load_results
 from perfit.comparison.runner import run
 from perfit.evaluation.score import higher_is_better
+from perfit.events import Event, TrialEnded
 from perfit.methods.registry import METHODS
 
 _RATES = ("learning_rate", "collective_learning_rate", "personal_learning_rate")
@@ -85,7 +86,7 @@ def main() -> None:
     for number, (rate, factor) in enumerate(tried):
         options = {method: options_of(method, rate, factor, bench) for method in methods}
         out = arguments.out / f"trial-{number}"
-        run(bench, Plan(methods, (arguments.seed,), options), out, watch=_show)
+        run(bench, Plan(methods, (arguments.seed,), options), out, listener=_show)
         found = load_results(ComparisonFolder(out))
         for method in methods:
             done = found.scored[method]
@@ -120,9 +121,9 @@ def _table(scores: dict[str, list[float | None]], tried: Sequence[tuple[float, f
     return f"{bench.task.primary_metric}, {len(users)} users, {asked} queries; * chosen\n\n" + markdown(header, rows)
 
 
-def _show(event: dict[str, Any]) -> None:
-    if event["event"] == "ended":
-        print(f"{event['method']}: {event['error'] or 'done'}", flush=True)
+def _show(event: Event) -> None:
+    if isinstance(event, TrialEnded):
+        print(f"{event.method}: {event.error or 'done'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 
 from perfit import PerFit
 from perfit.data import read_dataset
+from perfit.events import Event, Prepared, Stepped
 from perfit.training.examples import RowMaker
 from perfit.training.rows import TokenRow
 from perfit.training.stages import fresh_shifts, train_personal
@@ -48,14 +49,14 @@ def time_stage(perfit: PerFit, rows: Rows, **settings: Any) -> Times:
     seen: dict[str, float] = {}
     steps = 0
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         nonlocal steps
-        if event["event"] == "prepare":
+        if isinstance(event, Prepared):
             seen["frozen"] = time.perf_counter() - began
-        if event["event"] == "step":
-            steps += event["rows"]
+        if isinstance(event, Stepped):
+            steps += event.rows
 
-    done = list(train_personal(perfit.backbone, rows, shared, config, emit=listen))
+    done = list(train_personal(perfit.backbone, rows, shared, config, listener=listen))
     assert all(one.problem is None for one in done)
     return Times(seen.get("frozen", 0.0), time.perf_counter() - began, steps)
 

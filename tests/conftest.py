@@ -48,7 +48,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("scored")
     perfit = PerFit.from_pretrained(write_base(folder / "base"), CONFIG, task=TASK)
-    perfit.fit(dataset(), run=folder / "run", emit=lambda event: None)
+    perfit.fit(dataset(), run=folder / "run", listener=lambda event: None)
     evaluate(perfit, dataset().users, run=RunDirectory(folder / "run"))
     return folder
 

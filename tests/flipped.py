@@ -185,7 +185,7 @@ class Flips:
 
     def _train(self, **_: object) -> None:
         one = PerFit(self.perfit.backbone, self.perfit.task, self.perfit.config, self.perfit.identity)
-        results = one.fit(self.read, run=self.run, emit=lambda event: None)
+        results = one.fit(self.read, run=self.run, listener=lambda event: None)
         print([(trained.name, trained.steps, trained.losses, trained.problem) for trained in results])
         print(self._stored())
 

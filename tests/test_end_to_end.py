@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from perfit.config import small_preset
 from perfit.data import demo_dataset
 from perfit.evaluation.evaluate import evaluate
+from perfit.events import Event, StageBegun, Stepped
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 
@@ -25,14 +25,14 @@ def whole_way(base: str, run: Path) -> None:
     losses: dict[int, list[float]] = {1: [], 2: []}
     stage = 0
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         nonlocal stage
-        if event["event"] == "stage":
-            stage = event["stage"]
-        elif event["event"] == "step":
-            losses[stage].append(event["loss"])
+        if isinstance(event, StageBegun):
+            stage = event.stage
+        elif isinstance(event, Stepped):
+            losses[stage].append(event.loss)
 
-    results = perfit.fit(data, run=run, emit=listen)
+    results = perfit.fit(data, run=run, listener=listen)
     assert [(r.name, r.problem, r.steps) for r in results] == [(user.id, None, 3) for user in data.users]
     third = len(losses[1]) // 3
     assert sum(losses[1][-third:]) < 0.7 * sum(losses[1][:third])

@@ -14,9 +14,9 @@ from small_base import CONFIG, TASK, dataset, write_base
 from perfit.data import read_dataset
 from perfit.data.jsonl import write_jsonl
 from perfit.evaluation.evaluate import evaluate
+from perfit.events import EventFile
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
-from perfit.training.events import EventFile
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def flips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flips]:
     with one_base():
         perfit = PerFit.from_pretrained(write_base(folder / "base"), CONFIG, task=TASK)
         read = read_dataset(data)
-        perfit.fit(read, run=run, frozen_cache=folder / "frozen", emit=EventFile(run / "events.jsonl"))
+        perfit.fit(read, run=run, frozen_cache=folder / "frozen", listener=EventFile(run / "events.jsonl"))
         perfit.erase("cleo")
         evaluate(perfit, read.users, run=RunDirectory(run))
         # Free answers come from the very shifts that label scores come from, and take as long as all else.

@@ -27,7 +27,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(base: Path, run: Path | None = None, **settings: Any) -> PerFit:
     perfit = PerFit.from_pretrained(base, CONFIG.with_options(**settings), task=TASK)
-    perfit.fit(dataset(), run=run, emit=lambda event: None)
+    perfit.fit(dataset(), run=run, listener=lambda event: None)
     return perfit
 
 
@@ -56,7 +56,7 @@ def test_a_leak_stops_the_training(base: Path) -> None:
     own = User("anna", (HistoryItem("0", {"text": text, "folder": "work"}),), (Query("q", text, "work"),))
     perfit = PerFit.from_pretrained(base, CONFIG, task=TASK)
     with pytest.raises(LeakError, match="leaks of test answers"):
-        perfit.fit([own], emit=lambda event: None)
+        perfit.fit([own], listener=lambda event: None)
 
 
 def test_the_plain_config_is_not_the_preset(base: Path) -> None:
@@ -122,8 +122,8 @@ def test_yes_is_no_text_in_yaml(tmp_path: Path) -> None:
 def test_a_long_text_loses_its_end_and_that_is_counted(base: Path) -> None:
     events: list[dict[str, Any]] = []
     perfit = trained(base, max_length=40)
-    perfit.generate(["word " * 200], ["anna"], emit=events.append)
-    assert [event["text"] for event in events] == ["1 shortened prompts"]
+    perfit.generate(["word " * 200], ["anna"], listener=events.append)
+    assert [event.text for event in events] == ["1 shortened prompts"]
 
 
 def test_a_moved_base_is_named_anew(base: Path, tmp_path: Path) -> None:

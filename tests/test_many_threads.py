@@ -18,6 +18,7 @@ from small_base import CONFIG, TASK, dataset, write_base
 
 from perfit.data.schema import User
 from perfit.errors import UnknownUserError
+from perfit.events import Event
 from perfit.inference import edited
 from perfit.inference.decoding import Decoding
 from perfit.owners import Owners
@@ -30,7 +31,7 @@ OWNERS = [*NAMES, "base", "collective"]
 THREADS = 8
 
 
-def quiet(event: dict[str, Any]) -> None:
+def quiet(event: Event) -> None:
     """No listener."""
 
 
@@ -39,14 +40,14 @@ class Mixed:
 
     def __init__(self, folder: Path):
         self.perfit = PerFit.from_pretrained(write_base(folder / "base"), CONFIG, task=TASK)
-        self.perfit.fit(DATA, run=folder / "run", emit=quiet)
+        self.perfit.fit(DATA, run=folder / "run", listener=quiet)
         # Each thread's own user, who comes and goes.
         self.guests = [replace(DATA.users[n % len(NAMES)], id=f"guest {n}", queries=()) for n in range(THREADS)]
         for user in DATA.users:
-            self.perfit.personalize(replace(user, queries=()), emit=quiet)
+            self.perfit.personalize(replace(user, queries=()), listener=quiet)
         self.shifts = {name: self.perfit.shift_of(name) for name in NAMES}
         for guest in self.guests:
-            self.perfit.personalize(guest, emit=quiet)
+            self.perfit.personalize(guest, listener=quiet)
             self.shifts[guest.id] = self.perfit.shift_of(guest.id)
         pairs = [(query, owner) for query in range(len(QUERIES)) for owner in (*OWNERS, *(g.id for g in self.guests))]
         self.scores = {pair: self.score(*pair) for pair in pairs}
@@ -55,10 +56,10 @@ class Mixed:
         assert len({tuple(row.tolist()) for row in self.scores.values()}) > len(QUERIES) * len(NAMES)
 
     def score(self, query: int, owner: str) -> torch.Tensor:
-        return self.perfit.score_labels([QUERIES[query]], [owner], emit=quiet)[0]
+        return self.perfit.score_labels([QUERIES[query]], [owner], listener=quiet)[0]
 
     def answer(self, query: int, owner: str, decoding: Decoding) -> str:
-        return self.perfit.generate([QUERIES[query]], [owner], decoding=decoding, emit=quiet)[0]
+        return self.perfit.generate([QUERIES[query]], [owner], decoding=decoding, listener=quiet)[0]
 
     def call(self, thread: int, rng: random.Random) -> None:
         """One call of one thread; AssertionError where it differs."""
@@ -76,7 +77,7 @@ class Mixed:
             self.come_and_go(self.guests[thread], query)
 
     def train(self, user: User) -> None:
-        self.perfit.personalize(replace(user, queries=()), emit=quiet)
+        self.perfit.personalize(replace(user, queries=()), listener=quiet)
         now, before = self.perfit.shift_of(user.id).tensors(), self.shifts[user.id].tensors()
         assert all(torch.equal(now[name], before[name]) for name in before)
 
@@ -131,15 +132,15 @@ def test_a_callback_may_ask_for_somebody_else(mixed: Mixed) -> None:
     found: list[str] = []
     queries, owners = [QUERIES[0], QUERIES[1]], NAMES[:2]
     got = mixed.perfit.generate(
-        queries, owners, decoding=Decoding(max_new_tokens=3), done=asking(mixed, found), emit=quiet
+        queries, owners, decoding=Decoding(max_new_tokens=3), done=asking(mixed, found), listener=quiet
     )
     assert found == [mixed.said[1, "base"]]
-    assert got == mixed.perfit.generate(queries, owners, decoding=Decoding(max_new_tokens=3), emit=quiet)
+    assert got == mixed.perfit.generate(queries, owners, decoding=Decoding(max_new_tokens=3), listener=quiet)
 
 
 def test_a_listener_of_a_training_may_ask_for_somebody_else(mixed: Mixed) -> None:
     found: list[str] = []
-    mixed.perfit.personalize(replace(DATA.users[0], queries=()), emit=lambda event: asking(mixed, found)(1))
+    mixed.perfit.personalize(replace(DATA.users[0], queries=()), listener=lambda event: asking(mixed, found)(1))
     assert found == [mixed.said[1, "base"]]
     now, before = mixed.perfit.shift_of(NAMES[0]).tensors(), mixed.shifts[NAMES[0]].tensors()
     assert all(torch.equal(now[name], before[name]) for name in before)
@@ -147,10 +148,10 @@ def test_a_listener_of_a_training_may_ask_for_somebody_else(mixed: Mixed) -> Non
 
 def test_answers_that_began_before_a_new_training_end_with_the_old_shifts(mixed: Mixed, tmp_path: Path) -> None:
     other = PerFit(mixed.perfit.backbone, TASK, CONFIG.with_options(seed=3), mixed.perfit.identity)
-    other.fit(DATA, emit=quiet)
+    other.fit(DATA, listener=quiet)
     owners = other.owners
     before = owners.rows_of(NAMES, other.backbone, CONFIG.layers)[0]
-    other.fit(replace(DATA, users=DATA.users[:2]), emit=quiet)
+    other.fit(replace(DATA, users=DATA.users[:2]), listener=quiet)
     after = owners.rows_of(NAMES, other.backbone, CONFIG.layers)[0]
     assert torch.equal(before.personal.shift.D, after.personal.shift.D)
     assert len(other.users()) == 2
@@ -162,8 +163,8 @@ def test_a_call_of_many_users_ends_with_the_shifts_it_began_with(mixed: Mixed, m
     other = PerFit(used.backbone, TASK, CONFIG, used.identity)
     queries, users = [QUERIES[0]] * 3, NAMES[:3]
     calls: list[Callable[..., Any]] = [
-        lambda done: other.score_labels(queries, users, done=done, emit=quiet),
-        lambda done: other.generate(queries, users, decoding=Decoding(max_new_tokens=3), done=done, emit=quiet),
+        lambda done: other.score_labels(queries, users, done=done, listener=quiet),
+        lambda done: other.generate(queries, users, decoding=Decoding(max_new_tokens=3), done=done, listener=quiet),
     ]
     expected = [[mixed.scores[0, user] for user in users], [mixed.said[0, user] for user in users]]
     for call, wanted in zip(calls, expected, strict=True):

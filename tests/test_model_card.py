@@ -89,5 +89,5 @@ def test_strengths_by_the_own_history_are_not_told_as_one_for_all(
 
 def test_training_alone_writes_one(scored: Path, tmp_path: Path) -> None:
     perfit = PerFit.from_pretrained(scored / "base", CONFIG, task=TASK)
-    perfit.fit(dataset(), run=tmp_path / "new", emit=lambda event: None)
+    perfit.fit(dataset(), run=tmp_path / "new", listener=lambda event: None)
     assert text_of(RunDirectory(tmp_path / "new")) == card(RunDirectory(tmp_path / "new"))

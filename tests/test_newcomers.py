@@ -19,6 +19,7 @@ from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, HistoryItem, User
 from perfit.edits.shift import Shift
 from perfit.errors import DataError, LeakError, StoreError, UnknownUserError
+from perfit.events import Skipped
 from perfit.personalizer import PerFit
 from perfit.tombstones import Tombstones
 from perfit.training import fit_users as fit_module
@@ -69,8 +70,8 @@ def test_together_each_gets_the_shift_of_being_alone(
     alone = PerFit(one.backbone, TASK, one.config, one.identity)
     for perfit in (company, alone):  # in memory, on the same collective shift
         perfit.owners = replace(perfit.owners, shared=one.owners.shared)
-    results = company.personalize_all(users, emit=lambda event: None)
-    expected = [alone.personalize(user, emit=lambda event: None) for user in users]
+    results = company.personalize_all(users, listener=lambda event: None)
+    expected = [alone.personalize(user, listener=lambda event: None) for user in users]
     assert [(r.name, r.steps, r.problem) for r in results] == [(r.name, r.steps, r.problem) for r in expected]
     assert company.users() == alone.users() == sorted(user.id for user in users if user.history)
     for user in company.users():
@@ -82,13 +83,13 @@ def test_nobody_else_is_touched_and_a_skipped_user_stops_nobody(run: Path) -> No
     perfit, before = PerFit.from_pretrained(run), payloads(run)
     events: list[dict[str, Any]] = []
     users = [person("dora"), User("empty"), person("emil")]
-    results = perfit.personalize_all(users, emit=events.append)
+    results = perfit.personalize_all(users, listener=events.append)
     assert [(r.name, r.problem is None) for r in results] == [("dora", True), ("empty", False), ("emil", True)]
     assert all(r.shifts == () for r in results)
     after = payloads(run)
     assert after.keys() == {*NAMES, "dora", "emil"}
     assert before.items() <= after.items()
-    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["empty"]
+    assert [e.learner for e in events if isinstance(e, Skipped)] == ["empty"]
     again = perfit.personalize_all(replace(dataset(("dora",)), users=(person("dora", history=9),)))
     assert [r.name for r in again] == ["dora"]
     assert payloads(run)["dora"] != after["dora"]
@@ -101,10 +102,10 @@ def test_they_come_in_any_form_that_fit_takes(run: Path) -> None:
     assert perfit.users() == [*NAMES, "dora"]
     events: list[dict[str, Any]] = []
     dated = [{"text": f"a note of {year}", "folder": "work", "date": str(year)} for year in (2020, 2019)]
-    perfit.personalize_all([{"user": "emil", "history": dated}], emit=events.append)
-    assert any("sorted by date" in event.get("text", "") for event in events)
+    perfit.personalize_all([{"user": "emil", "history": dated}], listener=events.append)
+    assert any("sorted by date" in getattr(event, "text", "") for event in events)
     events.clear()
-    assert perfit.personalize_all([], emit=events.append) == []
+    assert perfit.personalize_all([], listener=events.append) == []
     assert events == []
 
 
@@ -122,7 +123,7 @@ def test_what_is_wrong_with_one_is_said_before_anybody_is_trained(run: Path) -> 
         with pytest.raises(error, match=said):
             perfit.personalize_all(users)
         assert payloads(run) == before
-    assert [r.problem for r in perfit.personalize_all([leaky], allow_leaks=True, emit=lambda event: None)] == [None]
+    assert [r.problem for r in perfit.personalize_all([leaky], allow_leaks=True, listener=lambda event: None)] == [None]
     bare = PerFit(perfit.backbone, TASK, CONFIG, perfit.identity)
     with pytest.raises(StoreError, match="no collective shift"):
         bare.personalize_all([person("dora")])
@@ -132,10 +133,12 @@ def test_who_was_erased_comes_back_only_by_name(run: Path) -> None:
     perfit, events = PerFit.from_pretrained(run), list[dict[str, Any]]()
     perfit.personalize(person("dora"))
     perfit.erase("dora")
-    assert [r.name for r in perfit.personalize_all([person("dora"), person("emil")], emit=events.append)] == ["emil"]
-    assert any("1 of the users were erased" in event.get("text", "") for event in events)
+    assert [r.name for r in perfit.personalize_all([person("dora"), person("emil")], listener=events.append)] == [
+        "emil"
+    ]
+    assert any("1 of the users were erased" in getattr(event, "text", "") for event in events)
     assert perfit.users() == [*NAMES, "emil"]
-    assert perfit.personalize_all([person("dora")], emit=events.append) == []
+    assert perfit.personalize_all([person("dora")], listener=events.append) == []
     assert "dora" in Tombstones(run)
     perfit.personalize(person("dora"))
     assert "dora" in perfit.users()

@@ -21,6 +21,7 @@ from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, HistoryItem, Query, User
 from perfit.edits.shift import Shift
 from perfit.errors import BaseModelError, ConfigError, DataError, LeakError, PerfitError, StoreError, UnknownUserError
+from perfit.events import Skipped, StageBegun, Warned
 from perfit.inference.decoding import Decoding
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
@@ -84,7 +85,7 @@ def close(a: Shift, b: Shift) -> None:
 
 
 def warnings_of(events: Events) -> list[str]:
-    return [event["text"] for event in events if event["event"] == "warning"]
+    return [event.text for event in events if isinstance(event, Warned)]
 
 
 # Fitting
@@ -110,9 +111,9 @@ def test_a_run_directory_changes_no_answer(new: Callable[..., PerFit], trained: 
 
 def test_plain_users_train_stage_1_on_their_own_histories_and_say_so(new: Callable[..., PerFit]) -> None:
     perfit, events = new(), Events()
-    perfit.fit(DATA.users, emit=events.append)
+    perfit.fit(DATA.users, listener=events.append)
     assert any("no other users" in line for line in warnings_of(events))
-    rows = [e["rows"] for e in events if e["event"] == "stage"]
+    rows = [e.rows for e in events if isinstance(e, StageBegun)]
     assert rows == [15, 15]  # three histories of five; no query
     assert perfit.users() == NAMES
 
@@ -120,10 +121,10 @@ def test_plain_users_train_stage_1_on_their_own_histories_and_say_so(new: Callab
 def test_a_user_without_history_is_skipped_and_nobody_else_notices(new: Callable[..., PerFit], trained: PerFit) -> None:
     perfit, events = new(), Events()
     users = (DATA.users[0], User("empty", (), ()), *DATA.users[1:])
-    results = {r.name: r for r in perfit.fit(replace(DATA, users=users), emit=events.append)}
+    results = {r.name: r for r in perfit.fit(replace(DATA, users=users), listener=events.append)}
     assert "empty history" in (results.pop("empty").problem or "")
     assert sorted(results) == perfit.users() == NAMES
-    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["empty"]
+    assert [e.learner for e in events if isinstance(e, Skipped)] == ["empty"]
     for name in NAMES:
         close(perfit.shift_of(name), trained.shift_of(name))
 
@@ -474,11 +475,14 @@ def test_shortened_prompts_are_counted_wherever_they_happen(new: Callable[..., P
     perfit = new(max_length=32)
     long = replace(person("anna"), history=(HistoryItem("0", {"text": "river " * 99, "folder": "work"}),) * 3)
     for act, count in (
-        (lambda emit: perfit.fit([replace(long, queries=()), person("ben")], emit=emit), 6),  # both stages read it
-        (lambda emit: perfit.personalize(long, emit=emit), 3),
         (
-            lambda emit: perfit.generate(
-                ["river " * 99, "river " * 98, "river " * 99, "river"], ["base"] * 4, emit=emit
+            lambda listener: perfit.fit([replace(long, queries=()), person("ben")], listener=listener),
+            6,
+        ),  # both stages read it
+        (lambda listener: perfit.personalize(long, listener=listener), 3),
+        (
+            lambda listener: perfit.generate(
+                ["river " * 99, "river " * 98, "river " * 99, "river"], ["base"] * 4, listener=listener
             ),
             2,
         ),
@@ -665,10 +669,10 @@ def test_records_train_as_the_dataset_of_them_and_say_what_was_sorted(
 ) -> None:
     records = own_records(DATA)
     perfit, events = new(), Events()
-    perfit.fit(records, emit=events.append)
+    perfit.fit(records, listener=events.append)
     assert perfit.users() == NAMES
     assert answers(perfit) == answers(trained)
     dated = [{"text": f"a note of {year}", "folder": "work", "date": str(year)} for year in (2020, 2019)]
-    perfit.fit([{"user": "dora", "history": dated}, *records[3:]], emit=events.append)
+    perfit.fit([{"user": "dora", "history": dated}, *records[3:]], listener=events.append)
     assert any("sorted by date" in line for line in warnings_of(events))
     assert perfit.personalize(own_records(Dataset((person("emil"),)))[0]).name == "emil"

@@ -16,6 +16,7 @@ from small_base import CONFIG, TASK, dataset, write_base, write_task
 
 from perfit.data.jsonl import write_jsonl
 from perfit.errors import StoreError
+from perfit.events import Event, Finished, Listener, nobody
 from perfit.personalizer import PerFit
 from perfit.store import ShiftStore
 from perfit.training import stages
@@ -34,9 +35,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base"))
 
 
-def fit(base: Path, run: Path, emit: Callable[[dict[str, Any]], None] = lambda event: None) -> list[str]:
+def fit(base: Path, run: Path, listener: Listener = nobody) -> list[str]:
     perfit = PerFit.from_pretrained(base, CONFIG.with_options(**SETTINGS), task=TASK)
-    return [trained.name for trained in perfit.fit(DATA, run=run, emit=emit)]
+    return [trained.name for trained in perfit.fit(DATA, run=run, listener=listener)]
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +67,13 @@ def stop_at(place: int, kind: str | None = None) -> Callable[[dict[str, Any]], N
     """Listener that ends the training at its event number ``place`` (of one kind)."""
     count = 0
 
-    def emit(event: dict[str, Any]) -> None:
+    def listener(event: Event) -> None:
         nonlocal count
-        count += kind is None or event["event"] == kind
+        count += kind is None or event.kind == kind
         if count == place:
             raise StoppedError
 
-    return emit
+    return listener
 
 
 def test_a_run_stopped_at_any_event_ends_with_the_same_bytes(
@@ -80,7 +81,7 @@ def test_a_run_stopped_at_any_event_ends_with_the_same_bytes(
 ) -> None:
     wanted, events = result(whole), list[dict[str, Any]]()
     fit(base, tmp_path / "counted", events.append)
-    finished = [place for place, event in enumerate(events, start=1) if event["event"] == "finished"]
+    finished = [place for place, event in enumerate(events, start=1) if isinstance(event, Finished)]
     # By turns with a checkpoint after every step and with none at all; and where users were just done, with either.
     steps, never = -1.0, 1e9
     cases = {(place, (steps, never)[turn % 2]) for turn, place in enumerate(range(1, len(events), 6))}

@@ -13,6 +13,7 @@ from test_resume import StoppedError, stop_at
 from perfit.belonging import open_store
 from perfit.durable.ledger import Ledger
 from perfit.edits.shift import from_stored
+from perfit.events import Event, Finished
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.training import stages
@@ -29,9 +30,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base"))
 
 
-def fit(base: Path, run: Path, settings: dict[str, Any], emit: Any = lambda event: None) -> list[tuple[str, Any]]:
+def fit(base: Path, run: Path, settings: dict[str, Any], listener: Any = lambda event: None) -> list[tuple[str, Any]]:
     perfit = PerFit.from_pretrained(base, CONFIG.with_options(**settings), task=TASK)
-    return [(trained.name, trained.problem) for trained in perfit.fit(DATA, run=run, emit=emit)]
+    return [(trained.name, trained.problem) for trained in perfit.fit(DATA, run=run, listener=listener)]
 
 
 def shifts(run: Path) -> dict[str, torch.Tensor]:
@@ -92,15 +93,15 @@ def test_who_is_through_stays_and_who_is_not_trains_with_less(
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", -1.0)
     events: list[dict[str, Any]] = []
 
-    def emit(event: dict[str, Any]) -> None:
+    def listener(event: Event) -> None:
         events.append(event)
-        kinds = [one["event"] for one in events if one.get("learner") != "collective"]
+        kinds = [one.kind for one in events if getattr(one, "learner", None) != "collective"]
         # The second step after somebody was through: by then they are kept, and a checkpoint has the others.
         if "finished" in kinds and kinds[kinds.index("finished") :].count("step") == 2:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        fit(base, tmp_path, MORE, emit)
+        fit(base, tmp_path, MORE, listener)
     run = RunDirectory(tmp_path)
     through = list(TrainingRecord(run).users)
     assert 0 < len(through) < len(DATA.users)
@@ -111,7 +112,7 @@ def test_who_is_through_stays_and_who_is_not_trains_with_less(
     assert fit(base, tmp_path, MORE | less, events.append) == [
         (user, None) for user in [*through, *(user.id for user in DATA.users if user.id not in through)]
     ]
-    again = [event["learner"] for event in events if event["event"] == "finished"]
+    again = [event.learner for event in events if isinstance(event, Finished)]
     assert sorted(again) == sorted({user.id for user in DATA.users} - set(through))
     with open_store(run) as store:
         for user, kept in before.items():

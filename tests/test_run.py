@@ -18,10 +18,10 @@ from perfit.durable.records import sealed
 from perfit.edits.shift import new_shift
 from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.evaluate import evaluate
+from perfit.events import EventFile
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory, versions
 from perfit.store.collective_file import Collective, encode_collective
-from perfit.training.events import EventFile
 
 MANIFEST: dict[str, Any] = {"base": {"name": "b"}, "task": {}, "config": {}}
 
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = tmp_path_factory.mktemp("run")
     perfit = PerFit.from_pretrained(write_base(tmp_path_factory.mktemp("base")), CONFIG, task=TASK)
     data = dataset()
-    perfit.fit(data, run=folder, emit=EventFile(folder / "events.jsonl"))
+    perfit.fit(data, run=folder, listener=EventFile(folder / "events.jsonl"))
     evaluate(perfit, data.users, run=RunDirectory(folder))
     return RunDirectory(folder)
 

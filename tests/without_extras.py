@@ -18,7 +18,7 @@ from typing import Any
 
 BROUGHT = (
     "accelerate", "gguf", "jinja2", "matplotlib", "optuna", "peft", "plotly", "pyarrow", "rank_bm25", "rouge_score",
-    "scipy", "sklearn", "tensorboard",
+    "scipy", "sklearn", "tensorboard", "trackio", "wandb",
 )  # fmt: skip
 
 
@@ -85,9 +85,21 @@ def report(folder: Path) -> None:
 
 
 def tensorboard(folder: Path) -> None:
-    from perfit.training.events import TensorBoard
+    from perfit.events.trackers import open_tracker
 
-    TensorBoard(folder)
+    open_tracker("tensorboard", folder, {})
+
+
+def wandb(folder: Path) -> None:
+    from perfit.events.trackers import open_tracker
+
+    open_tracker("wandb", folder, {})
+
+
+def trackio(folder: Path) -> None:
+    from perfit.events.trackers import open_tracker
+
+    open_tracker("trackio", folder, {})
 
 
 def baselines(folder: Path) -> None:
@@ -105,6 +117,8 @@ USES: dict[str, Callable[[Path], None]] = {
     "analysis": analysis,
     "report": report,
     "tensorboard": tensorboard,
+    "wandb": wandb,
+    "trackio": trackio,
     "baselines": baselines,
 }
 

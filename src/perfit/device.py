@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from perfit.errors import ConfigError
+from perfit.events import Listener, Warned, nobody
 
 AUTO = "auto"
 
 
-def choose_device(wanted: str | torch.device = AUTO, say: Callable[[str], None] = lambda line: None) -> str:
+def choose_device(wanted: str | torch.device = AUTO, listener: Listener = nobody) -> str:
     """The device of this name, made sure to be there; for "auto" cuda, else mps, else cpu.
 
     Args:
         wanted: "auto", "cpu", "cuda", "cuda:1", "mps", ...
-        say: Gets a line where "auto" had a choice, that is, where it found an accelerator.
+        listener: Hears a warning where "auto" had a choice, that is, where it found an accelerator.
 
     Raises:
         ConfigError: There is no such device.
@@ -26,7 +25,7 @@ def choose_device(wanted: str | torch.device = AUTO, say: Callable[[str], None] 
     for kind, there in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
         if there():
             name = f" ({torch.cuda.get_device_name()})" if kind == "cuda" else ""
-            say(f"device: {kind}{name} is chosen; cpu would be the other choice")
+            listener(Warned(f"device: {kind}{name} is chosen; cpu would be the other choice"))
             return kind
     return "cpu"
 

@@ -15,6 +15,7 @@ from perfit.data.pool import stage1_pool
 from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
+from perfit.events import Listener, PhaseEnded, Warned
 from perfit.model_card import write_first_card
 from perfit.run import RunDirectory, context_of
 from perfit.store.collective_file import Collective, encode_collective
@@ -27,7 +28,6 @@ from perfit.training.examples import RowMaker
 from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
-from perfit.training.loop import Emit
 from perfit.training.once import once
 from perfit.training.record import TrainingRecord
 from perfit.training.rows import TokenRow
@@ -44,7 +44,7 @@ class Fitted:
     results: list[Trained]
 
 
-def check_leaks(data: Dataset, task: Task, allow_leaks: bool, emit: Emit) -> None:
+def check_leaks(data: Dataset, task: Task, allow_leaks: bool, listener: Listener) -> None:
     """Audit the data; leaks stop, or with ``allow_leaks`` are warnings.
 
     Raises:
@@ -55,7 +55,7 @@ def check_leaks(data: Dataset, task: Task, allow_leaks: bool, emit: Emit) -> Non
         report.raise_if_leaky()
     if report.leaks:
         for line in report.lines():
-            emit({"event": "warning", "text": line})
+            listener(Warned(line))
 
 
 def collective_of(source: RunDirectory, belonging: Belonging) -> Collective:
@@ -80,7 +80,7 @@ def fit(
     belonging: Belonging,
     data: Dataset,
     run: RunDirectory | None,
-    emit: Emit,
+    listener: Listener,
     home: FrozenHome | None = None,
     ready: Collective | None = None,
 ) -> Fitted:
@@ -90,7 +90,7 @@ def fit(
         belonging: Base, task, settings.
         data: The users, and who else trains stage 1.
         run: Where everything is kept.
-        emit: Receives events.
+        listener: Receives events.
         home: Where frozen parts are kept between runs.
         ready: A collective shift that takes the place of stage 1.
 
@@ -102,7 +102,7 @@ def fit(
     if ready is not None:
         belonging = replace(belonging, given=hashlib.sha256(ready.file).hexdigest())
     context: dict[str, Any] = {"run": belonging.context(data)}
-    given, data = data, data if run is None else _living(data, run, context, emit)
+    given, data = data, data if run is None else _living(data, run, context, listener)
     # All records are read before anything is written: a run of unusable data would only be in the way.
     done = ready is not None or (run is not None and run.has_collective())
     shared = [] if done else pool_rows(maker, stage1_pool(data, maker.config.stage1_users))
@@ -116,29 +116,27 @@ def fit(
                 Elsewhere(run.path).note("frozen_cache", home.folder)
         began = time.perf_counter()
         if not data.others and shared:
-            emit(
-                {"event": "warning", "text": "no other users: stage 1 trains on the histories of the users themselves"}
-            )
+            listener(Warned("no other users: stage 1 trains on the histories of the users themselves"))
         if ready is not None and run is not None and not run.has_collective():
             run.save_collective(ready.file)
-        collective = ready or _stage_1(belonging, shared, run, context, emit, home)
+        collective = ready or _stage_1(belonging, shared, run, context, listener, home)
         personal = PersonalShifts()
         if run is not None:
             new = not TrainingRecord(run).exists()
             spec = belonging.store_spec(collective.file)
             personal = PersonalShifts.open(run.store_path, belonging.identity.as_dict(), spec, new=new)
-        emit({"event": "phase", "phase": "stage 1", "seconds": time.perf_counter() - began})
+        listener(PhaseEnded("stage 1", time.perf_counter() - began))
         began = time.perf_counter()
-        results = _stage_2(belonging, own, collective, personal, run, context, emit, home)
-        emit({"event": "phase", "phase": "stage 2", "seconds": time.perf_counter() - began})
+        results = _stage_2(belonging, own, collective, personal, run, context, listener, home)
+        listener(PhaseEnded("stage 2", time.perf_counter() - began))
         if run is not None:
             write_first_card(run)
     for line in maker.warnings():
-        emit({"event": "warning", "text": line})
+        listener(Warned(line))
     return Fitted(collective, personal, results)
 
 
-def _living(data: Dataset, run: RunDirectory, context: dict[str, Any], emit: Emit) -> Dataset:
+def _living(data: Dataset, run: RunDirectory, context: dict[str, Any], listener: Listener) -> Dataset:
     """The data without those who were erased from the run; who they are becomes part of what checkpoints belong to.
 
     Raises:
@@ -157,7 +155,7 @@ def _living(data: Dataset, run: RunDirectory, context: dict[str, Any], emit: Emi
             remedy="train a new run, or bring users back with perfit users add",
         )
     text = f"{len(gone)} of the data's users were erased from {run.path} and are left out; perfit users add brings one back"
-    emit({"event": "warning", "text": text})
+    listener(Warned(text))
     return living
 
 
@@ -184,7 +182,7 @@ def _stage_1(
     rows: Sequence[TokenRow],
     run: RunDirectory | None,
     context: dict[str, Any],
-    emit: Emit,
+    listener: Listener,
     home: FrozenHome | None,
 ) -> Collective:
     def trained() -> bytes:
@@ -195,7 +193,7 @@ def _stage_1(
                 belonging.config,
                 checkpoint=run.checkpoint_path(1) if run else None,
                 context=context,
-                emit=emit,
+                listener=listener,
                 home=home,
             )
         )
@@ -218,7 +216,7 @@ def _stage_2(
     personal: PersonalShifts,
     run: RunDirectory | None,
     context: dict[str, Any],
-    emit: Emit,
+    listener: Listener,
     home: FrozenHome | None,
 ) -> list[Trained]:
     record, asked = TrainingRecord(run) if run is not None else None, list(rows)
@@ -248,7 +246,7 @@ def _stage_2(
             keep,
             checkpoint=run.checkpoint_path(2) if run else None,
             context=context,
-            emit=emit,
+            listener=listener,
             home=home,
         )
     if run is None or record is None:

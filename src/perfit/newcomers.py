@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perfit.data.schema import Dataset, User
 from perfit.elsewhere import Elsewhere
 from perfit.errors import StoreError
+from perfit.events import Listener, Warned
 from perfit.fitting import check_leaks
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
@@ -20,7 +21,6 @@ from perfit.training.examples import RowMaker
 from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
-from perfit.training.loop import Emit
 from perfit.training.user_rows import rows_of_users
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def personalized(
     erasing: Lock,
     allow_leaks: bool,
     home: FrozenHome | None,
-    emit: Emit,
+    listener: Listener,
 ) -> list[Trained]:
     """Train these users' own shifts and keep them, 64 at a time; whoever is through is kept, whatever ends the call.
 
@@ -46,7 +46,7 @@ def personalized(
         erasing: Held by whoever erases or brings back, so that threads of this process wait for each other.
         allow_leaks: Train although queries stand in the own histories.
         home: Where frozen parts are kept.
-        emit: Receives events.
+        listener: Receives events.
 
     Returns:
         What became of each, in order; the shifts are in it where they were asked for, or lie in no run.
@@ -62,11 +62,11 @@ def personalized(
         raise StoreError("there is no collective shift to start from; call fit first or load a run")
     folder = None if owners.personal.path is None else owners.personal.path.parent
     if not asked_for:
-        users = _living(users, folder, emit)
+        users = _living(users, folder, listener)
         if not users:
             return []
     data = Dataset(users=tuple(users))
-    check_leaks(data, perfit.task, allow_leaks, emit)
+    check_leaks(data, perfit.task, allow_leaks, listener)
     if folder is not None and home is not None:
         Elsewhere(folder).note("frozen_cache", home.folder)
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
@@ -84,9 +84,9 @@ def personalized(
         owners.personal.put_stored(shifts.items())
         results.extend(one if asked_for or folder is None else replace(one, shifts=()) for one in through)
 
-    fit_users(perfit.backbone, rows, owners.collective, perfit.config, keep, emit=emit, home=home)
+    fit_users(perfit.backbone, rows, owners.collective, perfit.config, keep, listener=listener, home=home)
     for line in maker.warnings():
-        emit({"event": "warning", "text": line})
+        listener(Warned(line))
     place = {user.id: number for number, user in enumerate(users)}
     return sorted(results, key=lambda trained: place[trained.name])  # they finish in another order
 
@@ -95,7 +95,7 @@ def _erased(trained: Trained) -> Trained:
     return replace(trained, shifts=(), problem="was erased while training")
 
 
-def _living(users: Sequence[User], folder: Path | None, emit: Emit) -> Sequence[User]:
+def _living(users: Sequence[User], folder: Path | None, listener: Listener) -> Sequence[User]:
     if folder is None:
         return users
     living = Tombstones(folder).living(users)
@@ -104,7 +104,7 @@ def _living(users: Sequence[User], folder: Path | None, emit: Emit) -> Sequence[
             f"{gone} of the users were erased from {folder} and are left out; perfit users add USER, or personalize, "
             "brings one back"
         )
-        emit({"event": "warning", "text": text})
+        listener(Warned(text))
     return living
 
 

@@ -14,11 +14,11 @@ from perfit.belonging import parts_of
 from perfit.config import PerFitConfig
 from perfit.device import AUTO, choose_device
 from perfit.errors import ConfigError
+from perfit.events import print_notices
 from perfit.inputs import what_it_is
 from perfit.precision import resolve_dtype
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
-from perfit.training.notices import print_notices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,7 +79,7 @@ def open_base(
                 f"tokenizer: {what_it_is(tokenizer)} is given for a base that is loaded by name, which brings its own; "
                 "leave it out, or give the loaded model"
             )
-        chosen = choose_device(device, _say)
+        chosen = choose_device(device, print_notices)
         loaded = load_base(str(base), dtype=resolve_dtype(dtype, chosen), device=chosen, **load_options)
     backbone = Backbone(loaded.model, loaded.tokenizer, name=loaded.name, layers_path=layers_path)
     return OpenedBase(backbone, loaded.identity)
@@ -113,7 +113,3 @@ def open_run(run: RunDirectory, base_at: Base | None, *, layers_path: str | None
     base = open_base(where, dtype=config.dtype, layers_path=layers_path or trained_on.get("layers_path"), **how)
     identity.check(base.identity)
     return OpenedRun(OpenedBase(base.backbone, identity), task, config)
-
-
-def _say(line: str) -> None:
-    print_notices({"event": "warning", "text": line})

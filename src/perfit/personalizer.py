@@ -21,6 +21,7 @@ from perfit.data.schema import Query, User
 from perfit.device import AUTO
 from perfit.edits.shift import Shift
 from perfit.errors import ConfigError, StoreError
+from perfit.events import Listener, Warned, print_notices
 from perfit.fitting import check_leaks, collective_of, fit
 from perfit.inference.answer_scores import AnswerScore, answer_scores_of
 from perfit.inference.answers import answers_of, decoding_of, label_scores_of
@@ -50,8 +51,6 @@ from perfit.tasks.task import Task
 from perfit.training.examples import answer_limit
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
-from perfit.training.loop import Emit
-from perfit.training.notices import print_notices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -207,7 +206,7 @@ class PerFit:
         collective: str | Path | None = None,
         allow_leaks: bool = False,
         frozen_cache: str | Path | None = None,
-        emit: Emit = print_notices,
+        listener: Listener = print_notices,
     ) -> list[Trained]:
         """Train both stages: the collective shift on ``dataset.others``, then a personal one for each of its users.
 
@@ -222,7 +221,7 @@ class PerFit:
             allow_leaks: Train although the audit found answers in the training data.
             frozen_cache: A folder that keeps frozen parts for later trainings on the same base, layers and texts; it
                 holds hidden states of users' texts.
-            emit: Receives events (see ``docs/training.md``); without one, warnings and skipped users go to stderr.
+            listener: Receives events (see ``docs/training.md``); without one, warnings and skipped users go to stderr.
 
         Returns:
             What became of each user; a user with a ``problem`` was skipped and the others finished. With a run the
@@ -235,12 +234,12 @@ class PerFit:
         """
         data = checked_dataset(dataset)
         for note in data.notes if data is not dataset else ():  # nobody has seen them yet
-            emit({"event": "warning", "text": note})
+            listener(Warned(note))
         check_ids(data.users)
-        check_leaks(data, self.task, allow_leaks, emit)
+        check_leaks(data, self.task, allow_leaks, listener)
         ready = None if collective is None else collective_of(RunDirectory(collective), self.belonging)
         where = RunDirectory(run) if run is not None else None
-        fitted = fit(self.belonging, data, where, emit, self._home(frozen_cache), ready)
+        fitted = fit(self.belonging, data, where, listener, self._home(frozen_cache), ready)
         # Personal shifts of an earlier call belong to that call's shared shifts, and go when the last answer with them has.
         self.owners = Owners(fitted.collective, fitted.personal)
         return fitted.results
@@ -254,7 +253,7 @@ class PerFit:
         *,
         allow_leaks: bool = False,
         frozen_cache: str | Path | None = None,
-        emit: Emit = print_notices,
+        listener: Listener = print_notices,
     ) -> Trained:
         """Train one more user's personal shift on their history; no other user is touched.
 
@@ -265,7 +264,7 @@ class PerFit:
         """
         who, notes = checked_user(user)
         for note in notes:
-            emit({"event": "warning", "text": note})
+            listener(Warned(note))
         (trained,) = personalized(
             self,
             [who],
@@ -273,7 +272,7 @@ class PerFit:
             erasing=self._erasing,
             allow_leaks=allow_leaks,
             home=self._home(frozen_cache),
-            emit=emit,
+            listener=listener,
         )
         return trained
 
@@ -283,13 +282,13 @@ class PerFit:
         *,
         allow_leaks: bool = False,
         frozen_cache: str | Path | None = None,
-        emit: Emit = print_notices,
+        listener: Listener = print_notices,
     ) -> list[Trained]:
         """Train the personal shifts of many more users together, each as ``personalize`` would alone; others stay as they are.
 
         Args:
             users: In any form that ``fit`` takes; of a dataset its users, not the others. Who was erased is left out.
-            allow_leaks, frozen_cache, emit: As in ``fit``.
+            allow_leaks, frozen_cache, listener: As in ``fit``.
 
         Returns:
             What became of each user; a user with a ``problem`` was skipped. With a run the shifts lie in its store.
@@ -301,7 +300,7 @@ class PerFit:
         """
         data = checked_dataset(users)
         for note in data.notes if data is not users else ():
-            emit({"event": "warning", "text": note})
+            listener(Warned(note))
         return personalized(
             self,
             data.users,
@@ -309,7 +308,7 @@ class PerFit:
             erasing=self._erasing,
             allow_leaks=allow_leaks,
             home=self._home(frozen_cache),
-            emit=emit,
+            listener=listener,
         )
 
     def erase(self, user: str, *, also: Iterable[str | Path] = ()) -> Erasure:
@@ -349,7 +348,7 @@ class PerFit:
         stop: str | Sequence[str] | None = None,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
-        emit: Emit = print_notices,
+        listener: Listener = print_notices,
     ) -> list[str]:
         """Each user's answer to their prompt; every row may belong to another user.
 
@@ -364,7 +363,7 @@ class PerFit:
             stop: Texts that end an answer and are no part of it; the task's when not given.
             decoding: How tokens are chosen, in full, instead of these three.
             done: Called with the number of prompts finished.
-            emit: Receives a warning event when prompts had to be shortened.
+            listener: Receives a warning event when prompts had to be shortened.
 
         Raises:
             UnknownUserError: A user has no shift.
@@ -373,7 +372,7 @@ class PerFit:
         """
         check_asked(prompts, users, chat=self.task.chat)
         how = decoding_of(self, decoding, max_new_tokens, temperature, stop)
-        return answers_of(self, prompts, users, askers, how, done, emit)
+        return answers_of(self, prompts, users, askers, how, done, listener)
 
     def score_labels(
         self,
@@ -383,21 +382,21 @@ class PerFit:
         askers: Sequence[User] | None = None,
         best_only: bool = False,
         done: Callable[[int], None] = lambda rows: None,
-        emit: Emit = print_notices,
+        listener: Listener = print_notices,
     ) -> Tensor:
         """Exact log-probability of every label as each user's whole answer: [prompts, labels of the task], fp32.
 
         A label's tokens and its closing eos count, so that the labels of a prompt never sum to more than 1.
 
         Args:
-            prompts, users, askers, done, emit: As in ``generate``.
+            prompts, users, askers, done, listener: As in ``generate``.
             best_only: Leave out, at minus infinity, labels that cannot be the most probable: quicker, the same best.
 
         Raises:
             UnknownUserError: A user has no shift.
             ConfigError: The task has no labels, or ``prompts`` and ``users`` differ in length.
         """
-        return label_scores_of(self, prompts, users, askers, best_only, done, emit)
+        return label_scores_of(self, prompts, users, askers, best_only, done, listener)
 
     def score_answers(
         self,

@@ -38,6 +38,7 @@ FILES = """| file | what it holds |
 | `personal.sqlite` | the users' own second shifts: one safetensors payload per user, with checksum |
 | `training.jsonl` | grows line by line: what each user's training came to (steps, mean loss per epoch), or why it was skipped |
 | `events.jsonl` | what happened during training, one JSON object a line: `stage`, `prepare`, `step`, `finished`, `skipped`, `resumed`, `phase` (with seconds), `warning` |
+| `tensorboard/` | curves of losses, learners and rates, where `--track tensorboard` asked for them |
 | `checkpoints/` | state of an unfinished stage; gone when the stage is done |
 | `predictions/*.jsonl` | one line per query: user, query, prediction, checksum |
 | `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |

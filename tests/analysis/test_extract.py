@@ -215,11 +215,11 @@ def test_a_damaged_or_foreign_part_is_measured_again_and_counted(
         first.write_bytes(content[:-5] + bytes([content[-5] ^ 64]) + content[-4:])
         if harm == "swapped":
             first.write_bytes(second.read_bytes())
-        found = extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path, warn=lines.append)
+        found = extract(backbone, small_base.TASK, USERS, RECIPE, folder=tmp_path, listener=lines.append)
         assert torch.equal(found.means, whole.means)
         shutil.rmtree(tmp_path)
         tmp_path.mkdir()
-    assert lines == ["1 damaged part of what was measured before: measured again"] * 2
+    assert [event.text for event in lines] == ["1 damaged part of what was measured before: measured again"] * 2
 
 
 def test_what_was_not_measured_is_said(backbone: Backbone) -> None:

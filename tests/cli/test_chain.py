@@ -18,6 +18,7 @@ from perfit.data.jsonl import write_jsonl
 from perfit.data.schema import Dataset, User
 from perfit.edits.shift import from_stored
 from perfit.errors import ConfigError
+from perfit.events.trackers import TRACKERS, TensorBoard
 from perfit.methods.memory import Memory
 from perfit.run import RunDirectory
 from perfit.stop_strings import until_stop
@@ -251,6 +252,40 @@ def test_tensorboard_is_written_to_the_end(house: House, tmp_path: Path, perfit:
     read = accumulator.EventAccumulator(str(tmp_path / "board"))
     read.Reload()
     assert "stage2/loss" in read.Tags()["scalars"]
+
+
+def test_a_training_is_tracked_where_it_is_asked_to_be(
+    house: House, tmp_path: Path, perfit: Perfit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    good(perfit(*house.train, "--run", tmp_path / "run", "--track", "tensorboard"))
+    read = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    read.Reload()
+    assert "stage2/loss" in read.Tags()["scalars"]
+    assert {(tmp_path / "run" / name).stat().st_mode & 0o777 for name in ("", "tensorboard")} == {0o700}
+    settings: dict[str, Any] = {}
+
+    def wandb(run: Path, found: dict[str, Any]) -> TensorBoard:
+        settings.update(found)
+        return TensorBoard(run / "w")
+
+    monkeypatch.setitem(TRACKERS, "wandb", wandb)  # type: ignore[call-overload]
+    good(perfit(*house.train, "--run", tmp_path / "two", "--track", "wandb"))
+    assert (settings["task"], settings["base"]) == ("folders", house.base.name)
+    assert settings["stage1"]["epochs"] > 0
+    refused = perfit(*house.train, "--run", tmp_path / "three", "--track", "mlflow")
+    assert (refused.code, len(refused.err.splitlines())) == (1, 1)
+    assert "choose tensorboard, wandb, trackio" in refused.err
+    assert not (tmp_path / "three").exists()
+
+
+def test_what_the_engine_chose_is_shown_where_it_is_asked_for(house: House, tmp_path: Path, perfit: Perfit) -> None:
+    plain = good(perfit(*house.train, "--run", tmp_path / "one")).err
+    told = good(perfit(*house.train, "--run", tmp_path / "two", "--verbose")).err
+    talk = ("memory ", "matrix products ", "frozen parts ", "peak memory ")
+    assert [word for word in talk if any(line.startswith(word) for line in plain.splitlines())] == []
+    assert [word for word in talk if any(line.startswith(word) for line in told.splitlines())] == list(talk)
+    assert plain.splitlines()[-2] == f"2 users trained, 0 skipped; run: {tmp_path / 'one'}"
 
 
 def test_quickstart_misses_what_scores_need_before_it_trains(

@@ -13,7 +13,7 @@ from command_line import House, Perfit, furnish
 
 from perfit.cli import show
 from perfit.cli.show import Screen, as_json, say, table
-from perfit.training.notices import print_notices
+from perfit.events import Skipped, Warned, print_notices
 
 CLI = Path(show.__file__).parent
 EVIL = "zoe\n12 users trained\x1b[2J\x1b]0;title\x07\x9b31m\u202emoc.evil\u2028[red]"
@@ -33,8 +33,8 @@ def test_a_line_a_table_and_an_event_escape_what_comes_from_outside(capsys: pyte
     say(f"user {EVIL}")
     table(["user", EVIL], [[EVIL, "1"]], title=EVIL)
     screen = Screen()
-    screen({"event": "skipped", "learner": EVIL, "problem": EVIL})
-    screen({"event": "warning", "text": EVIL})
+    screen(Skipped(EVIL, EVIL))
+    screen(Warned(EVIL))
     told = capsys.readouterr()
     assert told.out.splitlines()[0] == f"user {SAFE}"
     assert told.out.count(SAFE) == 4
@@ -44,8 +44,8 @@ def test_a_line_a_table_and_an_event_escape_what_comes_from_outside(capsys: pyte
 
 
 def test_notices_of_the_library_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    print_notices({"event": "skipped", "learner": EVIL, "problem": "why"})
-    print_notices({"event": "warning", "text": EVIL})
+    print_notices(Skipped(EVIL, "why"))
+    print_notices(Warned(EVIL))
     assert capsys.readouterr().err.splitlines() == [f"perfit: skipped user {SAFE}: why", f"perfit: {SAFE}"]
 
 

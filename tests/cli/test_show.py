@@ -10,9 +10,10 @@ from rich.console import Console
 
 from perfit.cli import show
 from perfit.cli.show import Screen
+from perfit.events import Resumed, StageBegun, Stepped
 
-STAGE = {"event": "stage", "stage": 2, "users": 5, "rows": 100, "rows_total": 1000}
-RESUMED = {"event": "resumed", "taken": 3, "learners": 2, "rows_done": 900}
+STAGE = StageBegun(stage=2, users=5, rows=100, rows_total=1000)
+RESUMED = Resumed(taken=3, learners=2, rows_done=900)
 
 
 class Clock:
@@ -36,7 +37,7 @@ def screen_on(terminal: bool) -> tuple[Screen, io.StringIO]:
 
 
 def step(rows: int) -> dict[str, Any]:
-    return {"event": "step", "rows": rows, "learners": 2, "loss": 1.0, "seconds": 1.0}
+    return Stepped(rows=rows, learners=2, loss=1.0, seconds=1.0)
 
 
 def test_rows_of_before_the_stop_count_but_make_no_rate(clock: Clock) -> None:

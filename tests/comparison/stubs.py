@@ -16,6 +16,7 @@ from perfit.comparison.plan import Selection
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.errors import ConfigError, DataError
+from perfit.events import Finished, Stepped
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 
 NAMES = ("anna", "ben", "cleo", "dora", "../emil", "fritz")
@@ -39,7 +40,7 @@ class Stub:
 
     def fit(self, others: Sequence[User]) -> None:
         self._log("fit", [user.id for user in others])
-        self.setting.emit({"event": "step", "rows": 1, "learners": 1, "loss": 1.0, "seconds": 0.0})
+        self.setting.listener(Stepped(rows=1, learners=1, loss=1.0, seconds=0.0))
 
     def adapt(self, users: Sequence[User]) -> dict[str, str]:
         assert not any(user.queries for user in users)
@@ -48,7 +49,7 @@ class Stub:
             if not done.exists():
                 self._log("adapt", [user.id])
                 done.touch()
-            self.setting.emit({"event": "finished", "learner": user.id, "steps": 1})
+            self.setting.listener(Finished(learner=user.id, steps=1))
         return {user.id: "has no history" for user in users if not user.history}
 
     def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:

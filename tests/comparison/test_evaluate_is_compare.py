@@ -63,7 +63,7 @@ def both(scored: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest
         task, users, others = STARS, tuple(map(rated, data.users)), tuple(map(rated, data.others))
         data = replace(data, users=users, others=others, task="stars")
     perfit = PerFit.from_pretrained(scored / "base", CONFIG, task=task)
-    perfit.fit(data, run=folder / "run", emit=lambda event: None)
+    perfit.fit(data, run=folder / "run", listener=lambda event: None)
     evaluation = evaluate(
         PerFit.from_pretrained(folder / "run"),
         data.users,

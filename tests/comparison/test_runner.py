@@ -22,6 +22,7 @@ from perfit.comparison.results import load_results
 from perfit.comparison.table import make_table
 from perfit.durable.records import write_record, write_records
 from perfit.errors import ConfigError, DamagedError, StoreError
+from perfit.events import Answered, Event, TrialBegun
 
 PLAN = Plan(("base", "oppu", "perfit"), (0, 1), against="oppu")
 BENCH = stubs.bench()
@@ -36,7 +37,7 @@ def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compare(out: Path, plan: Plan = PLAN, watch: Callable[[dict[str, Any]], None] = lambda e: None, **more: Any) -> Any:
-    return runner.run(BENCH, plan, out, maker=stubs.make, watch=watch, **more)
+    return runner.run(BENCH, plan, out, maker=stubs.make, listener=watch, **more)
 
 
 def numbers(out: Path) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def test_a_comparison_killed_at_any_event_ends_with_the_same_numbers(tmp_path: P
         out = tmp_path / str(place)
         count = 0
 
-        def die(event: dict[str, Any], last: int = place) -> None:
+        def die(event: Event, last: int = place) -> None:
             nonlocal count
             if count == last:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -92,7 +93,7 @@ def test_a_comparison_killed_at_any_event_ends_with_the_same_numbers(tmp_path: P
             compare(out, plan, die)
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-        kinds.add(events[place]["event"])
+        kinds.add(events[place].kind)
         compare(out, plan)
         assert numbers(out) == wanted, events[place]
     assert {"answered", "finished"} <= kinds
@@ -106,9 +107,9 @@ def test_only_the_group_that_was_cut_off_is_answered_again(tmp_path: Path) -> No
 
     answered = 0
 
-    def stop(event: dict[str, Any]) -> None:
+    def stop(event: Event) -> None:
         nonlocal answered
-        answered += event["event"] == "answered"
+        answered += isinstance(event, Answered)
         if answered == 6:  # in the second group of four queries
             raise StoppedError
 
@@ -122,7 +123,7 @@ def test_only_the_group_that_was_cut_off_is_answered_again(tmp_path: Path) -> No
     assert table.rows[0].metrics == {}
     seen: list[Any] = []
     compare(tmp_path, plan, seen.append)
-    assert next(event for event in seen if event["event"] == "trial")["rows_done"] == 4
+    assert next(event for event in seen if isinstance(event, TrialBegun)).rows_done == 4
     sizes = [len(whom) for what, whom in log(tmp_path, "perfit") if what == "predict"]
     assert sizes == [4, 4, 4, 4]  # the first group was asked once, the second twice
     record = ComparisonFolder(tmp_path).record(Trial("perfit", 0))
@@ -388,12 +389,12 @@ def test_several_workers_find_the_same_numbers_and_one_that_dies_takes_none_with
     plan = Plan(("oppu", "dying"))
     events: list[Any] = []
     arguments = {"maker": make_or_die, "workers": 2, "reopen": partial(stubs.bench)}
-    records = runner.run(BENCH, plan, tmp_path / "many", watch=events.append, **arguments)  # type: ignore[arg-type]
+    records = runner.run(BENCH, plan, tmp_path / "many", listener=events.append, **arguments)  # type: ignore[arg-type]
     assert [record.status for record in records.values()] == ["done", "failed"]
     failure = records[Trial("dying", 0)].failure
     assert failure is not None
     assert failure["error"].startswith("its process ended with SIGKILL")
-    assert sum(event["event"] == "answered" for event in events) == 12
+    assert sum(isinstance(event, Answered) for event in events) == 12
     runner.run(BENCH, Plan(("oppu",)), tmp_path / "one", maker=make_or_die)
     many, one = (ComparisonFolder(tmp_path / name).predictions(Trial("oppu", 0)) for name in ("many", "one"))
     assert many == one
@@ -438,6 +439,6 @@ def test_a_task_s_stops_end_free_answers_of_every_method(answers: str, left: str
     told = {query.id: " median 4 mean 3.7" for user in BENCH.data.users for query in user.queries}
     plan = Plan(("oppu",), (0,), {"oppu": {"answers": told}})
     bench = replace(BENCH, task=replace(BENCH.task, stop=("mean",)), answers=answers)
-    runner.run(bench, plan, tmp_path, maker=stubs.make, watch=lambda event: None)
+    runner.run(bench, plan, tmp_path, maker=stubs.make, listener=lambda event: None)
     said = ComparisonFolder(tmp_path).predictions(Trial("oppu", 0))
     assert set(said.values()) == {left}

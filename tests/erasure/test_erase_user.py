@@ -399,7 +399,7 @@ def test_checkpoints_of_all_are_not_taken_up_without_the_erased(tmp_path: Path) 
     living = fitting._living(data, RunDirectory(tmp_path), context, said.append)
     assert [user.id for user in living.users] == ["anna", "ben", "cleo"]
     assert len(context["erased"]) == 1
-    assert "1 of the data's users were erased" in said[0]["text"]
+    assert "1 of the data's users were erased" in said[0].text
     for user in ("anna", "ben", "cleo"):
         Tombstones(tmp_path).put(user, "done")
     with pytest.raises(DataError, match="all users of the data were erased"):

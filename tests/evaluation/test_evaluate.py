@@ -19,6 +19,7 @@ from perfit.evaluation.evaluate import METHODS, evaluate
 from perfit.evaluation.found import Evaluation
 from perfit.evaluation.lamp_format import read_lamp
 from perfit.evaluation.written import read_metrics
+from perfit.events import Warned
 from perfit.inference.answer_scores import AnswerScore
 from perfit.inference.decoding import Decoding
 from perfit.personalizer import PerFit
@@ -84,13 +85,13 @@ class Told:
         askers: Sequence[User],
         decoding: Decoding,
         done: Any,
-        emit: Any,
+        listener: Any,
     ) -> list[str]:
         assert all(query in asker.queries for query, asker in zip(queries, askers, strict=True))
         self.asked += [(owner, query.id) for owner, query in zip(owners, queries, strict=True)]
         self.decodings.append(decoding)
         done(len(queries))
-        emit({"event": "warning", "text": "3 shortened prompts"})
+        listener(Warned("3 shortened prompts"))
         return [TOLD[owner][query.id] for owner, query in zip(owners, queries, strict=True)]
 
     def score_answers(
@@ -306,7 +307,7 @@ def test_each_method_asks_its_own_owner_with_the_tasks_limit() -> None:
         USERS,
         decoding=Decoding(max_new_tokens=99, sample=True, seed=3),
         done=lambda method, rows: counted.append((method, rows)),
-        emit=warned.append,
+        listener=warned.append,
     )
     own = [("anna", "a1"), ("anna", "a2"), ("anna", "a3"), ("ben", "b1"), ("cleo", "c1")]
     assert told.asked == [(o, q) for o in ("base", "collective") for _, q in own] + own

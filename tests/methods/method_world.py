@@ -79,11 +79,11 @@ def setting(
     family: str = "llama",
     *,
     seed: int = 0,
-    emit: Callable[[Any], None] = lambda event: None,
+    listener: Callable[[Any], None] = lambda event: None,
     **changes: Any,
 ) -> Setting:
     config = CONFIG.with_options(**changes)
-    return Setting(base(family), identity(family), TASK, config, seed, folder / "own", emit, folder / "shared")
+    return Setting(base(family), identity(family), TASK, config, seed, folder / "own", listener, folder / "shared")
 
 
 def make(name: str, where: Setting, **options: Any) -> Method:

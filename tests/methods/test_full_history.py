@@ -35,7 +35,7 @@ def kept(text: str, where: Any) -> list[int]:
 @pytest.mark.parametrize("length", [40, 48, 55, 61])
 def test_the_newest_that_fit_stand_in_order_of_time_and_one_more_would_not_fit(length: int, tmp_path: Path) -> None:
     events: list[Any] = []
-    where = setting(tmp_path, max_length=length, emit=events.append)
+    where = setting(tmp_path, max_length=length, listener=events.append)
     prompts, ask = Prompts(where), asks(LONG)[0]
     tokens = prompts.after_history(ask)
     shown = kept(decoded(tokens), where)
@@ -47,12 +47,12 @@ def test_the_newest_that_fit_stand_in_order_of_time_and_one_more_would_not_fit(l
     assert 0 < len(shown) < 12
     assert len(tokens) + one_more > room
     prompts.warn()
-    assert [event["text"] for event in events] == ["1 prompts with less history than asked for"]
+    assert [event.text for event in events] == ["1 prompts with less history than asked for"]
 
 
 def test_a_history_that_fits_is_shown_whole_and_nobody_is_told(tmp_path: Path) -> None:
     events: list[Any] = []
-    where = setting(tmp_path, emit=events.append)
+    where = setting(tmp_path, listener=events.append)
     few = replace(LONG, history=ITEMS[:3])
     prompts = Prompts(where)
     text = decoded(prompts.after_history(asks(few)[0]))

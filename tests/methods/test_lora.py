@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
 from perfit.errors import BaseModelError, StoreError
+from perfit.events import Warned
 from perfit.methods.adapters import COLLECTIVE, PERSONAL, LoraShape, adapted
 from perfit.methods.attention import find_attention
 from perfit.methods.method import Ask, Cost
@@ -146,9 +147,9 @@ def test_oppu_stands_on_lora_c_and_a_user_who_failed_gets_its_answers(tmp_path: 
     shared = ready("lora-c", setting(tmp_path), [])
     oppu = make("oppu", where)
     found: list[Any] = []
-    oppu = make("oppu", setting(tmp_path, emit=found.append))
+    oppu = make("oppu", setting(tmp_path, listener=found.append))
     oppu.fit(OTHERS)
-    assert [event["event"] for event in found] == ["found"]
+    assert [event.kind for event in found] == ["found"]
     nobody = ANNA.__class__("nobody", (), ANNA.queries)
     assert oppu.adapt([ANNA, nobody]) == {"nobody": "has nothing to train on (empty history)"}
     assert oppu.predict(asks(nobody)) == shared.predict(asks(nobody))
@@ -175,8 +176,8 @@ def test_users_of_another_first_stage_are_refused(tmp_path: Path) -> None:
 
 def test_a_fused_projection_is_said(tmp_path: Path) -> None:
     events: list[Any] = []
-    make("lora-p", setting(tmp_path, "gpt2", emit=events.append)).adapt([ANNA])
-    assert "q, k and v are one projection" in next(e["text"] for e in events if e["event"] == "warning")
+    make("lora-p", setting(tmp_path, "gpt2", listener=events.append)).adapt([ANNA])
+    assert "q, k and v are one projection" in next(e.text for e in events if isinstance(e, Warned))
 
 
 def test_a_partial_lora_changes_the_edited_layers_only(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from method_world import ALL, ANNA, BEN, CONFIG, OTHERS, asks, make, ready, sett
 from perfit.data.schema import HistoryItem, User
 from perfit.durable.tensors import write_tensors
 from perfit.errors import DamagedError, StoreError
+from perfit.events import Event, Finished, Stepped
 from perfit.methods import tuning
 from perfit.methods.method import Method
 from perfit.methods.work import user_file
@@ -29,8 +30,8 @@ class Killer:
     def __init__(self, kind: str, at: int):
         self.kind, self.left = kind, at
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        self.left -= event["event"] == self.kind
+    def __call__(self, event: Event) -> None:
+        self.left -= event.kind == self.kind
         if self.left == 0:
             raise KeyboardInterrupt
 
@@ -49,22 +50,22 @@ def test_a_second_method_on_the_same_folder_trains_nothing_and_answers_the_same(
     first = ready(name, setting(tmp_path), USERS)
     expected, written = first.predict(asks(*USERS)), files(tmp_path)
     events: Events = []
-    second = ready(name, setting(tmp_path, emit=events.append), USERS)
+    second = ready(name, setting(tmp_path, listener=events.append), USERS)
     assert second.predict(asks(*USERS)) == expected
     assert files(tmp_path) == written
-    assert not [event for event in events if event["event"] in ("step", "stage", "prepare")]
+    assert not [event for event in events if event.kind in ("step", "stage", "prepare")]
     assert second.cost() == first.cost()
 
 
 @pytest.mark.parametrize("name", ["lora-p", "pag", "style-vector"])
 def test_killed_between_users_it_goes_on_with_the_next(name: str, tmp_path: Path) -> None:
     whole = ready(name, setting(tmp_path / "whole"), USERS)
-    killed = make(name, setting(tmp_path / "killed", emit=Killer("finished", 2)))
+    killed = make(name, setting(tmp_path / "killed", listener=Killer("finished", 2)))
     with pytest.raises(KeyboardInterrupt):
         both_stages(killed)
     events: Events = []
-    again = ready(name, setting(tmp_path / "killed", emit=events.append), USERS)
-    assert [event["learner"] for event in events if event["event"] == "finished"] == ["ben"]
+    again = ready(name, setting(tmp_path / "killed", listener=events.append), USERS)
+    assert [event.learner for event in events if isinstance(event, Finished)] == ["ben"]
     assert again.predict(asks(*USERS)) == whole.predict(asks(*USERS))
 
 
@@ -75,16 +76,16 @@ def test_killed_in_the_middle_of_training_it_ends_with_the_same_bits(
     monkeypatch.setattr(tuning, "_CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
     steps: Events = []
-    whole = ready(name, setting(tmp_path / "whole", emit=steps.append), USERS)
-    count = len([event for event in steps if event["event"] == "step"])
+    whole = ready(name, setting(tmp_path / "whole", listener=steps.append), USERS)
+    count = len([event for event in steps if isinstance(event, Stepped)])
     for at in sorted({2, count}):
         folder = tmp_path / f"killed at {at}"
-        killed = make(name, setting(folder, emit=Killer("step", at)))
+        killed = make(name, setting(folder, listener=Killer("step", at)))
         with pytest.raises(KeyboardInterrupt):
             both_stages(killed)
         again: Events = []
-        ready(name, setting(folder, emit=again.append), USERS)
-        assert len([event for event in again if event["event"] == "step"]) <= count - at + 1
+        ready(name, setting(folder, listener=again.append), USERS)
+        assert len([event for event in again if isinstance(event, Stepped)]) <= count - at + 1
         assert learnt(folder) == learnt(tmp_path / "whole")
     assert whole.predict(asks(ANNA)) == make(name, setting(folder)).predict(asks(ANNA))
 
@@ -191,7 +192,7 @@ def test_a_flipped_byte_of_training_under_way_is_refused(
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
     make(name, setting(tmp_path)).fit(OTHERS)
     with pytest.raises(KeyboardInterrupt):
-        both_stages(make(name, setting(tmp_path, emit=Killer("step", 2))))
+        both_stages(make(name, setting(tmp_path, listener=Killer("step", 2))))
     (path,) = (path for path in (tmp_path / "own" / "checkpoints").iterdir() if path.name.endswith(file))
     whole = path.read_bytes()
     for place in (9, len(whole) // 3, len(whole) - 12):
@@ -241,16 +242,16 @@ def test_what_was_killed_for_memory_goes_on_with_less(
 ) -> None:
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
     whole: Events = []
-    ready("perfit", setting(tmp_path / "whole", emit=whole.append), USERS)
+    ready("perfit", setting(tmp_path / "whole", listener=whole.append), USERS)
     first = make("perfit", setting(tmp_path / "killed"))
     first.fit(OTHERS)
     kept = files(tmp_path / "killed")
-    killed = make("perfit", setting(tmp_path / "killed", emit=Killer("step", 2)))
+    killed = make("perfit", setting(tmp_path / "killed", listener=Killer("step", 2)))
     with pytest.raises(KeyboardInterrupt):
         both_stages(killed)
     again: Events = []
-    method = ready("perfit", setting(tmp_path / "killed", emit=again.append, **less), USERS)
-    assert [event["event"] for event in again].count("found") == 1
+    method = ready("perfit", setting(tmp_path / "killed", listener=again.append, **less), USERS)
+    assert [event.kind for event in again].count("found") == 1
     assert kept.items() <= files(tmp_path / "killed").items()
     for path, content in learnt(tmp_path / "killed").items():
         assert len(content) == len(learnt(tmp_path / "whole")[path])

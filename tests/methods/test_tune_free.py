@@ -109,14 +109,14 @@ def test_the_profile_stands_before_the_prompt_and_loses_its_end_before_the_promp
 ) -> None:
     events: list[Any] = []
     ask = asks(ANNA)[0]
-    prompts = Prompts(setting(tmp_path, emit=events.append))
+    prompts = Prompts(setting(tmp_path, listener=events.append))
     whole = decoded(prompts.plain(ask))
     assert decoded(prompts.after("winter song", ask)) == f"winter song {whole}"
     long = decoded(prompts.after("winter " + "song " * 200, ask))
     assert long.startswith("winter song")
     assert long.endswith(whole)
     prompts.warn()
-    assert [event["text"] for event in events] == ["1 prompts with a shortened text before them"]
+    assert [event.text for event in events] == ["1 prompts with a shortened text before them"]
 
 
 def test_profiles_are_kept_as_text_and_another_model_may_write_them(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.backbone.taps import Changes, running
 from perfit.config import StageConfig
+from perfit.events import Event
 from perfit.methods import tuning as tuning_module
 from perfit.methods.attention import find_attention, heads_of
 from perfit.methods.lofit import changing_heads
@@ -161,8 +162,8 @@ class Scaled:
         return changing_heads(self.backbone, outs, lambda layer, z: z * self.scale)
 
     def run(self, **more: Any) -> dict[str, Any]:
-        emit = more.pop("emit", lambda event: None)
-        tuning = Tuning(self.backbone, STAGE, 0, more.pop("step_tokens", 1000), emit)
+        listener = more.pop("listener", lambda event: None)
+        tuning = Tuning(self.backbone, STAGE, 0, more.pop("step_tokens", 1000), listener)
         return tuning.run({"scale": self.scale}, ROWS, "anna", changes=self.at_work, **more)
 
 
@@ -200,19 +201,19 @@ def test_a_killed_loop_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pyt
     whole.run()
     seen: list[Any] = []
 
-    def kill(event: dict[str, Any]) -> None:
+    def kill(event: Event) -> None:
         seen.append(event)
         if len(seen) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Scaled().run(checkpoint=path, context="this", emit=kill)
+        Scaled().run(checkpoint=path, context="this", listener=kill)
     again, other = Scaled(), Scaled()
     steps: list[Any] = []
-    again.run(checkpoint=path, context="this", emit=steps.append)
+    again.run(checkpoint=path, context="this", listener=steps.append)
     assert len(steps) == 2  # two of four were saved
     assert torch.equal(again.scale, whole.scale)
-    other.run(checkpoint=path, context="that", emit=steps.append)
+    other.run(checkpoint=path, context="that", listener=steps.append)
     assert torch.equal(other.scale, whole.scale)
 
 

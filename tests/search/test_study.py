@@ -58,7 +58,7 @@ class Trials:
         self.stop_at: int | None = None
         self.fail: Callable[[PerFitConfig], bool] = lambda config: False
 
-    def __call__(self, material: Material, config: PerFitConfig, *, report: Any, emit: Any) -> TrialResult:
+    def __call__(self, material: Material, config: PerFitConfig, *, report: Any, listener: Any) -> TrialResult:
         if self.stop_at == len(self.configs):
             raise KeyboardInterrupt
         self.configs.append(config)
@@ -156,8 +156,8 @@ def test_a_search_without_a_finished_trial_says_why(trials: Trials, tmp_path: Pa
 def test_a_score_that_is_not_finite_fails_the_trial_alone(
     trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: float, prune: bool
 ) -> None:
-    def run(material: Material, config: PerFitConfig, *, report: Any, emit: Any) -> TrialResult:
-        found = trials(material, config, report=report, emit=emit)
+    def run(material: Material, config: PerFitConfig, *, report: Any, listener: Any) -> TrialResult:
+        found = trials(material, config, report=report, listener=listener)
         return replace(found, score=spoilt) if config.personal_rank == 8 else found
 
     monkeypatch.setattr(study_module, "run_trial", run)
@@ -194,7 +194,7 @@ def test_pruning_ends_trials_behind_the_median(trials: Trials, tmp_path: Path) -
 def test_a_pruned_trial_has_the_last_score_it_came_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     begun: list[PerFitConfig] = []
 
-    def trial(material: Material, config: PerFitConfig, *, report: Any, emit: Any) -> TrialResult:
+    def trial(material: Material, config: PerFitConfig, *, report: Any, listener: Any) -> TrialResult:
         begun.append(config)
         first, second = (2.0, 1.0) if len(begun) < 6 else (1.9, 1.5)
         report(0, first)

@@ -17,6 +17,7 @@ from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.edits.positions import Positions
 from perfit.errors import BaseModelError, ConfigError
+from perfit.events import Warned
 from perfit.training.choose import agree, choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
@@ -77,7 +78,7 @@ def test_families_with_attention_of_their_own_take_the_frozen_engine_and_give_th
     events: list[dict[str, Any]] = []
     chosen = choose_runner(backbone, config, RowSummary.of([rows]), events.append).runner
     assert isinstance(chosen, FrozenRunner)
-    assert [e["event"] for e in events] == ["plan"] * 3
+    assert [e.kind for e in events] == ["plan"] * 3
     shift, slots = learnable(random_shift((1, 2))), [(1, 1), (1, 2), (1, 1), (1, 2), (1, 2), (2, 1)]
     found = []
     for runner in (PlainRunner(backbone, Positions.parse(rule)), chosen):
@@ -112,8 +113,8 @@ def test_a_family_that_does_not_fit_falls_back_with_a_warning_and_trains() -> No
     backbone = own_attention("FalconConfig")
     chosen = choose_runner(backbone, CONFIG, FIVE, events.append).runner
     assert isinstance(chosen, PlainRunner)
-    assert [e["event"] for e in events] == ["plan", "plan", "warning"]
-    assert "engine: plain" in events[-1]["text"]
+    assert [e.kind for e in events] == ["plan", "plan", "warning"]
+    assert "engine: plain" in events[-1].text
     shared = fresh_shifts(CONFIG, WIDTH)
     (done,) = train_personal(backbone, {"a": some_rows(6, 1)}, shared, CONFIG)
     assert done.problem is None
@@ -148,7 +149,7 @@ def test_a_runner_with_other_losses_is_found_out(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(FrozenRunner, "answer_loss", lambda self, *args: plain(self, *args) * 1.01)
     events: list[dict[str, Any]] = []
     assert isinstance(choose_runner(backbone, CONFIG, FIVE, events.append).runner, PlainRunner)
-    assert "losses differ" in events[-1]["text"]
+    assert "losses differ" in events[-1].text
 
 
 def test_rounding_of_low_precision_is_no_other_loss_and_another_loss_is_no_rounding() -> None:
@@ -177,9 +178,9 @@ def test_prompts_without_an_edited_token_are_counted_and_harmless() -> None:
     config = CONFIG.with_options(positions="40")
     shared = fresh_shifts(config, WIDTH)
     learner = Learner("a", some_rows(4, 0), [shared[1]])
-    (done,) = train_personal(backbone, {"a": list(learner.rows)}, shared, config, emit=events.append)
+    (done,) = train_personal(backbone, {"a": list(learner.rows)}, shared, config, listener=events.append)
     assert done.problem is None
-    assert any(e["event"] == "warning" and e["text"].startswith("4 of 4 prompts") for e in events)
+    assert any(isinstance(e, Warned) and e.text.startswith("4 of 4 prompts") for e in events)
 
 
 LITTLE = MemoryPlan(0, 0, 0, 0, 1e9, 1e3)  # nothing of the frozen parts fits
@@ -197,7 +198,7 @@ def test_a_frozen_cache_is_used_where_the_disk_has_room_for_it(
     chosen = choose_runner(tiny("llama"), CONFIG, RowSummary.of([rows]), events.append, home=home).runner
     assert isinstance(chosen, FrozenRunner)
     assert (chosen.cache is not None) == kept
-    assert said in events[-1]["text"]
+    assert said in events[-1].text
     if kept:  # on a second training they lie there already
         chosen.prepare(rows)
         room.free = 1

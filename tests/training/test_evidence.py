@@ -79,7 +79,7 @@ def test_a_trial_that_diverges_leaves_its_user_alone_and_the_training_goes_on(
         replace(RULE, prior=1e6),
     )  # at any step but a diverging one the prior gives the usual strength
     steps: list[str] = []
-    loop = new_loop(CONFIG, 1, evidence=surely, emit=lambda event: steps.extend({event["event"]} & {"step"}))
+    loop = new_loop(CONFIG, 1, evidence=surely, listener=lambda event: steps.extend({event.kind} & {"step"}))
     norms = loop.optimiser.gradient_norms
 
     def diverging(slots: list[int]) -> torch.Tensor:

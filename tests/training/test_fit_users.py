@@ -14,6 +14,7 @@ from learners import some_rows
 
 from perfit.config import PerFitConfig, StageConfig
 from perfit.edits.shift import Shift
+from perfit.events import Event, Resumed, Skipped, Stepped
 from perfit.store.payload import StoredShift
 from perfit.training import fit_users as module
 from perfit.training import stages
@@ -68,16 +69,16 @@ def test_who_is_in_no_checkpoint_was_handed_over(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
     whole, kept, events = Kept(), Kept(), 0
 
-    def die_in_step(event: dict[str, Any]) -> None:
+    def die_in_step(event: Event) -> None:
         nonlocal events
-        events += event["event"] == "step"
+        events += isinstance(event, Stepped)
         if events == 4:  # after the checkpoint of the third, in which ben is through
             raise KeyboardInterrupt
 
     options: dict[str, Any] = {"checkpoint": tmp_path / "personal.safetensors", "context": {"of": "this"}}
     fit_users(tiny("llama"), ROWS, SHARED, CONFIG, whole)
     with pytest.raises(KeyboardInterrupt):
-        fit_users(tiny("llama"), ROWS, SHARED, CONFIG, kept, emit=die_in_step, **options)
+        fit_users(tiny("llama"), ROWS, SHARED, CONFIG, kept, listener=die_in_step, **options)
     assert sorted(kept.shifts) == ["ben"]
     fit_users(tiny("llama"), ROWS, SHARED, CONFIG, kept, **options)
     assert [name for call in kept.calls for name in call] == ["nobody", "ben", "ann"]
@@ -89,22 +90,22 @@ def test_with_other_resources_those_under_way_begin_again(tmp_path: Path, monkey
     monkeypatch.setattr(stages, "_CHECKPOINT_SECONDS", 0.0)
     events: list[dict[str, Any]] = []
 
-    def die(event: dict[str, Any]) -> None:
-        if event["event"] == "step" and len([e for e in events if e["event"] == "step"]) == 2:
+    def die(event: Event) -> None:
+        if isinstance(event, Stepped) and len([e for e in events if isinstance(e, Stepped)]) == 2:
             raise KeyboardInterrupt
         events.append(event)
 
     path, rows = tmp_path / "personal.safetensors", {"ann": ROWS["ann"]}
     with pytest.raises(KeyboardInterrupt):
-        fit_users(tiny("llama"), rows, SHARED, CONFIG, Kept(), checkpoint=path, emit=die)
+        fit_users(tiny("llama"), rows, SHARED, CONFIG, Kept(), checkpoint=path, listener=die)
     for config, resumed in ((CONFIG.with_options(step_tokens=40), False), (CONFIG, True)):
         again: list[dict[str, Any]] = []
-        fit_users(tiny("llama"), rows, SHARED, config, Kept(), checkpoint=path.with_name("x"), emit=again.append)
-        assert not any(event["event"] == "resumed" for event in again)
+        fit_users(tiny("llama"), rows, SHARED, config, Kept(), checkpoint=path.with_name("x"), listener=again.append)
+        assert not any(isinstance(event, Resumed) for event in again)
         copy = tmp_path / f"{resumed}.safetensors"
         copy.write_bytes(path.read_bytes())
-        fit_users(tiny("llama"), rows, SHARED, config, Kept(), checkpoint=copy, emit=again.append)
-        assert any(event["event"] == "resumed" for event in again) is resumed
+        fit_users(tiny("llama"), rows, SHARED, config, Kept(), checkpoint=copy, listener=again.append)
+        assert any(isinstance(event, Resumed) for event in again) is resumed
 
 
 def test_a_strength_found_by_the_history_is_kept_instead_of_the_usual_one() -> None:
@@ -129,7 +130,7 @@ def test_a_shift_that_no_store_takes_is_its_user_s_problem_alone(monkeypatch: py
     monkeypatch.setattr(module, "train_personal", grown)
     kept = Kept()
     events: list[dict[str, Any]] = []
-    fit_users(tiny("llama"), ROWS, SHARED, CONFIG, kept, emit=events.append)
+    fit_users(tiny("llama"), ROWS, SHARED, CONFIG, kept, listener=events.append)
     assert sorted(kept.shifts) == ["ben"]
     assert kept.through["ann"].problem
-    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["nobody", "ann"]
+    assert [e.learner for e in events if isinstance(e, Skipped)] == ["nobody", "ann"]

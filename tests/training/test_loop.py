@@ -33,6 +33,7 @@ from perfit.config import StageConfig
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.edits.shift import Shift, ShiftBank, new_shift
+from perfit.events import Finished, Skipped, Stepped
 from perfit.training.frozen import FrozenRunner
 from perfit.training.lead import Lead
 from perfit.training.learner import Learner, Trained
@@ -240,7 +241,7 @@ def test_no_forward_is_larger_than_step_tokens_but_for_a_single_row(step_tokens:
 
 def events_of(loop: Loop, learners: Sequence[Learner]) -> tuple[dict[str, Trained], list[dict[str, Any]]]:
     events: list[dict[str, Any]] = []
-    loop.emit = events.append
+    loop.listener = events.append
     return train(loop, learners), events
 
 
@@ -248,7 +249,7 @@ def events_of(loop: Loop, learners: Sequence[Learner]) -> tuple[dict[str, Traine
 def test_users_wait_until_there_is_memory(budget: float, most: int) -> None:
     learners = [learner(name, SIZES[name]) for name in "bcd"]
     done, events = events_of(new_loop(CONFIG, 3, frozen(), memory=MemoryPlan(0, 0, 0, 0, math.inf, budget)), learners)
-    assert max(e["learners"] for e in events if e["event"] == "step") == most
+    assert max(e.learners for e in events if isinstance(e, Stepped)) == most
     for name in "bcd":
         assert_same(done[name], alone(name))
 
@@ -270,8 +271,8 @@ def test_a_user_without_rows_is_skipped_and_said_so() -> None:
     assert done["none"].problem == "has nothing to train on (empty history)"
     assert done["none"].shifts == ()
     assert done["none"].steps == 0
-    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["none"]
-    assert sorted(e["learner"] for e in events if e["event"] == "finished") == ["b", "c"]
+    assert [e.learner for e in events if isinstance(e, Skipped)] == ["none"]
+    assert sorted(e.learner for e in events if isinstance(e, Finished)) == ["b", "c"]
     assert_same(done["b"], alone("b"))
     assert_same(done["c"], alone("c"))
 
@@ -290,7 +291,7 @@ def test_a_user_whose_shift_is_not_finite_leaves_the_others_as_alone(slots: int,
     done, events = events_of(new_loop(CONFIG, slots, runner(kind)), learners)
     assert done["bad"].problem == "its loss or gradient is not finite at step 1"
     assert done["bad"].shifts == ()
-    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["bad"]
+    assert [e.learner for e in events if isinstance(e, Skipped)] == ["bad"]
     for name in "abc":
         assert_same(done[name], alone(name))
 
@@ -383,8 +384,8 @@ def test_a_shift_that_its_last_step_breaks_is_no_result_and_the_others_are_as_al
     assert steps
     assert done["d"].problem == "its shift is not finite after step 9"
     assert done["d"].shifts == ()
-    assert [e["learner"] for e in events if e["event"] == "skipped"] == ["d"]
-    assert sorted(e["learner"] for e in events if e["event"] == "finished") == ["b", "c"]
+    assert [e.learner for e in events if isinstance(e, Skipped)] == ["d"]
+    assert sorted(e.learner for e in events if isinstance(e, Finished)) == ["b", "c"]
     for name in "bc":
         assert_same(done[name], alone(name))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from learners import learner, new_loop
 
 from perfit.config import StageConfig
+from perfit.events import Event, Stepped
 from perfit.training.evidence import Evidence
 from perfit.training.loop import Loop
 
@@ -19,11 +18,11 @@ def test_rows_done_are_those_that_ran_at_every_step(evidence: Evidence | None, t
     learners = [learner(name, count) for name, count in (("a", 9), ("b", 6), ("c", 1), ("d", 4))]
     ran = 0
 
-    def count(event: dict[str, Any]) -> None:
+    def count(event: Event) -> None:
         nonlocal ran
-        ran += event["rows"] if event["event"] == "step" else 0
+        ran += event.rows if isinstance(event, Stepped) else 0
 
-    loop: Loop = new_loop(config, 2, emit=count, evidence=evidence)
+    loop: Loop = new_loop(config, 2, listener=count, evidence=evidence)
     seen = []
     for _ in loop.run(learners, lambda: seen.append((loop.rows_done(learners), ran))):
         pass

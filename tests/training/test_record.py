@@ -23,7 +23,7 @@ def run(scored: Path, tmp_path: Path) -> RunDirectory:
 
 
 def again(run: RunDirectory) -> dict[str, str | None]:
-    results = PerFit.from_pretrained(run.path).fit(dataset(), run=run.path, emit=lambda event: None)
+    results = PerFit.from_pretrained(run.path).fit(dataset(), run=run.path, listener=lambda event: None)
     return {trained.name: trained.problem for trained in results}
 
 

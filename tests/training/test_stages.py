@@ -25,6 +25,7 @@ from perfit.config import PerFitConfig, StageConfig
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.shift import Shift, ShiftBank, new_shift
 from perfit.errors import PerfitError
+from perfit.events import Event, Planned, Prepared, Resumed, StageBegun, Stepped
 from perfit.training import stages
 from perfit.training.frozen import FrozenRunner
 from perfit.training.learner import Learner, Trained
@@ -145,13 +146,13 @@ def kill_at(step: int) -> Any:
     """An emitter that ends the run at a step, as a kill between two steps would."""
     seen = []
 
-    def emit(event: dict[str, Any]) -> None:
-        if event["event"] == "step":
+    def listener(event: Event) -> None:
+        if isinstance(event, Stepped):
             seen.append(event)
             if len(seen) == step:
                 raise KilledError
 
-    return emit
+    return listener
 
 
 @pytest.mark.parametrize("step", [2, 5])
@@ -162,11 +163,11 @@ def test_stage_1_killed_and_resumed_ends_with_the_same_bits(
     options: dict[str, Any] = {"checkpoint": tmp_path / "c.safetensors", "context": {"stage": 1}}
     rows = some_rows(10, "others")
     with pytest.raises(KilledError):
-        train_collective(tiny("llama"), rows, CONFIG, emit=kill_at(step), **options)
+        train_collective(tiny("llama"), rows, CONFIG, listener=kill_at(step), **options)
     events: list[dict[str, Any]] = []
-    again = train_collective(tiny("llama"), rows, CONFIG, emit=events.append, **options)
-    assert [e["learners"] for e in events if e["event"] == "resumed"] == [1]
-    assert sum(e["event"] == "step" for e in events) == 6 - (step - 1)
+    again = train_collective(tiny("llama"), rows, CONFIG, listener=events.append, **options)
+    assert [e.learners for e in events if isinstance(e, Resumed)] == [1]
+    assert sum(isinstance(e, Stepped) for e in events) == 6 - (step - 1)
     assert all(same_bits(a, b) for a, b in zip(again, shared, strict=True))
 
 
@@ -180,7 +181,7 @@ def test_stage_2_killed_and_resumed_ends_with_the_same_bits(
     pending: dict[str, Trained] = {}
     durable: dict[str, Trained] = {}
     options["before_save"] = lambda: durable.update(pending)
-    killed = train_personal(tiny("llama"), users(), shared, CONFIG, emit=kill_at(step), **options)
+    killed = train_personal(tiny("llama"), users(), shared, CONFIG, listener=kill_at(step), **options)
     with pytest.raises(KilledError):
         pending.update((trained.name, trained) for trained in killed)
     rest = personal(shared, **options)
@@ -207,12 +208,12 @@ def test_stage_2_without_users_ends_at_once(shared: tuple[Shift, Shift]) -> None
 
 def test_stages_say_what_they_are_about_to_do(shared: tuple[Shift, Shift]) -> None:
     events: list[dict[str, Any]] = []
-    personal(shared, emit=events.append)
-    plans = [e["text"] for e in events if e["event"] == "plan"]
+    personal(shared, listener=events.append)
+    plans = [e.text for e in events if isinstance(e, Planned)]
     assert [text.split()[0] for text in plans] == ["memory", "cpu", "frozen"]
-    assert events[3] == {"event": "stage", "stage": 2, "rows": 17, "users": 3, "rows_total": 34, "steps": 12}
-    assert sum(e["rows"] for e in events if e["event"] == "step") == 34
-    assert sum(e["rows"] for e in events if e["event"] == "prepare") == 17
+    assert events[3] == StageBegun(stage=2, rows=17, users=3, rows_total=34, steps=12)
+    assert sum(e.rows for e in events if isinstance(e, Stepped)) == 34
+    assert sum(e.rows for e in events if isinstance(e, Prepared)) == 17
 
 
 def test_starts_depend_on_the_seed() -> None:

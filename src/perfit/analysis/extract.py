@@ -22,6 +22,7 @@ from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import ConfigError, DamagedError, StoreError
+from perfit.events import Listener, Warned, nobody
 from perfit.inference.last_states import last_states
 from perfit.private import private_folder
 from perfit.run import versions
@@ -79,7 +80,7 @@ def extract(
     batch_tokens: int = 4096,
     identity: BaseIdentity | None = None,
     done: Callable[[int, bool], None] = lambda prompts, before: None,
-    warn: Callable[[str], None] = lambda line: None,
+    listener: Listener = nobody,
 ) -> DeltaVectors:
     """Measure users' δ-vectors: every layer in one forward, sums on the fly, so that memory grows with users alone.
 
@@ -94,7 +95,7 @@ def extract(
         batch_tokens: Most tokens of a forward, padding included.
         identity: What the base is, where it is known; computed when not given.
         done: Called with a number of prompts and whether they were done before the stop.
-        warn: Called with a line that says how many damaged parts of a stopped extraction are measured again.
+        listener: Hears a warning that says how many damaged parts of a stopped extraction are measured again.
 
     Raises:
         ConfigError: There are no users.
@@ -132,7 +133,11 @@ def extract(
             done(int(part["counts"].sum()), True)
         taken.append(part)
     if damaged:
-        warn(f"{damaged} damaged {'part' if damaged == 1 else 'parts'} of what was measured before: measured again")
+        listener(
+            Warned(
+                f"{damaged} damaged {'part' if damaged == 1 else 'parts'} of what was measured before: measured again"
+            )
+        )
     notes = {
         "base": {
             "name": backbone.name,

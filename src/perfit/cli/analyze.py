@@ -24,6 +24,7 @@ from perfit.cli.options import (
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
 from perfit.errors import ConfigError
+from perfit.events import Warned
 
 if TYPE_CHECKING:
     from perfit.analysis.recipe import Recipe
@@ -82,7 +83,7 @@ def analyze(
     if data is not None:
         dataset = load_data(data, None, task, None, dates)
         for note in dataset.notes:
-            screen({"event": "warning", "text": note})
+            screen(Warned(note))
         people = {name: _able(dataset, name, users, screen) for name in chosen}
         from perfit.opening import open_base
 
@@ -156,7 +157,7 @@ def _able(dataset: Dataset, group: str, count: int | None, screen: Screen) -> li
     usable = able(people)
     if len(usable) < len(people):
         text = f"left out: {len(people) - len(usable)} {group} users without a query or without a history"
-        screen({"event": "warning", "text": text})
+        screen(Warned(text))
     return list(first_users(tuple(usable), count))
 
 
@@ -187,7 +188,7 @@ class _Measurement:
         name = f"{self.task.name}, {self.group}"
         if not self.users or (self.folder / "recipe.json").exists():
             why = "nobody to measure" if not self.users else "measured before"
-            self.screen({"event": "warning", "text": f"{name}: {why}"})
+            self.screen(Warned(f"{name}: {why}"))
             return {"prompts": 0, "tokens": 0, "seconds": 0.0}
         cost = estimate(self.backbone, self.task, self.users, self.recipe, self.batch_tokens)
         self.screen.say(
@@ -222,11 +223,11 @@ class _Measurement:
                 batch_tokens=self.batch_tokens,
                 identity=self.identity,
                 done=done,
-                warn=lambda line: self.screen({"event": "warning", "text": line}),
+                listener=self.screen,
             )
         for what, count in found.notes["shortened"].items():
             if count:
-                self.screen({"event": "warning", "text": f"{count} {what}"})
+                self.screen(Warned(f"{count} {what}"))
         if texts:
             save_texts(self.folder, self.task, self.users)
         else:

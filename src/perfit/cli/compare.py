@@ -28,9 +28,11 @@ from perfit.cli.options import (
     TASK,
     TRUST_REMOTE_CODE,
     USERS,
+    VERBOSE,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, print_grid, say, table
 from perfit.errors import ConfigError
+from perfit.events import Answered, ComparisonBegun, Event, StageBegun, TrialBegun, TrialEnded, Warned
 
 if TYPE_CHECKING:
     from perfit.comparison.bench import Bench, Source
@@ -76,6 +78,7 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and its parameters, and stop.")
     ] = False,
+    verbose: VERBOSE = False,
     json: JSON = False,
 ) -> None:
     """Compare methods on the same users: scores, significance, parameters, bytes and seconds; repeat to resume."""
@@ -95,7 +98,7 @@ def compare(
         raise ConfigError(f"--workers: {workers} is not possible; give at least 1")
     (named, variants), numbers = _methods(methods), _seeds(seeds)
     options = variants | _options(option)
-    screen = Screen(quiet=json)
+    screen = Screen(quiet=json, verbose=verbose)
     source = Source(
         data=data,
         base=base,
@@ -104,7 +107,7 @@ def compare(
         revision=revision,
         layers_path=layers_path,
         # Chosen once: every process opens the same, and only this one says so.
-        device=choose_device(device, lambda line: screen({"event": "warning", "text": line})),
+        device=choose_device(device, screen),
         trust_remote_code=trust_remote_code,
         preset=preset,
         settings=parse_settings(config, set_),
@@ -115,14 +118,14 @@ def compare(
     no_loading_bars()
     bench = source.open()
     for note in bench.notes:
-        screen({"event": "warning", "text": note})
+        screen(Warned(note))
     plan = Plan(tuple(methods_for(bench.task, answers)) if named is None else named, numbers, options, against)
     check_leaks(bench.data, bench.task, allow_leaks, screen)
     if dry_run:
         _show_plan(bench, plan, ComparisonFolder(out), json)
         return
-    with _Watch(screen, parallel=workers > 1) as watch:
-        records = run(bench, plan, out, workers=workers, reopen=partial(_reopen, source), watch=watch)
+    with _Shown(screen, parallel=workers > 1) as shown:
+        records = run(bench, plan, out, workers=workers, reopen=partial(_reopen, source), listener=shown)
     folder = ComparisonFolder(out)
     with screen.counting("scoring", sum(r.status == "done" for r in records.values()), "trials") as advance:
         results = load_results(folder, lambda method: advance(1, method))
@@ -198,7 +201,7 @@ def _options(pairs: list[str]) -> dict[str, dict[str, Any]]:
     return {method: _checked(method, values) for method, values in options.items()}
 
 
-class _Watch:
+class _Shown:
     """Turns a comparison's events into lines and bars."""
 
     def __init__(self, screen: Screen, parallel: bool):
@@ -207,36 +210,36 @@ class _Watch:
         self.bar = ExitStack()
         self.advance: Any = None
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Shown:
         return self
 
     def __exit__(self, *stop: object) -> None:
         self.bar.close()
         self.screen.close()
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "comparison":
-            self.trials, self.queries = event["todo"], event["queries"]
-            there = event["trials"] - event["todo"]
-            self._line(f"{event['todo']} trials of {event['queries']} queries to do, {there} done before")
-        elif kind == "trial":
-            left = "" if event["left"] is None else f", about {_duration(event['left'])} left for all"
-            self._line(f"[{event['number']}/{self.trials}] {event['method']}, seed {event['seed']}{left}")
-            self.done_before = event["rows_done"]
-        elif kind == "answered":
-            if self.advance is None:
-                self._count()
-            self.advance(event["rows"])
-        elif kind == "ended":
-            if not self.parallel:
-                self._close()
-            said = "done" if event["error"] is None else f"failed: {event['error']}"
-            self._line(f"{event['method']}, seed {event['seed']}: {said}")
-        else:
-            if kind == "stage":
-                self._close()
-            self.screen(event)
+    def __call__(self, event: Event) -> None:
+        match event:
+            case ComparisonBegun():
+                self.trials, self.queries = event.todo, event.queries
+                there = event.trials - event.todo
+                self.screen.say(f"{event.todo} trials of {event.queries} queries to do, {there} done before")
+            case TrialBegun():
+                left = "" if event.left is None else f", about {_duration(event.left)} left for all"
+                self.screen.say(f"[{event.number}/{self.trials}] {event.method}, seed {event.seed}{left}")
+                self.done_before = event.rows_done
+            case Answered():
+                if self.advance is None:
+                    self._count()
+                self.advance(event.rows)
+            case TrialEnded():
+                if not self.parallel:
+                    self._close()
+                said = "done" if event.error is None else f"failed: {event.error}"
+                self.screen.say(f"{event.method}, seed {event.seed}: {said}")
+            case _:
+                if isinstance(event, StageBegun):
+                    self._close()
+                self.screen(event)
 
     def _count(self) -> None:
         total = self.queries * self.trials if self.parallel else self.queries
@@ -247,9 +250,6 @@ class _Watch:
     def _close(self) -> None:
         self.bar.close()
         self.advance = None
-
-    def _line(self, text: str) -> None:
-        self.screen.say(text)
 
 
 def _duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from perfit.cli.options import (
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
+from perfit.events import Warned
 
 
 def evaluate(
@@ -102,7 +103,7 @@ def evaluate(
     perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, **how)
     screen = Screen(quiet=json)
     for note in dataset.notes:
-        screen({"event": "warning", "text": note})
+        screen(Warned(note))
     queries = sum(len(user.queries) for user in people)
     with screen.counting(
         "answering", queries * len(chosen) * (2 if nll and answers == "free" else 1), "queries"
@@ -123,7 +124,7 @@ def evaluate(
             with_memory=memory,
             run=directory,
             done=done,
-            emit=screen,
+            listener=screen,
         )
     if json:
         as_json(result.as_dict())

@@ -105,9 +105,9 @@ def generate(
     texts, users = [text for _, text in pairs], [name for name, _ in pairs]
     with screen.counting("answering", len(pairs), "texts") as advance:
         if answers == "free":
-            said = perfit.generate(texts, users, askers=askers, decoding=decoding, done=advance, emit=screen)
+            said = perfit.generate(texts, users, askers=askers, decoding=decoding, done=advance, listener=screen)
         else:
-            scores = perfit.score_labels(texts, users, askers=askers, done=advance, emit=screen)
+            scores = perfit.score_labels(texts, users, askers=askers, done=advance, listener=screen)
             if memory and dataset is not None:
                 from perfit.methods.memory import Memory
 

@@ -20,6 +20,9 @@ TASK = Annotated[
 PRESET = Annotated[str, typer.Option("--preset", help="small: measured for small bases; paper: Table 9.")]
 CONFIG = Annotated[Path | None, typer.Option("--config", help="YAML file of settings (docs/training.md).")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+VERBOSE = Annotated[
+    bool, typer.Option("--verbose", help="Also show what the engine measured and chose, and its peak of memory.")
+]
 MEMORY = Annotated[
     str | None, typer.Option("--memory", help="Memory the training may take, e.g. 8GiB; sets memory_gib.")
 ]

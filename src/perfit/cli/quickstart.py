@@ -18,10 +18,12 @@ from perfit.cli.options import (
     LAYERS_PATH,
     REVISION,
     TRUST_REMOTE_CODE,
+    VERBOSE,
     load_options,
     words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
+from perfit.events import EventFile, tee
 
 if TYPE_CHECKING:
     from perfit.data.schema import Dataset
@@ -38,10 +40,11 @@ def quickstart(
     revision: REVISION = None,
     layers_path: LAYERS_PATH = None,
     trust_remote_code: TRUST_REMOTE_CODE = False,
+    verbose: VERBOSE = False,
     json: JSON = False,
 ) -> None:
     """Make a real base model personal for demo users: both stages, scores, and three users' answers to one text."""
-    screen = Screen(quiet=json)
+    screen = Screen(quiet=json, verbose=verbose)
     began = time.perf_counter()
     screen.say("loading libraries ...")
     from perfit.config import small_preset
@@ -52,7 +55,6 @@ def quickstart(
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
     from perfit.tasks import get_task
-    from perfit.training.events import EventFile, tee
 
     for module, package in (("sklearn.metrics", "scikit-learn"), ("rouge_score.rouge_scorer", "rouge_score")):
         import_extra(module, package)  # scores come last; what they need is missed at once
@@ -64,7 +66,7 @@ def quickstart(
     dataset = demo_dataset(seed=seed)
     perfit = PerFit(opened.backbone, task, config, opened.identity)
     try:
-        perfit.fit(dataset, run=run, emit=tee([screen, EventFile(run / "events.jsonl")]))
+        perfit.fit(dataset, run=run, listener=tee([screen, EventFile(run / "events.jsonl")]))
     finally:
         screen.close()
     queries = sum(len(user.queries) for user in dataset.users)

@@ -29,6 +29,7 @@ from perfit.cli.options import (
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
+from perfit.events import Event, StageBegun, Stepped, Warned
 
 if TYPE_CHECKING:
     from perfit.search.study import SearchResult, TrialRow
@@ -110,9 +111,9 @@ def search(
         dataset = others_as_users(dataset)
     held = hold_out(dataset, held_out)
     for note in dataset.notes:
-        screen({"event": "warning", "text": note})
+        screen(Warned(note))
     if held.left_out:
-        screen({"event": "warning", "text": f"{held.left_out} users with fewer than two past items take no part"})
+        screen(Warned(f"{held.left_out} users with fewer than two past items take no part"))
     no_loading_bars()
     opened = open_base(
         base,
@@ -141,7 +142,7 @@ def search(
     with screen.counting("search", trials, "trials") as advance:
         shown = _Progress(advance)
         result = run_search(
-            Material(backbone, the_task, held, score, home), plan, out, done=shown.trial, emit=shown.event
+            Material(backbone, the_task, held, score, home), plan, out, done=shown.trial, listener=shown.event
         )
     if json:
         as_json(_plain(result, out))
@@ -173,11 +174,11 @@ class _Progress:
         self.number = row.number + 1
         self.advance(1, "")
 
-    def event(self, event: dict[str, Any]) -> None:
-        if event["event"] == "stage":
-            self.stage, self.rows, self.total = event["stage"], 0, event["rows_total"]
-        elif event["event"] == "step":
-            self.rows += event["rows"]
+    def event(self, event: Event) -> None:
+        if isinstance(event, StageBegun):
+            self.stage, self.rows, self.total = event.stage, 0, event.rows_total
+        elif isinstance(event, Stepped):
+            self.rows += event.rows
             self.advance(0, f"trial {self.number}: stage {self.stage}, {self.rows}/{self.total} items")
 
 

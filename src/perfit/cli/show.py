@@ -16,6 +16,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from perfit.events import (
+    Event,
+    Finished,
+    MemoryUsed,
+    PhaseEnded,
+    Planned,
+    Prepared,
+    Resumed,
+    Skipped,
+    StageBegun,
+    Stepped,
+    Warned,
+)
+from perfit.events.notices import notice
 from perfit.shown import shown
 
 _LINE_SECONDS = 20.0
@@ -104,48 +118,51 @@ class Screen:
 
     Args:
         quiet: Show nothing but warnings.
+        verbose: Show what the engine measured and chose, and its peak of memory.
     """
 
-    def __init__(self, quiet: bool = False):
+    def __init__(self, quiet: bool = False, verbose: bool = False):
         self.console = Lines(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-        self.quiet = quiet
+        self.quiet, self.verbose = quiet, verbose
         self.bar: _Bar | None = None
         self.finished = 0
         self.users = 0
         self.said: set[str] = set()
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Take one training event."""
-        kind = event["event"]
-        if kind in ("warning", "skipped", "resumed"):
-            self._line(_sentence(event))
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, Warned | Skipped):
+            self._line(notice(event))
+        elif isinstance(event, Resumed):
+            self._line(f"resumed: {event.taken} learners were begun, {event.learners} are under way")
         if self.quiet:
             return
-        if kind == "stage":
-            self._close()
-            self.finished, self.users = 0, event.get("users", 0)
-            who = "the collective shift" if event["stage"] == 1 else f"{event['users']} users"
-            self.bar = _Bar(f"stage {event['stage']}: {who}", event["rows_total"], "items", self.console)
-        elif kind == "step" and self.bar is not None:
-            who = f" users done {self.finished}/{self.users}" if self.users else ""
-            self.bar.advance(event["rows"], f"loss {event['loss']:.3f}{who}")
-        elif kind == "prepare" and self.bar is not None:
-            self.bar.prepare(event["rows"])
-        elif kind == "finished":
-            self.finished += 1
-        elif kind == "resumed" and self.bar is not None:
-            self.bar.skip(event.get("rows_done", 0))
-            self.finished = event["taken"] - event["learners"]
-        elif kind == "plan":
-            if event["text"] not in self.said:  # both stages plan, mostly alike
-                self._line(event["text"])
-            self.said.add(event["text"])
-        elif kind == "memory":
-            self._close()
-            self._line(f"peak memory {event['peak'] / 2**30:.2f} GiB of {event['budget'] / 2**30:.1f}")
-        elif kind == "phase":
-            self._close()
-            self._line(f"{event['phase']}: {event['seconds']:.1f} s")
+        match event:
+            case StageBegun():
+                self._close()
+                self.finished, self.users = 0, event.users or 0
+                who = "the collective shift" if event.stage == 1 else f"{self.users} users"
+                self.bar = _Bar(f"stage {event.stage}: {who}", event.rows_total, "items", self.console)
+            case Stepped() if self.bar is not None:
+                who = f" users done {self.finished}/{self.users}" if self.users else ""
+                self.bar.advance(event.rows, f"loss {event.loss:.3f}{who}")
+            case Prepared() if self.bar is not None:
+                self.bar.prepare(event.rows)
+            case Finished():
+                self.finished += 1
+            case Resumed() if self.bar is not None:
+                self.bar.skip(event.rows_done)
+                self.finished = event.taken - event.learners
+            case Planned() if self.verbose and event.text not in self.said:  # both stages plan, mostly alike
+                self._line(event.text)
+                self.said.add(event.text)
+            case MemoryUsed():
+                self._close()
+                if self.verbose:
+                    self._line(f"peak memory {event.peak / 2**30:.2f} GiB of {event.budget / 2**30:.1f}")
+            case PhaseEnded():
+                self._close()
+                self._line(f"{event.phase}: {event.seconds:.1f} s")
 
     @contextmanager
     def counting(self, title: str, total: int, unit: str) -> Iterator[Any]:
@@ -186,14 +203,6 @@ class Screen:
     def close(self) -> None:
         """End whatever is shown."""
         self._close()
-
-
-def _sentence(event: dict[str, Any]) -> str:
-    if event["event"] == "skipped":
-        return f"skipped user {event['learner']}: {event['problem']}"
-    if event["event"] == "resumed":
-        return f"resumed: {event['taken']} learners were begun, {event['learners']} are under way"
-    return str(event["text"])
 
 
 class Lines(Console):

@@ -27,10 +27,13 @@ from perfit.cli.options import (
     TASK,
     TRUST_REMOTE_CODE,
     USERS,
+    VERBOSE,
     load_options,
     words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars
+from perfit.events import EventFile, Warned, tee
+from perfit.events.trackers import TensorBoard, Tracker, check_tracker, open_tracker
 
 
 def train(
@@ -50,29 +53,33 @@ def train(
     device: DEVICE = "auto",
     allow_leaks: Annotated[bool, typer.Option(help="Train although the audit finds answers in the data.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard logs to this folder.")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Also track the curves: tensorboard (in the run), wandb or trackio.")
+    ] = None,
     memory: MEMORY = None,
     frozen_cache: FROZEN_CACHE = None,
     revision: REVISION = None,
     layers_path: LAYERS_PATH = None,
     trust_remote_code: TRUST_REMOTE_CODE = False,
+    verbose: VERBOSE = False,
     json: JSON = False,
 ) -> None:
     """Train the collective shift and one personal shift per user; repeat the command to resume after a stop."""
     from perfit.tasks.lamp_2n import NEWS_CATEGORIZE
 
+    if track is not None:
+        check_tracker(track)
     settings = parse_settings(config, set_) | parse_memory(memory)
     make_config(preset, NEWS_CATEGORIZE, settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users, dates)
     from perfit.opening import open_base
     from perfit.personalizer import PerFit
     from perfit.tasks import get_task
-    from perfit.training.events import EventFile, TensorBoard, tee
-    from perfit.training.loop import Emit
 
     the_task = get_task(dataset.task or "")
-    screen = Screen(quiet=json)
+    screen = Screen(quiet=json, verbose=verbose)
     for note in dataset.notes:
-        screen({"event": "warning", "text": note})
+        screen(Warned(note))
     no_loading_bars()
     opened = open_base(
         base,
@@ -85,10 +92,10 @@ def train(
     depth, width = len(opened.backbone.layers), opened.backbone.hidden_size
     chosen = make_config(preset, the_task, settings, depth, width)
     perfit = PerFit(opened.backbone, the_task, chosen, opened.identity)
-    listeners: list[Emit] = [screen, EventFile(run / "events.jsonl")]
-    board = None if tensorboard is None else TensorBoard(tensorboard)
-    if board is not None:
-        listeners.append(board)
+    trackers: list[Tracker] = [] if tensorboard is None else [TensorBoard(tensorboard)]
+    if track is not None:
+        named = Path(base).name if Path(base).exists() else base  # a path of this machine is nobody's business
+        trackers.append(open_tracker(track, run, {"base": named, "task": the_task.name, **chosen.as_dict()}))
     try:
         results = perfit.fit(
             dataset,
@@ -96,12 +103,12 @@ def train(
             collective=collective,
             allow_leaks=allow_leaks,
             frozen_cache=frozen_cache,
-            emit=tee(listeners),
+            listener=tee([screen, EventFile(run / "events.jsonl"), *trackers]),
         )
     finally:
         screen.close()
-        if board is not None:
-            board.close()
+        for tracker in trackers:
+            tracker.close()
     skipped = [{"user": r.name, "problem": r.problem} for r in results if r.problem is not None]
     if json:
         as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +18,12 @@ from perfit.cli.options import (
     REVISION,
     RUN,
     TRUST_REMOTE_CODE,
+    VERBOSE,
     load_options,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, show_facts
 from perfit.errors import ConfigError, PerfitError, UnknownUserError
+from perfit.events import Event, Warned
 
 if TYPE_CHECKING:
     from perfit.data.schema import User
@@ -99,6 +101,7 @@ def add(
     trust_remote_code: TRUST_REMOTE_CODE = False,
     allow_leaks: Annotated[bool, typer.Option(help="Train although a user's queries stand in the history.")] = False,
     frozen_cache: FROZEN_CACHE = None,
+    verbose: VERBOSE = False,
     json: JSON = False,
 ) -> None:
     """Train a personal shift for one more user (or again for a known one), or for all new ones; nobody else is touched."""
@@ -118,9 +121,9 @@ def add(
         with _store(run) as store:
             known = set(store.users())
         people = tuple(one for one in dataset.users if one.id not in known)
-    screen = Screen(quiet=json)
+    screen = Screen(quiet=json, verbose=verbose)
     for note in dataset.notes:
-        screen({"event": "warning", "text": note})
+        screen(Warned(note))
 
     def opened() -> PerFit:
         from perfit.personalizer import PerFit
@@ -136,7 +139,9 @@ def add(
     try:
         if people:  # else the base need not be loaded
             perfit = opened()
-            results = perfit.personalize_all(people, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=screen)
+            results = perfit.personalize_all(
+                people, allow_leaks=allow_leaks, frozen_cache=frozen_cache, listener=screen
+            )
     finally:
         screen.close()
     skipped = [{"user": one.name, "problem": one.problem} for one in results if one.problem is not None]
@@ -151,12 +156,12 @@ def add(
 def _add_one(
     perfit: PerFit, user: User, allow_leaks: bool, frozen_cache: Path | None, screen: Screen, json: bool
 ) -> None:
-    def show_event(event: dict[str, Any]) -> None:
-        if event["event"] != "skipped":  # said below, as the fault of this command
+    def show_event(event: Event) -> None:
+        if event.kind != "skipped":  # said below, as the fault of this command
             screen(event)
 
     try:
-        trained = perfit.personalize(user, allow_leaks=allow_leaks, frozen_cache=frozen_cache, emit=show_event)
+        trained = perfit.personalize(user, allow_leaks=allow_leaks, frozen_cache=frozen_cache, listener=show_event)
     finally:
         screen.close()
     if trained.problem is not None:

@@ -48,12 +48,12 @@ class Results:
         return labels[0] if labels else method
 
 
-def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda method: None) -> Results:
+def load_results(folder: ComparisonFolder, done: Callable[[str], None] = lambda method: None) -> Results:
     """Read a comparison and score what is finished.
 
     Args:
         folder: Its folder.
-        watch: Called with the method whose predictions are scored next.
+        done: Called with the method whose predictions are scored next.
 
     Raises:
         StoreError: A file is missing or damaged.
@@ -72,7 +72,7 @@ def load_results(folder: ComparisonFolder, watch: Callable[[str], None] = lambda
     scored: dict[str, list[Judged]] = {method: [] for method in plan["methods"]}
     for trial, record in records.items():
         if record.status == "done":
-            watch(trial.method)
+            done(trial.method)
             predictions = folder.predictions(trial)
             if predictions.keys() != golds.keys():
                 raise DamagedError(

@@ -13,7 +13,8 @@ from typing import Any
 from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Trial
-from perfit.comparison.trial import Maker, Watch, ended, make_registered, run_trial
+from perfit.comparison.trial import Maker, ended, make_registered, run_trial
+from perfit.events import ComparisonBegun, Listener, TrialBegun, nobody
 from perfit.failures import describe_failure
 
 REFERENCE = "oppu"
@@ -28,7 +29,7 @@ def run(
     maker: Maker = make_registered,
     workers: int = 1,
     reopen: Callable[[], Bench] | None = None,
-    watch: Watch = lambda event: None,
+    listener: Listener = nobody,
 ) -> dict[Trial, TrialRecord]:
     """Run what is not done yet; a trial that fails leaves the others alone and is tried again by the next call.
 
@@ -39,7 +40,7 @@ def run(
         maker: Makes a method from its name, setting and options.
         workers: Processes that run trials at the same time, each with its own copy of the base.
         reopen: Opens the same bench in another process, for more than one worker; it must be picklable.
-        watch: Receives the events "comparison" (``todo``, ``trials``, ``queries``), "trial" (``method``, ``seed``,
+        listener: Receives the events "comparison" (``todo``, ``trials``, ``queries``), "trial" (``method``, ``seed``,
             ``number``, ``left`` seconds or None, ``rows_done`` before a stop), "answered" (``rows``), "ended" (``method``, ``seed``, ``error``) and,
             with one worker, those of training (docs/training.md).
 
@@ -54,39 +55,38 @@ def run(
         records = {trial: folder.record(trial) for trial in folder.trials(plan)}
         todo = [trial for trial, record in records.items() if record.status != "done"]
         queries = sum(len(user.queries) for user in bench.data.users)
-        watch({"event": "comparison", "todo": len(todo), "trials": len(records), "queries": queries})
+        listener(ComparisonBegun(todo=len(todo), trials=len(records), queries=queries))
 
         def announce(trial: Trial, number: int, left: float | None = None) -> None:
-            watch(begun(trial, number, left, records[trial], bench))
+            listener(begun(trial, number, left, records[trial], bench))
 
         if workers > 1 and len(todo) > 1:
             from perfit.comparison.workers import run_in_processes
 
-            run_in_processes(todo, plan, folder, maker, workers, reopen, announce, watch)
+            run_in_processes(todo, plan, folder, maker, workers, reopen, announce, listener)
         else:
             forecast = Forecast(records)
             for number, trial in enumerate(todo, 1):
                 announce(trial, number, forecast.seconds(todo[number - 1 :]))
                 began = time.perf_counter()
-                record = run_trial(bench, trial, plan.options_of(trial.method), folder, maker, watch)
+                record = run_trial(bench, trial, plan.options_of(trial.method), folder, maker, listener)
                 forecast.learn(trial, time.perf_counter() - began)
-                watch(ended(trial, record))
+                listener(ended(trial, record))
                 gc.collect()  # the next method's peak of memory is its own
         return {trial: folder.record(trial) for trial in records}
 
 
-def begun(trial: Trial, number: int, left: float | None, record: TrialRecord, bench: Bench) -> dict[str, Any]:
+def begun(trial: Trial, number: int, left: float | None, record: TrialRecord, bench: Bench) -> TrialBegun:
     """The event of a trial's begin."""
     there = set(record.users)
     answered = sum(len(user.queries) for user in bench.data.users if user.id in there)
-    return {
-        "event": "trial",
-        "method": trial.method,
-        "seed": trial.seed,
-        "number": number,
-        "left": left,
-        "rows_done": answered,
-    }
+    return TrialBegun(
+        method=trial.method,
+        seed=trial.seed,
+        number=number,
+        left=left,
+        rows_done=answered,
+    )
 
 
 @dataclass(frozen=True)

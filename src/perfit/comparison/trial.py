@@ -14,6 +14,7 @@ from perfit.comparison.memory import PeakMemory
 from perfit.comparison.plan import Trial, groups
 from perfit.data.schema import User
 from perfit.errors import PerfitError
+from perfit.events import Answered, Event, EventFile, Listener, Stage1Found, TrialEnded, tee
 from perfit.failures import describe_failure
 from perfit.private import private_folder
 from perfit.stop_strings import until_stop
@@ -21,7 +22,6 @@ from perfit.stop_strings import until_stop
 if TYPE_CHECKING:
     from perfit.methods.method import Ask, Method, Setting
 
-Watch = Callable[[dict[str, Any]], None]
 Maker = Callable[[str, "Setting", Mapping[str, Any]], "Method"]
 
 _GROUP_QUERIES = 64
@@ -37,7 +37,7 @@ def make_registered(name: str, setting: Setting, options: Mapping[str, Any]) -> 
 
 
 def run_trial(
-    bench: Bench, trial: Trial, options: Mapping[str, Any], folder: ComparisonFolder, maker: Maker, watch: Watch
+    bench: Bench, trial: Trial, options: Mapping[str, Any], folder: ComparisonFolder, maker: Maker, listener: Listener
 ) -> TrialRecord:
     """Take a trial to its end, from where it stopped. It fails alone: any exception becomes its record.
 
@@ -54,16 +54,16 @@ def run_trial(
     memory = PeakMemory(str(bench.backbone.device))
     clock = _Clock(record, lambda: folder.save_record(trial, record))
 
-    def emit(event: dict[str, Any]) -> None:
+    def heard(event: Event) -> None:
         clock.tick()
-        if event["event"] == "found":  # stage 1, trained by another method or before a stop: it costs what it cost
-            record.seconds["fit"] = max(record.seconds["fit"], event["seconds"])
-        watch(event)
+        if isinstance(event, Stage1Found):  # stage 1, trained by another method or before a stop: it costs what it cost
+            record.seconds["fit"] = max(record.seconds["fit"], event.seconds)
+        listener(event)
 
     try:
-        method = maker(trial.method, _setting(bench, trial, folder, emit), options)
+        method = maker(trial.method, _setting(bench, trial, folder, heard), options)
         record.label = method.label
-        _run(method, bench, trial, record, folder, clock, watch)
+        _run(method, bench, trial, record, folder, clock, listener)
         record.status = "done"
     except Exception as error:
         record.status, record.failure = "failed", describe_failure(error)
@@ -80,7 +80,7 @@ def _run(
     record: TrialRecord,
     folder: ComparisonFolder,
     clock: _Clock,
-    watch: Watch,
+    listener: Listener,
 ) -> None:
     bare = {user.id: user for user in bench.bare_users()}
     with folder.stage1_lock(trial.seed), clock.phase("fit"):
@@ -94,7 +94,7 @@ def _run(
 
     def advance(rows: int) -> None:
         clock.tick()
-        watch({"event": "answered", "rows": rows})
+        listener(Answered(rows))
 
     for group in groups(bench.data.users, _GROUP_QUERIES):
         # The queries too: predictions that were lost are made again.
@@ -120,9 +120,8 @@ def _run(
     }
 
 
-def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, emit: Watch) -> Setting:
+def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, listener: Listener) -> Setting:
     from perfit.methods.method import Setting
-    from perfit.training.events import EventFile, tee
 
     where = folder.trial_folder(trial)
     return Setting(
@@ -133,7 +132,7 @@ def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, emit: Watch) 
         seed=trial.seed,
         folder=where / "work",
         shared=folder.path / "shared" / f"seed-{trial.seed}",
-        emit=tee([EventFile(where / "events.jsonl"), emit]),
+        listener=tee([EventFile(where / "events.jsonl"), listener]),
         answers=bench.answers,
     )
 
@@ -174,7 +173,7 @@ class _Clock:
         self.since = now
 
 
-def ended(trial: Trial, record: TrialRecord) -> dict[str, Any]:
+def ended(trial: Trial, record: TrialRecord) -> TrialEnded:
     """The event of a trial's end."""
     error = record.failure["error"] if record.failure is not None else None
-    return {"event": "ended", "method": trial.method, "seed": trial.seed, "error": error}
+    return TrialEnded(method=trial.method, seed=trial.seed, error=error)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder
 from perfit.comparison.plan import Plan, Trial
-from perfit.comparison.trial import Maker, Watch, ended, run_trial
+from perfit.comparison.trial import Maker, ended, run_trial
 from perfit.errors import ConfigError
+from perfit.events import Answered, Event, Listener, Warned
 from perfit.failures import describe_failure
 from perfit.private import private_folder
 
@@ -41,7 +42,7 @@ def run_in_processes(
     workers: int,
     reopen: Callable[[], Bench] | None,
     announce: Callable[[Trial, int], None],
-    watch: Watch,
+    listener: Listener,
 ) -> None:
     """Run trials in spawned processes, at most ``workers`` at a time, one trial each.
 
@@ -71,12 +72,12 @@ def run_in_processes(
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
                 try:
-                    watch(pipe.recv())
+                    listener(pipe.recv())
                 except EOFError:
                     trial, process = running.pop(pipe)
                     process.join()
                     _settle(trial, process.exitcode, folder)
-                    watch(ended(trial, folder.record(trial)))
+                    listener(ended(trial, folder.record(trial)))
     finally:
         for pipe, (_, process) in running.items():
             process.terminate()
@@ -111,8 +112,8 @@ def _work(
         os.environ[name] = str(threads)
     folder = ComparisonFolder(path)
 
-    def tell(event: dict[str, object]) -> None:
-        if event["event"] in ("answered", "warning"):
+    def heard(event: Event) -> None:
+        if isinstance(event, Answered | Warned):
             with contextlib.suppress(OSError):  # the parent is gone, and soon this process
                 pipe.send(event)
 
@@ -126,7 +127,7 @@ def _work(
         private_folder(folder.trial_folder(trial))
         folder.save_record(trial, record)
     else:
-        run_trial(bench, trial, options, folder, maker, tell)
+        run_trial(bench, trial, options, folder, maker, heard)
     finally:
         pipe.close()
 

@@ -25,7 +25,7 @@ from perfit.training.record import TrainingRecord
 _KNOWN = (
     *("README.md", "manifest.json", "collective.safetensors", "personal.sqlite*", "training.*", "events.jsonl"),
     *("checkpoints/*", "predictions/*.json*", "metrics.*", "report.html", "figures/*", "erased.json", "elsewhere.json"),
-    *("*.lock", "*/.lock"),
+    *("*.lock", "*/.lock", "tensorboard/*"),
 )
 
 

@@ -23,6 +23,7 @@ from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
+from perfit.events import Listener, nobody
 from perfit.files import write_atomically
 from perfit.inference.decoding import Decoding
 from perfit.json_keys import json_key
@@ -37,7 +38,6 @@ from perfit.shown import shown
 from perfit.tasks.label_scores import answers_from
 from perfit.tasks.task import Task
 from perfit.tombstones import Tombstones
-from perfit.training.loop import Emit
 
 ANSWERS = ("free", "trie", "expected")
 METHODS = (BASE, COLLECTIVE, PERSONAL)
@@ -58,7 +58,7 @@ def evaluate(
     with_memory: bool = False,
     run: RunDirectory | None = None,
     done: Callable[[str, int], None] = lambda method, rows: None,
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
 ) -> Evaluation:
     """Answer all users' queries with each method and score them; rows of many users run in one batch.
 
@@ -83,7 +83,7 @@ def evaluate(
         run: Where to write predictions and scores.
         done: Called with the methods' names and the number of answers, which all methods' together count; before that
             with "NLL" and as many.
-        emit: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
+        listener: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
         ConfigError: An unknown method or kind of answers, labels asked of a task that has none, nothing to evaluate, or a
@@ -99,7 +99,7 @@ def evaluate(
         raise ConfigError("memory: stands beside the personal shift; ask for the method 'personal' too")
     with run.locked() if run is not None else nullcontext():
         return _evaluate(
-            perfit, users, others, methods, decoding, answers, with_floors, with_nll, with_memory, run, done, emit
+            perfit, users, others, methods, decoding, answers, with_floors, with_nll, with_memory, run, done, listener
         )
 
 
@@ -115,7 +115,7 @@ def _evaluate(
     with_memory: bool,
     run: RunDirectory | None,
     done: Callable[[str, int], None],
-    emit: Emit,
+    listener: Listener,
 ) -> Evaluation:
     living = users if run is None else Tombstones(run.path).living(users)
     chosen, left_out = _evaluable(perfit, living, methods)
@@ -160,10 +160,12 @@ def _evaluate(
     began = time.perf_counter()
     scores: dict[str, Tensor] = {}
     if answers == "free":
-        texts = perfit.generate(queries, owners, askers=askers, decoding=limit, done=report, emit=emit)
+        texts = perfit.generate(queries, owners, askers=askers, decoding=limit, done=report, listener=listener)
     else:
         best_only = answers == "trie" and not with_nll and not with_memory
-        labelled = perfit.score_labels(queries, owners, askers=askers, best_only=best_only, done=report, emit=emit)
+        labelled = perfit.score_labels(
+            queries, owners, askers=askers, best_only=best_only, done=report, listener=listener
+        )
         texts = answers_from(labelled, perfit.task, answers)
         scores = dict(zip(methods, torch.split(labelled, len(asked)), strict=True))
     seconds = (time.perf_counter() - began) / len(methods)
@@ -177,7 +179,7 @@ def _evaluate(
         if personal is None:
             once = len(asked)
             whose = [user for user, _ in asked]
-            personal = perfit.score_labels(queries[:once], whose, askers=askers[:once], emit=emit)
+            personal = perfit.score_labels(queries[:once], whose, askers=askers[:once], listener=listener)
         mixed = memory.mixed(personal, asked)
         texts = answers_from(mixed, perfit.task, answers)
         add(MEMORY, {q.id: text for (_, q), text in zip(asked, texts, strict=True)}, time.perf_counter() - began)

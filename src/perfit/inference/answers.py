@@ -10,12 +10,12 @@ from torch import Tensor
 
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
+from perfit.events import Listener, Warned
 from perfit.inference.decoding import Decoding
 from perfit.inputs import Prompt, check_asked
 from perfit.shown import shown
 from perfit.stop_strings import checked_stop
 from perfit.training.examples import RowMaker
-from perfit.training.loop import Emit
 
 if TYPE_CHECKING:
     from perfit.personalizer import PerFit
@@ -28,14 +28,14 @@ def answers_of(
     askers: Sequence[User] | None,
     decoding: Decoding | None,
     done: Callable[[int], None],
-    emit: Emit,
+    listener: Listener,
 ) -> list[str]:
     """See ``PerFit.generate``."""
     if not prompts:
         return []
     edited = perfit.edited()
     limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit(), stop=perfit.task.stop)
-    return edited.texts(_tokens(perfit, prompts, askers, emit), users, limit, done)
+    return edited.texts(_tokens(perfit, prompts, askers, listener), users, limit, done)
 
 
 def decoding_of(
@@ -77,7 +77,7 @@ def label_scores_of(
     askers: Sequence[User] | None,
     best_only: bool,
     done: Callable[[int], None],
-    emit: Emit,
+    listener: Listener,
 ) -> Tensor:
     """See ``PerFit.score_labels``."""
     check_asked(prompts, users, chat=perfit.task.chat)
@@ -85,19 +85,19 @@ def label_scores_of(
     if not labels:
         raise ConfigError(f"labels: task {perfit.task.name!r} has none, its answers are free text; use generate")
     edited = perfit.edited()
-    tokens = _tokens(perfit, prompts, askers, emit)
+    tokens = _tokens(perfit, prompts, askers, listener)
     return edited.label_scores(tokens, users, labels, done, chat_template=chat, best_only=best_only)
 
 
 def _tokens(
-    perfit: PerFit, prompts: Sequence[Prompt], askers: Sequence[User] | None, emit: Emit
+    perfit: PerFit, prompts: Sequence[Prompt], askers: Sequence[User] | None, listener: Listener
 ) -> list[tuple[int, ...]]:
     if not prompts:
         return []
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
     tokens = prompts_of(maker, [perfit.query(prompt) for prompt in prompts], askers)
     for line in maker.warnings():
-        emit({"event": "warning", "text": line})
+        listener(Warned(line))
     return tokens
 
 

@@ -18,8 +18,8 @@ from perfit.config import PerFitConfig
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.edits.shift import Shift, ShiftBank
+from perfit.events import Listener
 from perfit.training.choose import choose_runner
-from perfit.training.loop import Emit
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow
 from perfit.training.stages import bank_of
@@ -86,7 +86,7 @@ class CodedLoss:
         config: Layers, positions, lengths, engine.
         first: The shared first shift, [layers, r, d].
         owned: (owner's number, row) of every row that will be asked for.
-        emit: Receives what was planned.
+        listener: Receives what was planned.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class CodedLoss:
         config: PerFitConfig,
         first: Shift,
         owned: Sequence[tuple[int, TokenRow]],
-        emit: Emit,
+        listener: Listener,
     ):
         rows = [row for _, row in owned]
-        runner: Runner = choose_runner(backbone, config, RowSummary.of([rows]), emit).runner
+        runner: Runner = choose_runner(backbone, config, RowSummary.of([rows]), listener).runner
         items = runner.prepare(rows)
         if any(runner.lead(item) for item in items):  # edits at the first tokens: what goes before them is not constant
             runner = PlainRunner(backbone, Positions.parse(config.positions))

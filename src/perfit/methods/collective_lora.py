@@ -10,6 +10,7 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
+from perfit.events import StageBegun
 from perfit.methods.adapters import COLLECTIVE, LoraShape, adapted
 from perfit.methods.attention import Projection, find_attention
 from perfit.methods.method import Setting
@@ -64,12 +65,12 @@ class CollectiveLora:
 
         def train(pool: str) -> dict[str, Tensor]:
             rows = pool_rows(prompts.maker, others)
-            setting.emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * self.stage.epochs})
+            setting.listener(StageBegun(stage=1, rows=len(rows), rows_total=len(rows) * self.stage.epochs))
             adapters = adapted(setting.backbone, {COLLECTIVE: self.targets}, self.options.shape)
             adapters.start(COLLECTIVE, setting.seed, COLLECTIVE)
             adapters.train(COLLECTIVE)
             parameters = adapters.parameters(COLLECTIVE)
-            tuning = Tuning(adapters.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
+            tuning = Tuning(adapters.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.listener)
             tuning.run(
                 parameters,
                 rows,

@@ -50,7 +50,7 @@ class CollectiveStage:
                 self.config,
                 checkpoint=self.work.checkpoint("collective"),
                 context={"work": self.work.context, "pool": pool},
-                emit=setting.emit,
+                listener=setting.listener,
             )
             prompts.warn()
             return collective_tensors(shifts)

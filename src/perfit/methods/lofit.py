@@ -127,7 +127,7 @@ class Lofit:
     def _adapt(self, user: User) -> tuple[dict[str, Tensor], dict[str, Any]]:
         rows = self.prompts.maker.history_rows(user)
         setting, device = self.setting, self.setting.backbone.device
-        tuning = Tuning(setting.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
+        tuning = Tuning(setting.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.listener)
         layers, heads, size = self.shape
         belongs = self.work.context + user.id + history_of(user)
 

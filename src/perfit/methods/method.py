@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from perfit.errors import ConfigError
-from perfit.training.notices import print_notices
+from perfit.events import Listener, print_notices
 
 if TYPE_CHECKING:
     from perfit.backbone.fingerprint import BaseIdentity
     from perfit.backbone.model import Backbone
     from perfit.config import PerFitConfig
     from perfit.data.schema import Query, User
+    from perfit.events import Listener
     from perfit.tasks.task import Task
-    from perfit.training.loop import Emit
 
 Done = Callable[[int], None]
 ANSWERS = ("free", "labels", "expected")
@@ -66,7 +66,7 @@ class Setting:
         config: Lengths, precision, step sizes, stages; the PerFit variants take their layers and ranks from it too.
         seed: Seed of everything random, instead of ``config.seed``.
         folder: The method's own durable folder; made when missing.
-        emit: Receives the events of ``docs/training.md`` and ``found`` (a finished stage 1 lies there already; it has
+        listener: Receives the events of ``docs/training.md`` and ``found`` (a finished stage 1 lies there already; it has
             the ``seconds`` that training it took).
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
         answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token;
@@ -82,7 +82,7 @@ class Setting:
     config: PerFitConfig
     seed: int
     folder: Path
-    emit: Emit = print_notices
+    listener: Listener = print_notices
     shared: Path | None = None
     answers: str = "free"
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from perfit.data.schema import User
 from perfit.edits.shift import Shift, parameter_count
 from perfit.errors import DataError, StoreError
+from perfit.events import StageBegun
 from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.codes import CodedLoss, CodedOwners, Directions
@@ -99,10 +100,10 @@ class PerFitCode:
             codes = (codes / _UNIT).to(second.R).requires_grad_(True)
             directions.D.requires_grad_(True)
             directions.b.requires_grad_(True)
-            loss = CodedLoss(self.setting.backbone, self.config, first, owned, self.setting.emit)
+            loss = CodedLoss(self.setting.backbone, self.config, first, owned, self.setting.listener)
             rows = [row for _, row in owned]
             total = {"rows": len(rows), "rows_total": len(rows) * self.bank_stage.epochs}
-            self.setting.emit({"event": "stage", "stage": 1, **total})
+            self.setting.listener(StageBegun(stage=1, **total))
             self._tuning(self.bank_stage).run(
                 {"codes": codes, "D": directions.D, "b": directions.b},
                 rows,
@@ -133,7 +134,7 @@ class PerFitCode:
         directions = self._directions()
         code = (self._start(user) / _UNIT).to(directions.D)[None].requires_grad_(True)
         owned = [(0, row) for row in rows]
-        loss = CodedLoss(self.setting.backbone, self.config, self._shared()[0], owned, emit=lambda event: None)
+        loss = CodedLoss(self.setting.backbone, self.config, self._shared()[0], owned, listener=lambda event: None)
         notes = self._tuning(self.code_stage).run(
             {"code": code}, rows, user.id, loss=lambda chunk: loss(chunk, directions, code * _UNIT)
         )
@@ -142,7 +143,7 @@ class PerFitCode:
     def _tuning(self, stage: Any) -> Tuning:
         setting = self.setting
         stage = replace(stage, weight_decay=0.0)  # what a code is near, it was started at
-        return Tuning(setting.backbone, stage, setting.seed, setting.config.step_tokens, setting.emit)
+        return Tuning(setting.backbone, stage, setting.seed, setting.config.step_tokens, setting.listener)
 
     def _start(self, user: User) -> Tensor:
         """A code [K] to start from: the user's own where the pool had the same history, else the most similar users'."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from perfit.data.schema import User
+from perfit.events import Warned
 from perfit.methods.adapters import COLLECTIVE, PERSONAL, Adapters, LoraShape, adapted
 from perfit.methods.answer import answer, by_user
 from perfit.methods.attention import Projection, find_attention
@@ -78,12 +79,12 @@ class PersonalLora:
         setting = self.setting
         if any("qkv" in attention.parts for attention in find_attention(setting.backbone)):
             text = "q, k and v are one projection in this base: the personal LoRA changes k too"
-            setting.emit({"event": "warning", "text": text})
+            setting.listener(Warned(text))
         adapters = adapted(setting.backbone, self._targets(), self.options.shape)
         self._load_below(adapters)
         adapters.train(PERSONAL)
         parameters = adapters.parameters(PERSONAL)
-        tuning = Tuning(adapters.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.emit)
+        tuning = Tuning(adapters.backbone, self.stage, setting.seed, setting.config.step_tokens, setting.listener)
 
         def one(user: User) -> tuple[dict[str, Tensor], dict[str, Any]]:
             rows = self._rows(user)

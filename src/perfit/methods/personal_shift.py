@@ -129,7 +129,7 @@ class ShiftMethod:
             keep,
             checkpoint=self.work.checkpoint("personal"),
             context={"work": self.work.context, "users": self.work.origins(users)},
-            emit=self.setting.emit,
+            listener=self.setting.listener,
         )
         self.work.drop_checkpoints()
 

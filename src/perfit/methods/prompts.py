@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 
 from perfit.data.schema import User
+from perfit.events import Warned
 from perfit.inference.label_set import Answers, Within
 from perfit.methods.method import Ask, Setting
 from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
@@ -117,7 +118,7 @@ class Prompts:
     def warn(self) -> None:
         """Say what had to be shortened since the last time."""
         for line in self.maker.warnings():
-            self.setting.emit({"event": "warning", "text": line})
+            self.setting.listener(Warned(line))
         self.maker.counts.clear()
 
     def _encode(self, example: Example, *, with_answer: bool, max_length: int | None = None) -> Encoded:

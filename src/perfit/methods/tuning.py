@@ -21,8 +21,8 @@ from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.config import StageConfig
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import DamagedError
+from perfit.events import Listener, Stepped
 from perfit.methods.work import AdaptationError
-from perfit.training.loop import Emit
 from perfit.training.rows import TokenRow, label_places, row_loss
 from perfit.training.schedule import epoch_batches, learning_rate, stable_random, steps_per_epoch, total_steps
 
@@ -65,14 +65,14 @@ class Tuning:
         stage: Epochs, batch size, rate, decay, warm-up, clip.
         seed: Seed of row orders and dropout.
         step_tokens: Most tokens of one forward; a step adds up as many as its batch needs.
-        emit: Receives ``step`` events.
+        listener: Receives ``step`` events.
     """
 
     backbone: Backbone
     stage: StageConfig
     seed: int
     step_tokens: int
-    emit: Emit
+    listener: Listener
 
     def run(
         self,
@@ -136,7 +136,7 @@ class Tuning:
             state.losses[epoch][1] += tokens
             state.step += 1
             seconds = time.perf_counter() - began
-            self.emit({"event": "step", "rows": len(batch), "learners": 1, "loss": nll / tokens, "seconds": seconds})
+            self.listener(Stepped(rows=len(batch), learners=1, loss=nll / tokens, seconds=seconds))
             if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
                 state.save(checkpoint, context)
                 saved = time.monotonic()

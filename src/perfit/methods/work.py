@@ -18,6 +18,7 @@ from perfit.data.schema import Dataset, User
 from perfit.durable.records import read_record, write_record
 from perfit.durable.tensors import Tensors, pack, read_tensors, write_tensors
 from perfit.errors import DataError, PerfitError, StoreError
+from perfit.events import Finished, Skipped, Stage1Found, StageBegun
 from perfit.files import sweep
 from perfit.methods.method import Setting
 from perfit.private import private_folder
@@ -49,7 +50,7 @@ class Work:
     """
 
     def __init__(self, path: Path, setting: Setting, what: str, options: Any, below: Work | None = None):
-        self.path, self.what, self.emit, self.below = path, what, setting.emit, below
+        self.path, self.what, self.listener, self.below = path, what, setting.listener, below
         parts = [
             what,
             _deciding(options),
@@ -155,7 +156,7 @@ class Work:
             return
         if kept.notes["pool"] != pool:
             raise StoreError(f"{self.path}: its stage 1 was trained on other users; choose another folder")
-        self.emit({"event": "found", "stage": 1, "seconds": kept.notes["seconds"]})
+        self.listener(Stage1Found(kept.notes["seconds"]))
 
     def user(self, user: User) -> Kept | None:
         """What was kept of a user, or None.
@@ -214,9 +215,7 @@ class Work:
             waiting = [user for user in users if self.user(user) is None]
             rows = sum(len(user.history) for user in waiting)
             if rows and passes:
-                self.emit(
-                    {"event": "stage", "stage": 2, "rows": rows, "users": len(waiting), "rows_total": rows * passes}
-                )
+                self.listener(StageBegun(stage=2, rows=rows, users=len(waiting), rows_total=rows * passes))
             for user in users:
                 kept = self.user(user)
                 if kept is None:
@@ -238,9 +237,9 @@ class Work:
                 raise AdaptationError("has nothing to train on (empty history)")
             tensors, notes = one(user)
         except (AdaptationError, DataError) as error:
-            self.emit({"event": "skipped", "learner": user.id, "problem": str(error)})
+            self.listener(Skipped(user.id, str(error)))
             return {}, {"problem": str(error)}
-        self.emit({"event": "finished", "learner": user.id, "steps": notes.get("steps", 0)})
+        self.listener(Finished(learner=user.id, steps=notes.get("steps", 0)))
         return tensors, notes
 
     def _user_path(self, user: User) -> Path:

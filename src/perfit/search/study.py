@@ -17,11 +17,11 @@ from typing import Any
 from perfit.config import PerFitConfig
 from perfit.durable.records import NotAsWrittenError, digest_of, opened, read_record, sealed, write_record
 from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
+from perfit.events import Listener, nobody
 from perfit.files import sweep, write_atomically
 from perfit.private import private_file, private_folder
 from perfit.search.space import Space, check_space, settings_of
 from perfit.search.trial import SCORES, Material, run_trial
-from perfit.training.loop import Emit
 
 SAMPLERS = ("random", "tpe")
 DATABASE, RECORD, BEST = "study.sqlite", "search.json", "best.yaml"
@@ -137,7 +137,7 @@ def search(
     folder: Path,
     *,
     done: Callable[[TrialRow], None] = lambda row: None,
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
 ) -> SearchResult:
     """Run trials until there are ``plan.trials``; the same call goes on where an earlier one stopped.
 
@@ -150,7 +150,7 @@ def search(
         plan: How to search.
         folder: Where the study lies.
         done: Called with each trial, those of earlier calls first.
-        emit: Receives training events of the trial that runs.
+        listener: Receives training events of the trial that runs.
 
     Raises:
         StoreError: The folder holds another search, or another process searches in it.
@@ -167,7 +167,7 @@ def search(
             sweep(folder)
             _claim(folder, plan.record(material.score))
             study = _open(optuna, folder, plan, material.higher_is_better)
-            result = _go_on(optuna, study, material, plan, folder, done, emit)
+            result = _go_on(optuna, study, material, plan, folder, done, listener)
     except Timeout:
         raise StoreError(f"{folder}: another process searches here; wait for it or choose another folder") from None
     if result.best is None:
@@ -228,7 +228,7 @@ def _go_on(
     plan: SearchPlan,
     folder: Path,
     done: Callable[[TrialRow], None],
-    emit: Emit,
+    listener: Listener,
 ) -> SearchResult:
     try:
         rows = [row for trial in _trials(study, folder) if (row := _row(trial)) is not None]
@@ -242,7 +242,7 @@ def _go_on(
         chosen = {name: entry.suggest(name, trial) for name, entry in plan.space.items()}
         trial.set_user_attr(_SETTINGS, chosen)
         earlier = next((row for row in rows if _same(row.settings, chosen) and row.state != "pruned"), None)
-        rows.append(_run(optuna, study, trial, material, plan, earlier, emit))
+        rows.append(_run(optuna, study, trial, material, plan, earlier, listener))
         _write_best(folder, plan, _result(material, rows))
         done(rows[-1])
     return _result(material, rows)
@@ -266,7 +266,13 @@ def _same(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
 
 
 def _run(
-    optuna: Any, study: Any, trial: Any, material: Material, plan: SearchPlan, earlier: TrialRow | None, emit: Emit
+    optuna: Any,
+    study: Any,
+    trial: Any,
+    material: Material,
+    plan: SearchPlan,
+    earlier: TrialRow | None,
+    listener: Listener,
 ) -> TrialRow:
     began = time.perf_counter()
     states = optuna.trial.TrialState
@@ -284,7 +290,7 @@ def _run(
     try:
         if earlier is None:
             config = plan.config.with_options(**settings_of(trial.user_attrs[_SETTINGS]))
-            result = run_trial(material, config, report=report, emit=emit)
+            result = run_trial(material, config, report=report, listener=listener)
             found |= {"collective": result.collective, "skipped": result.skipped}
             _check_finite(result.score)
             told: dict[str, Any] = {"values": result.score}

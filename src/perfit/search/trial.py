@@ -13,6 +13,7 @@ from perfit.config import PerFitConfig
 from perfit.data.pool import stage1_pool
 from perfit.data.schema import HistoryItem, User
 from perfit.evaluation.score import HIGHER_IS_BETTER, metrics_by_query
+from perfit.events import Listener, nobody
 from perfit.inference.answer_losses import answer_losses
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import Edited
@@ -27,7 +28,6 @@ from perfit.training.examples import RowMaker, answer_limit
 from perfit.training.fit_users import fit_users
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
-from perfit.training.loop import Emit
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_collective
 from perfit.training.user_rows import pool_rows, rows_of_users
@@ -80,7 +80,7 @@ def run_trial(
     config: PerFitConfig,
     *,
     report: Callable[[int, float], None] = lambda step, score: None,
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
 ) -> TrialResult:
     """Train and score one config.
 
@@ -89,7 +89,7 @@ def run_trial(
         config: The trial's settings.
         report: Called with (0, the shared shifts' score) and then with (1 …, the score of all users so far), always in
             the same order of users; an exception it raises ends the trial.
-        emit: Receives training events.
+        listener: Receives training events.
 
     Raises:
         PerfitError: Stage 1 diverged, the base cannot take the settings, or the data cannot be trained on.
@@ -104,7 +104,7 @@ def run_trial(
     rows = pool_rows(maker, stage1_pool(data, config.stage1_users))
     # As a run would keep and read them.
     shared = Collective.of_file(
-        encode_collective(train_collective(backbone, rows, config, emit=emit, home=material.home))
+        encode_collective(train_collective(backbone, rows, config, listener=listener, home=material.home))
     )
     owners, skipped = Owners(shared, PersonalShifts()), 0
 
@@ -119,7 +119,7 @@ def run_trial(
     found: list[float] = []
     for step, part in enumerate(_parts(data.users), start=1):
         mine = {user: own[user] for user in part}
-        fit_users(backbone, mine, shared.shifts, config, keep, emit=emit, home=material.home)
+        fit_users(backbone, mine, shared.shifts, config, keep, listener=listener, home=material.home)
         found += scorer.of(part, owners)
         report(step, fmean(found))
     return TrialResult(fmean(found), collective, skipped)

@@ -14,10 +14,10 @@ from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.edits.shift import Shift, ShiftBank, new_shift
 from perfit.errors import ConfigError
+from perfit.events import Listener, Planned, Warned, nobody
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.keeping import choose_keeping
-from perfit.training.loop import Emit
 from perfit.training.memory import MemoryPlan, plan_memory
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow, common_prefix
@@ -36,7 +36,7 @@ def choose_runner(
     backbone: Backbone,
     config: PerFitConfig,
     rows: RowSummary,
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
     *,
     slots: int = 1,
     home: FrozenHome | None = None,
@@ -47,7 +47,7 @@ def choose_runner(
         backbone: The base.
         config: The settings.
         rows: All rows that will train.
-        emit: Receives ``plan`` events (what was chosen, and why) and warnings.
+        listener: Receives ``plan`` events (what was chosen, and why) and warnings.
         slots: Learners that train at once.
         home: Where frozen parts are kept between runs.
 
@@ -58,15 +58,15 @@ def choose_runner(
     unedited = sum(count for length, count in rows.prompts.items() if not positions.of(length))
     if unedited:
         text = f"{unedited} of {rows.count} prompts have no token at positions {positions}; nothing is learnt from them"
-        emit({"event": "warning", "text": text})
+        listener(Warned(text))
     memory = plan_memory(backbone, config, slots)
     if not rows.count:
         return Chosen(PlainRunner(backbone, positions), memory)
-    emit({"event": "plan", "text": memory.line()})
+    listener(Planned(memory.line()))
     if config.engine == "plain":
         return Chosen(PlainRunner(backbone, positions), memory)
     rates = probe(backbone.device)
-    emit({"event": "plan", "text": rates.line(backbone.dtype)})
+    listener(Planned(rates.line(backbone.dtype)))
     apart = rates.apart(backbone.dtype)
     problem = why_not_frozen(backbone, config, rows, apart=apart)
     if problem is not None and apart:
@@ -76,7 +76,7 @@ def choose_runner(
     if problem is not None and config.engine == "frozen":
         raise ConfigError(f"engine: 'frozen' does not fit this base ({problem}); choose auto or plain")
     if problem is not None:
-        emit({"event": "warning", "text": f"engine: plain, and slower, because the frozen one failed here: {problem}"})
+        listener(Warned(f"engine: plain, and slower, because the frozen one failed here: {problem}"))
         return Chosen(PlainRunner(backbone, positions), memory)
     runner = FrozenRunner(
         backbone, positions, config.layers, shared=rows.prefix, memory=memory.frozen, apart=apart, home=home
@@ -85,7 +85,7 @@ def choose_runner(
     there = runner.cache is not None and all(runner.cache.take(row) is not None for row in rows.sample)
     folder = home.folder if home is not None else None
     keeping = choose_keeping(runner.frozen, rows, memory.frozen, rates.rate(backbone.dtype), cache=folder, there=there)
-    emit({"event": "plan", "text": f"{keeping.text}; {len(runner.frozen.shared)} tokens shared by all prompts"})
+    listener(Planned(f"{keeping.text}; {len(runner.frozen.shared)} tokens shared by all prompts"))
     if not keeping.keep_prefix or (home is not None and not keeping.cached):
         runner = FrozenRunner(
             backbone,

@@ -10,10 +10,10 @@ from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.edits.shift import Shift, to_stored
 from perfit.errors import StoreError
+from perfit.events import Listener, Skipped, nobody
 from perfit.store.payload import StoredShift, rounded
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
-from perfit.training.loop import Emit
 from perfit.training.record import summary
 from perfit.training.rows import TokenRow
 from perfit.training.stages import train_personal
@@ -32,7 +32,7 @@ def fit_users(
     *,
     checkpoint: Path | None = None,
     context: Mapping[str, Any] = {},
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
     home: FrozenHome | None = None,
 ) -> None:
     """Train each user's own second shift, and hand over those who are through, a few at a time.
@@ -46,7 +46,7 @@ def fit_users(
         checkpoint: State of those under way.
         context: What it belongs to; the settings' resources belong to it as well: with others users train in other
             company, and those under way begin again.
-        emit: Receives events.
+        listener: Receives events.
         home: Where frozen parts are kept between runs.
     """
     through: list[Trained] = []
@@ -64,26 +64,26 @@ def fit_users(
         checkpoint=checkpoint,
         context={**context, "resources": config.resources()},
         before_save=flush,
-        emit=emit,
+        listener=listener,
         home=home,
     )
     try:
         for trained in training:
-            through.append(_fit_to_keep(trained, emit))
+            through.append(_fit_to_keep(trained, listener))
             if len(through) >= _FLUSH_USERS:
                 flush()
     finally:
         flush()  # whoever is through is kept, whatever ends the training
 
 
-def _fit_to_keep(trained: Trained, emit: Emit) -> Trained:
+def _fit_to_keep(trained: Trained, listener: Listener) -> Trained:
     """The same, or where no store takes the shift (it grew beyond measure) a user with a problem: the others go on."""
     if trained.problem is not None:
         return trained
     try:
         rounded(to_stored(trained.shifts[0]), "bf16", {})
     except StoreError as error:
-        emit({"event": "skipped", "learner": trained.name, "problem": str(error)})
+        listener(Skipped(trained.name, str(error)))
         return Trained(trained.name, (), trained.losses, trained.steps, str(error))
     return trained
 

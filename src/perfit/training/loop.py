@@ -17,6 +17,7 @@ import torch
 from perfit.config import StageConfig
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.shift import ShiftBank
+from perfit.events import Finished, Listener, Prepared, Skipped, Stepped, nobody
 from perfit.training.chunks import Limits, Piece, chunks
 from perfit.training.evidence import Evidence, strengths_bank
 from perfit.training.groups import Group
@@ -26,8 +27,6 @@ from perfit.training.memory import MemoryPlan, held_bytes
 from perfit.training.optimiser import SlotAdamW
 from perfit.training.rows import Runner, Slots
 from perfit.training.schedule import epoch_batches, learning_rate, steps_per_epoch, total_steps
-
-Emit = Callable[[dict[str, Any]], None]
 
 
 class Loop:
@@ -43,7 +42,7 @@ class Loop:
         step_tokens: Most tokens of one forward.
         memory: What one forward and all prepared rows may take; at least one learner trains whatever its size.
         evidence: How each learner's strength is found, in a trial before its training; None: not at all.
-        emit: Receives events: ``prepare``, ``step``, ``finished``, ``skipped``.
+        listener: Receives events: ``prepare``, ``step``, ``finished``, ``skipped``.
     """
 
     def __init__(
@@ -58,10 +57,10 @@ class Loop:
         step_tokens: int,
         memory: MemoryPlan | None = None,
         evidence: Evidence | None = None,
-        emit: Emit = lambda event: None,
+        listener: Listener = nobody,
     ):
         self.runner, self.shift, self.trained, self.slots_of = runner, shift, list(trained), slots_of
-        self.config, self.seed, self.step_tokens, self.emit = config, seed, step_tokens, emit
+        self.config, self.seed, self.step_tokens, self.listener = config, seed, step_tokens, listener
         self.evidence, self.trial = evidence, replace(config, epochs=1)
         self.memory = memory.frozen if memory is not None else math.inf
         self.step_memory = memory.step if memory is not None else math.inf
@@ -136,7 +135,7 @@ class Loop:
 
     def add(self, group: Group) -> None:
         """Prepare a group and hold it until all its learners are through."""
-        group.prepare(self.runner, lambda rows: self.emit({"event": "prepare", "rows": rows}))
+        group.prepare(self.runner, lambda rows: self.listener(Prepared(rows)))
         if any(group.rows.values()):
             self._look()
         self.groups.append(group)
@@ -157,7 +156,7 @@ class Loop:
         self.groups = [group for group in self.groups if group.rows]
 
     def _skip(self, learner: Learner, problem: str) -> Trained:
-        self.emit({"event": "skipped", "learner": learner.name, "problem": problem})
+        self.listener(Skipped(learner.name, problem))
         return Trained(learner.name, (), (), 0, problem)
 
     def _next_batch(self, progress: Progress) -> list[int]:
@@ -214,14 +213,13 @@ class Loop:
             progress.losses[epoch][0] += total
             progress.losses[epoch][1] += tokens
             progress.step += 1
-        self.emit(
-            {
-                "event": "step",
-                "rows": len(work),
-                "learners": len(self.active),
-                "loss": sum(sums) / sum(weights),
-                "seconds": time.perf_counter() - began,
-            }
+        self.listener(
+            Stepped(
+                rows=len(work),
+                learners=len(self.active),
+                loss=sum(sums) / sum(weights),
+                seconds=time.perf_counter() - began,
+            )
         )
         yield from self._leave(well)
 
@@ -277,7 +275,7 @@ class Loop:
                 yield self._skip(progress.learner, f"its shift is not finite after step {progress.step}")
                 continue
             losses = tuple(total / max(tokens, 1) for total, tokens in progress.losses)
-            self.emit({"event": "finished", "learner": name, "steps": progress.step, "losses": losses})
+            self.listener(Finished(learner=name, steps=progress.step, losses=losses))
             yield Trained(name, shifts, losses, progress.step, strength=progress.strength)
 
     def _judge(self, progress: Progress, well: bool) -> None:

@@ -14,12 +14,13 @@ from perfit.config import PerFitConfig
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.shift import Init, Shift, ShiftBank, new_shift
 from perfit.errors import PerfitError
+from perfit.events import Listener, MemoryUsed, Resumed, StageBegun, nobody
 from perfit.training.checkpoint import load_loop, save_loop
 from perfit.training.choose import choose_runner
 from perfit.training.evidence import Evidence
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Learner, Trained
-from perfit.training.loop import Emit, Loop
+from perfit.training.loop import Loop
 from perfit.training.rows import TokenRow
 from perfit.training.schedule import total_steps
 from perfit.training.summary import RowSummary
@@ -54,7 +55,7 @@ def _drive(
     context: Mapping[str, Any],
     before_save: Callable[[], None] | None,
     budget: float,
-    emit: Emit,
+    listener: Listener,
 ) -> Iterator[Trained]:
     saved = time.monotonic()
 
@@ -69,17 +70,16 @@ def _drive(
             saved = time.monotonic()
 
     if checkpoint is not None and load_loop(loop, checkpoint, learners, context=dict(context)):
-        emit(
-            {
-                "event": "resumed",
-                "learners": len(loop.active),
-                "taken": loop.taken,
-                "rows_done": loop.rows_done(learners),
-            }
+        listener(
+            Resumed(
+                learners=len(loop.active),
+                taken=loop.taken,
+                rows_done=loop.rows_done(learners),
+            )
         )
     yield from loop.run(learners, after_step)
     if loop.peak:
-        emit({"event": "memory", "peak": loop.peak, "budget": budget})
+        listener(MemoryUsed(loop.peak, budget))
 
 
 def train_collective(
@@ -89,7 +89,7 @@ def train_collective(
     *,
     checkpoint: Path | None = None,
     context: Mapping[str, Any] = {},
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
     home: FrozenHome | None = None,
 ) -> tuple[Shift, Shift]:
     """Stage 1: both shared shifts on all other users' rows (Algorithm 1, lines 4-13).
@@ -101,7 +101,7 @@ def train_collective(
         raise PerfitError("stage 1 has nothing to train on: no other users, or none with the data of stage1_data")
     first, second = fresh_shifts(config, backbone.hidden_size)
     collective, personal = bank_of([first], backbone.device), bank_of([second], backbone.device)
-    chosen = choose_runner(backbone, config, RowSummary.of([rows]), emit, home=home)
+    chosen = choose_runner(backbone, config, RowSummary.of([rows]), listener, home=home)
     loop = Loop(
         chosen.runner,
         TwoStageShift(config.layers, collective, personal),
@@ -111,10 +111,10 @@ def train_collective(
         seed=config.seed,
         step_tokens=config.step_tokens,
         memory=chosen.memory,
-        emit=emit,
+        listener=listener,
     )
     learner = Learner(COLLECTIVE, rows, [first, second])
-    emit({"event": "stage", "stage": 1, "rows": len(rows), "rows_total": len(rows) * config.stage1.epochs})
+    listener(StageBegun(stage=1, rows=len(rows), rows_total=len(rows) * config.stage1.epochs))
     done = list(
         _drive(
             loop,
@@ -123,7 +123,7 @@ def train_collective(
             context=context,
             before_save=None,
             budget=chosen.memory.total,
-            emit=emit,
+            listener=listener,
         )
     )
     if done[0].problem is not None:
@@ -140,7 +140,7 @@ def train_personal(
     checkpoint: Path | None = None,
     context: Mapping[str, Any] = {},
     before_save: Callable[[], None] = lambda: None,
-    emit: Emit = lambda event: None,
+    listener: Listener = nobody,
     home: FrozenHome | None = None,
 ) -> Iterator[Trained]:
     """Stage 2: each user's own second shift, from the shared one, on the user's rows (Algorithm 1, lines 14-23).
@@ -153,7 +153,7 @@ def train_personal(
         home: Where frozen parts are kept between runs.
     """
     slots = max(min(config.users_together, len(users)), 1)
-    chosen = choose_runner(backbone, config, RowSummary.of(users.values()), emit, slots=slots, home=home)
+    chosen = choose_runner(backbone, config, RowSummary.of(users.values()), listener, slots=slots, home=home)
     evidence = Evidence(config.held_out, config.strength, config.strength_prior) if config.held_out else None
     personal = ShiftBank.empty(slots, *collective[1].R.shape, device=backbone.device)
     loop = Loop(
@@ -166,21 +166,20 @@ def train_personal(
         step_tokens=config.step_tokens,
         memory=chosen.memory,
         evidence=evidence,
-        emit=emit,
+        listener=listener,
     )
     learners = [Learner(name, rows, [collective[1]]) for name, rows in users.items()]
     sizes = [len(rows) for rows in users.values()]
     tried = [evidence.earlier(size) for size in sizes] if evidence is not None else []
     steps = sum(total_steps(size, config.stage2) for size in sizes) + sum(total_steps(n, loop.trial) for n in tried)
-    emit(
-        {
-            "event": "stage",
-            "stage": 2,
-            "rows": sum(sizes),
-            "users": len(users),
-            "rows_total": sum(sizes) * config.stage2.epochs + sum(tried),
-            "steps": steps,
-        }
+    listener(
+        StageBegun(
+            stage=2,
+            rows=sum(sizes),
+            users=len(users),
+            rows_total=sum(sizes) * config.stage2.epochs + sum(tried),
+            steps=steps,
+        )
     )
     yield from _drive(
         loop,
@@ -189,5 +188,5 @@ def train_personal(
         context=context,
         before_save=before_save,
         budget=chosen.memory.total,
-        emit=emit,
+        listener=listener,
     )

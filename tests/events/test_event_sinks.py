@@ -1,4 +1,4 @@
-"""Where training events go."""
+"""Where events go: a file, several places at once, stderr."""
 
 from __future__ import annotations
 
@@ -8,13 +8,30 @@ from typing import Any
 
 import pytest
 
-from perfit.errors import MissingExtraError
-from perfit.training.events import EventFile, TensorBoard, tee
+from perfit.events import (
+    Event,
+    EventFile,
+    Finished,
+    PhaseEnded,
+    Planned,
+    Skipped,
+    StageBegun,
+    Stepped,
+    Warned,
+    print_notices,
+    tee,
+)
 
-EVENTS: list[dict[str, Any]] = [
-    {"event": "stage", "stage": 1, "rows": 4},
+EVENTS: list[Event] = [
+    StageBegun(stage=1, rows=4, rows_total=4),
+    Stepped(rows=4, learners=1, loss=2.5, seconds=0.5),
+    Finished(learner="Ünï", steps=1, losses=(2.5,)),
+    PhaseEnded("stage 1", 0.5),
+]
+LINES: list[dict[str, Any]] = [
+    {"event": "stage", "stage": 1, "rows": 4, "rows_total": 4},
     {"event": "step", "rows": 4, "learners": 1, "loss": 2.5, "seconds": 0.5},
-    {"event": "finished", "learner": "Ünï", "losses": (2.5,)},
+    {"event": "finished", "learner": "Ünï", "steps": 1, "losses": [2.5]},
     {"event": "phase", "phase": "stage 1", "seconds": 0.5},
 ]
 
@@ -33,12 +50,12 @@ def test_a_file_gets_one_object_a_line_and_keeps_what_was_there(tmp_path: Path) 
     lines = [strict(line) for line in path.read_text(encoding="utf-8").splitlines()]
     times = [line.pop("time") for line in lines]
     assert times == sorted(times)
-    assert lines == json.loads(json.dumps(EVENTS))
+    assert lines == LINES
 
 
 def test_a_loss_that_is_not_finite_is_null(tmp_path: Path) -> None:
     for loss in (float("nan"), float("inf")):
-        EventFile(tmp_path / "e")({"event": "step", "loss": loss})
+        EventFile(tmp_path / "e")(Stepped(rows=1, learners=1, loss=loss, seconds=0.5))
     assert [strict(line)["loss"] for line in (tmp_path / "e").read_text().splitlines()] == [None, None]
 
 
@@ -60,28 +77,15 @@ def test_without_its_folder_nothing_is_written(tmp_path: Path) -> None:
 
 def test_all_listeners_hear_everything_in_order() -> None:
     heard: list[tuple[str, str]] = []
-    emit = tee([lambda e: heard.append(("a", e["event"])), lambda e: heard.append(("b", e["event"]))])
+    listener = tee([lambda e: heard.append(("a", e.kind)), lambda e: heard.append(("b", e.kind))])
     for event in EVENTS[:2]:
-        emit(event)
+        listener(event)
     assert heard == [("a", "stage"), ("b", "stage"), ("a", "step"), ("b", "step")]
 
 
-def test_tensorboard_gets_loss_learners_and_rate_by_stage(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    board = TensorBoard(tmp_path)
-    for event in [*EVENTS, {**EVENTS[0], "stage": 2}, EVENTS[1], EVENTS[1], EVENTS[3]]:
-        board(event)
-    board.close()
-    read = accumulator.EventAccumulator(str(tmp_path))
-    read.Reload()
-    assert {s.step: s.value for s in read.Scalars("stage1/loss")} == {1: 2.5}
-    assert {s.step: s.value for s in read.Scalars("stage2/items_per_second")} == {1: 8.0, 2: 8.0}
-    assert {s.step: s.value for s in read.Scalars("stage2/learners")} == {1: 1.0, 2: 1.0}
-
-
-def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r"perfit\[tensorboard\]"):
-        TensorBoard(tmp_path)
+def test_notices_are_warnings_and_skipped_users_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    for event in [*EVENTS, Planned("memory 1 GiB"), Warned("look out"), Skipped("anna", "no history")]:
+        print_notices(event)
+    told = capsys.readouterr()
+    assert told.err.splitlines() == ["perfit: look out", "perfit: skipped user anna: no history"]
+    assert told.out == ""
