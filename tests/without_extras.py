@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 BROUGHT = (
-    "accelerate", "gguf", "jinja2", "matplotlib", "optuna", "peft", "plotly", "pyarrow", "rank_bm25", "rouge_score",
+    "accelerate", "bitsandbytes", "gguf", "jinja2", "matplotlib", "optuna", "peft", "plotly", "pyarrow", "rank_bm25", "rouge_score",
     "scipy", "sklearn", "tensorboard", "trackio", "wandb",
 )  # fmt: skip
 
@@ -90,6 +90,12 @@ def tensorboard(folder: Path) -> None:
     open_tracker("tensorboard", folder, {})
 
 
+def quantization(folder: Path) -> None:
+    from perfit.how_to_open import HowToOpen
+
+    HowToOpen(quantization="4bit").loader_options("bfloat16", "cpu")
+
+
 def wandb(folder: Path) -> None:
     from perfit.events.trackers import open_tracker
 
@@ -117,6 +123,7 @@ USES: dict[str, Callable[[Path], None]] = {
     "analysis": analysis,
     "report": report,
     "tensorboard": tensorboard,
+    "quantization": quantization,
     "wandb": wandb,
     "trackio": trackio,
     "baselines": baselines,

@@ -14,6 +14,7 @@ from perfit.config import RESOURCES, PerFitConfig
 from perfit.data.schema import Dataset
 from perfit.durable.records import digest_of
 from perfit.errors import DamagedError, PerfitError, StoreError
+from perfit.how_to_open import quantization_of
 from perfit.run import RunDirectory, context_of
 from perfit.store.personal import check_spec
 from perfit.store.shifts import ShiftStore
@@ -36,13 +37,14 @@ class Belonging:
 
     def base(self) -> dict[str, Any]:
         """The base as manifests name it."""
-        name = self.backbone.name
+        name, packed = self.backbone.name, quantization_of(self.backbone.model)
         return {
             # A folder by its full path: the run is used from other working directories too.
             "name": str(Path(name).resolve()) if Path(name).is_dir() else name,
             # Of a base on the hub, the very commit: its branch may move on.
             "revision": getattr(self.backbone.model.config, "_commit_hash", None),
             "layers_path": self.backbone.layers_path,
+            **({} if packed is None else {"quantization": packed}),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "device": self.backbone.device.type,
             "identity": self.identity.as_dict(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ from perfit.belonging import Belonging
 from perfit.config import PerFitConfig, small_preset
 from perfit.copies import save, upload
 from perfit.data.schema import Query, User
-from perfit.device import AUTO
 from perfit.edits.shift import Shift
 from perfit.errors import ConfigError, StoreError
 from perfit.events import Listener, Warned, print_notices
 from perfit.fitting import check_leaks, collective_of, fit
+from perfit.how_to_open import HowToOpen
 from perfit.inference.answer_scores import AnswerScore, answer_scores_of
 from perfit.inference.answers import answers_of, decoding_of, label_scores_of
 from perfit.inference.decoding import Decoding
@@ -120,10 +121,8 @@ class PerFit:
         *,
         task: str | Path | Task | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        device: str = AUTO,
-        layers_path: str | None = None,
         base_at: Base | None = None,
-        **load_options: Any,
+        **options: Any,
     ) -> PerFit:
         """Load a base to train on, or a finished run to use.
 
@@ -133,24 +132,24 @@ class PerFit:
             config: Settings; measured defaults for small bases when not given. A run brings its own.
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
             tokenizer: That of a loaded model; a base by name brings its own.
-            device: Where the base runs; "auto" is cuda, else mps, else cpu, and an accelerator is said on stderr.
-            layers_path: Dotted path of the decoder layers where structure does not tell.
             base_at: For a run: where its base lies now, if no longer where it lay in training, or the loaded model.
-            load_options: Passed on to the loader; ``verify=True`` reads every byte of the base for its identity.
+            options: How the base is opened, by the names of ``HowToOpen`` (``device``, ``dtype``, ``revision``,
+                ``layers_path``, ``trust_remote_code``, ``quantization``, ``attention``, ``verify``); what else is given
+                goes to the loaders of transformers.
 
         Raises:
             BaseModelError: The base cannot be loaded, or is not the one a run belongs to.
             ConfigError, StoreError: A setting, or the run, is unusable, or a loaded model comes without its tokenizer.
         """
         check_sources(base, config, task)
-        how = {"tokenizer": tokenizer, "device": device, "layers_path": layers_path, **load_options}
+        how = HowToOpen.of(**options)
         run = RunDirectory(Path(base)) if isinstance(base, str | os.PathLike) else None
         if run is not None and run.exists():
             if config is not None or task is not None:
                 raise ConfigError(f"{run.path} is a run and brings its own config and task; leave them out")
             if base_at is not None:
                 check_base("base_at", base_at)
-            opened = open_run(run, base_at, **how)
+            opened = open_run(run, base_at, how, tokenizer=tokenizer)
             perfit = cls(opened.base.backbone, opened.task, opened.config, opened.base.identity)
             perfit.attach(run)
             return perfit
@@ -160,11 +159,13 @@ class PerFit:
             )
         the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
         # What is trained on it will name this base; a loaded one is read whole as it is.
-        how = how if run is None else {"verify": True, **how}
-        new = open_base(base, dtype="auto" if config is None else config.dtype, **how)
+        how = how if run is None or "verify" in options else replace(how, verify=True)
+        new = open_base(base, how if config is None else how.or_else(dtype=config.dtype), tokenizer=tokenizer)
         if config is None:
             depth, width = len(new.backbone.layers), new.backbone.hidden_size
             config = small_preset(depth, the_task.kind, hidden_size=width, chat=the_task.chat)
+        if how.dtype is not None:
+            config = config.with_options(dtype=how.dtype)
         return cls(new.backbone, the_task, config, new.identity)
 
     def attach(self, run: RunDirectory) -> None:

@@ -21,7 +21,10 @@ from perfit.data.jsonl import write_jsonl
 
 OF_A_BASE = ("quickstart", "train", "search", "compare", "analyze")
 OF_A_RUN = ("evaluate", "generate", "users add")
-OPENING = ("--base", "--revision", "--layers-path", "--device", "--trust-remote-code")
+OPENING = (
+    *("--base", "--revision", "--layers-path", "--device", "--dtype", "--trust-remote-code"),
+    *("--quantization", "--attention"),
+)
 
 
 def declared(verb: str) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def test_every_verb_that_opens_a_base_has_the_options_of_opening_one(verb: str) 
 def test_options_of_one_name_and_help_are_written_once() -> None:
     folder = Path(inspect.getfile(options)).parent
     text = "\n".join(path.read_text() for path in folder.glob("*.py"))
-    for shared in ("--device", "--revision", "--layers-path", "--trust-remote-code", "--json"):
+    for shared in (*OPENING[1:], "--json"):
         assert len(re.findall(rf'typer\.Option\(\s*(?:False, )?"{shared}"', text)) == 1, shared
 
 
@@ -84,10 +87,12 @@ def test_what_tells_the_loader_reaches_it(
     from perfit import opening
 
     told: list[dict[str, Any]] = []
+    reaching = ("revision", "trust_remote_code", "attn_implementation")
+    wanted = {"revision": "v1", "trust_remote_code": True, "attn_implementation": "eager"}
     original = opening.load_base
 
     def load_base(*arguments: Any, **how: Any) -> Any:
-        told.append({name: how[name] for name in ("revision", "trust_remote_code") if name in how})
+        told.append({name: how[name] for name in reaching if name in how})
         return original(*arguments, **how)
 
     monkeypatch.setattr(opening, "load_base", load_base)
@@ -104,12 +109,12 @@ def test_what_tells_the_loader_reaches_it(
         ("users", "add", "dora", "--data", tmp_path / "dora.jsonl", *run),
     ]
     for verb in verbs:
-        good(perfit(*verb, "--revision", "v1", "--trust-remote-code", "--layers-path", "model.layers"))
+        more = ("--layers-path", "model.layers", "--attention", "eager")
+        good(perfit(*verb, "--revision", "v1", "--trust-remote-code", *more))
         refused = perfit(*verb, "--layers-path", "model")
         assert "layers_path: 'model' is not" in refused.err.splitlines()[-1], verb
-    assert {"revision": "v1", "trust_remote_code": True} in told[::2]
     assert len(told) == 2 * len(verbs)
-    assert all(how == {"revision": "v1", "trust_remote_code": True} for how in told[::2])
+    assert all(how == wanted for how in told[::2])
     assert not any(how.get("trust_remote_code") for how in told[1::2])
 
 
@@ -134,13 +139,47 @@ def test_a_device_that_was_chosen_is_said_once_and_json_stays_json(
 
 
 def test_the_next_command_opens_the_base_as_this_one_did(house: House, tmp_path: Path, perfit: Perfit) -> None:
-    told = ("--device", "cpu", "--trust-remote-code")
+    told = ("--device", "cpu", "--attention", "eager", "--trust-remote-code")
     done = good(perfit(*house.train, "--run", tmp_path / "run", *told))
-    assert done.err.splitlines()[-1].endswith(f"--run {tmp_path / 'run'} --device cpu --trust-remote-code")
+    assert done.err.splitlines()[-1].endswith(
+        f"--run {tmp_path / 'run'} --device cpu --attention eager --trust-remote-code"
+    )
     assert (
         good(perfit(*house.train, "--run", tmp_path / "run")).err.splitlines()[-1].endswith(f"--run {tmp_path / 'run'}")
     )
     more = ("--set", "stage1.epochs=1", "--set", "stage2.epochs=1", "--set", "max_length=256", "--trials", "1")
     search = ("search", house.data, "--task", house.task, "--base", house.base, "--out", tmp_path / "search", *more)
     line = good(perfit(*search, *told, "--layers-path", "model.layers")).err.splitlines()[-1]
-    assert line.endswith("--layers-path model.layers --device cpu --trust-remote-code --run RUN")
+    assert line.endswith("--layers-path model.layers --device cpu --attention eager --trust-remote-code --run RUN")
+
+
+def test_a_dtype_that_is_given_is_what_every_verb_computes_in(
+    house: House, tmp_path: Path, perfit: Perfit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfit import opening
+
+    seen: list[str] = []
+    original = opening.load_base
+
+    def load_base(*arguments: Any, **how: Any) -> Any:
+        seen.append(str(how["dtype"]).removeprefix("torch."))
+        return original(*arguments, **how)
+
+    monkeypatch.setattr(opening, "load_base", load_base)
+    new, run = ("--base", house.base, "--task", house.task), ("--run", tmp_path / "run")
+    good(perfit(*house.train, *run, "--dtype", "bfloat16"))  # over --set dtype=float32
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]["dtype"] == "bfloat16"
+    good(
+        perfit(
+            "compare", house.data, *new, "--methods", "base", "--out", tmp_path / "c", "--dry-run", "--dtype", "float32"
+        )
+    )
+    good(perfit("analyze", house.data, *new, "--out", tmp_path / "a", "--estimate", "--dtype", "bfloat16"))
+    good(perfit("generate", "a lamp", *run))
+    good(perfit("generate", "a lamp", *run, "--dtype", "float32"))
+    assert seen == ["bfloat16", "float32", "bfloat16", "bfloat16", "float32"]
+    refused = perfit("generate", "a lamp", *run, "--attention", "flash")
+    assert (refused.code, refused.err.splitlines()) == (
+        1,
+        ["perfit: attention: 'flash' is unknown; choose sdpa, eager or flash_attention_2"],
+    )

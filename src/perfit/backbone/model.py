@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from perfit.after_fork import one_thread_after_fork
 from perfit.backbone.layers import find_layers
+from perfit.backbone.packed import keep_gradients
 from perfit.backbone.taps import Changes, Side, Tap, running
 from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.errors import BaseModelError, ConfigError
@@ -27,7 +28,7 @@ class Backbone:
         layers_path: Dotted path of the decoder layers, where structure does not tell.
 
     Raises:
-        BaseModelError: The layers are not found, or the model keeps no keys and values.
+        BaseModelError: The layers are not found, the model keeps no keys and values, or ``keep_gradients`` refuses it.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "", layers_path: str | None = None):
@@ -37,6 +38,7 @@ class Backbone:
                 "told from generated tokens; choose a base with attention in every layer"
             )
         one_thread_after_fork()
+        keep_gradients(model, name or type(model).__name__)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name

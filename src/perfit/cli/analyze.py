@@ -11,20 +11,11 @@ import typer
 from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.cli.analysis_tables import show_analysis
 from perfit.cli.given import first_users, load_data
-from perfit.cli.options import (
-    BASE,
-    DATES,
-    DEVICE,
-    JSON,
-    LAYERS_PATH,
-    REVISION,
-    TASK,
-    TRUST_REMOTE_CODE,
-    load_options,
-)
+from perfit.cli.options import BASE, DATES, JSON, TASK, opens_a_base
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
 from perfit.errors import ConfigError
 from perfit.events import Warned
+from perfit.how_to_open import USUAL, HowToOpen
 
 if TYPE_CHECKING:
     from perfit.analysis.recipe import Recipe
@@ -34,6 +25,7 @@ if TYPE_CHECKING:
     from perfit.tasks.task import Task
 
 
+@opens_a_base
 def analyze(
     data: Annotated[
         Path | None, typer.Argument(help="Users' data to measure; without it the report on --out is written again.")
@@ -63,10 +55,7 @@ def analyze(
         bool, typer.Option("--texts/--no-texts", help="Show excerpts of users' texts in the page.")
     ] = True,
     estimate: Annotated[bool, typer.Option("--estimate", help="Print the cost and stop.")] = False,
-    device: DEVICE = "auto",
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
+    how: HowToOpen = USUAL,
     json: JSON = False,
 ) -> None:
     """See what users' own texts do inside a model, before anything is trained (docs/analysis.md)."""
@@ -88,8 +77,7 @@ def analyze(
         from perfit.opening import open_base
 
         no_loading_bars()
-        how = load_options(revision, trust_remote_code)
-        opened = open_base(base, device=device, layers_path=layers_path, **how)
+        opened = open_base(base, how)
         backbone = opened.backbone
         from perfit.analysis.recipe import HISTORY, VARIANTS, Recipe
         from perfit.backbone.room import positions_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,20 +20,18 @@ from perfit.cli.options import (
     CONFIG,
     DATA,
     DATES,
-    DEVICE,
     JSON,
-    LAYERS_PATH,
     OTHERS,
     PRESET,
-    REVISION,
     TASK,
-    TRUST_REMOTE_CODE,
     USERS,
     VERBOSE,
+    opens_a_base,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, print_grid, say, table
 from perfit.errors import ConfigError
 from perfit.events import Answered, ComparisonBegun, Event, StageBegun, TrialBegun, TrialEnded, Warned
+from perfit.how_to_open import USUAL, HowToOpen
 
 if TYPE_CHECKING:
     from perfit.comparison.bench import Bench, Source
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from perfit.comparison.sections import Section
 
 
+@opens_a_base
 def compare(
     data: DATA,
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
@@ -70,10 +70,7 @@ def compare(
         ),
     ] = "free",
     workers: Annotated[int, typer.Option(help="Processes at a time; each loads the base and takes its cores.")] = 1,
-    device: DEVICE = "auto",
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
+    how: HowToOpen = USUAL,
     allow_leaks: Annotated[bool, typer.Option(help="Compare although the audit finds answers in the data.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and its parameters, and stop.")
@@ -104,11 +101,8 @@ def compare(
         base=base,
         others=others,
         task=task,
-        revision=revision,
-        layers_path=layers_path,
         # Chosen once: every process opens the same, and only this one says so.
-        device=choose_device(device, screen),
-        trust_remote_code=trust_remote_code,
+        how=replace(how, device=choose_device(how.device, screen)),
         preset=preset,
         settings=parse_settings(config, set_),
         selection=Selection(users, queries, history, pool),

@@ -8,23 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from perfit.cli.given import first_users, form_of_dates
-from perfit.cli.options import (
-    BASE_OF_RUN,
-    DATES,
-    DEVICE,
-    JSON,
-    LAYERS_PATH,
-    REVISION,
-    TASK,
-    TRUST_REMOTE_CODE,
-    USERS,
-    load_options,
-)
+from perfit.cli.options import BASE_OF_RUN, DATES, JSON, TASK, USERS, opens_a_base
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
 from perfit.events import Warned
+from perfit.how_to_open import USUAL, HowToOpen
 
 
+@opens_a_base
 def evaluate(
     data: Annotated[
         Path | None, typer.Argument(help="Users with queries: OPPU folder, LaMP files, .jsonl, .csv, .parquet.")
@@ -60,10 +51,7 @@ def evaluate(
     ] = None,
     users: USERS = None,
     base: BASE_OF_RUN = None,
-    device: DEVICE = "auto",
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
+    how: HowToOpen = USUAL,
     lamp: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Score a predictions file against a gold file of LaMP's format.")
     ] = None,
@@ -99,8 +87,7 @@ def evaluate(
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods(chosen)
     no_loading_bars()
-    how = load_options(revision, trust_remote_code)
-    perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, **how)
+    perfit = PerFit.from_pretrained(run, base_at=base, **how.given())
     screen = Screen(quiet=json)
     for note in dataset.notes:
         screen(Warned(note))

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from perfit.cli.options import BASE_OF_RUN, DEVICE, JSON, LAYERS_PATH, REVISION, TRUST_REMOTE_CODE, load_options
+from perfit.cli.options import BASE_OF_RUN, JSON, opens_a_base
 from perfit.cli.show import Screen, as_json, no_loading_bars, one_line, say
 from perfit.errors import ConfigError
+from perfit.how_to_open import USUAL, HowToOpen
 
 
+@opens_a_base
 def generate(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts to answer; the task's prompt goes around each.")
@@ -50,10 +52,7 @@ def generate(
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     base: BASE_OF_RUN = None,
-    device: DEVICE = "auto",
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
+    how: HowToOpen = USUAL,
     json: JSON = False,
 ) -> None:
     """Answer texts for users; rows of different users run in one batch."""
@@ -94,8 +93,7 @@ def generate(
         askers = [known.get(name, User(name)) for name, _ in pairs]  # who is not there has no past items
     RunDirectory(run).manifest()  # a folder that is no run must not be taken for a base
     no_loading_bars()
-    how = load_options(revision, trust_remote_code)
-    perfit = PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, **how)
+    perfit = PerFit.from_pretrained(run, base_at=base, **how.given())
     decoding = Decoding(sample=sample, seed=seed)
     check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from perfit.config import PerFitConfig
     from perfit.data.schema import Dataset, User
     from perfit.data.timeline import Dates
+    from perfit.how_to_open import HowToOpen
     from perfit.tasks.task import Task
 
 _UNITS = {"": 1.0, "gib": 1.0, "mib": 2.0**-10, "gb": 1e9 / 2**30, "mb": 1e6 / 2**30}
@@ -69,6 +70,11 @@ def _value(name: str, value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def dtype_setting(how: HowToOpen) -> dict[str, Any]:
+    """``--dtype`` as the setting that it is, where something is trained."""
+    return {} if how.dtype is None else {"dtype": how.dtype}
 
 
 def form_of_dates(dates: str) -> Dates:

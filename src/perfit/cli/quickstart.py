@@ -11,19 +11,11 @@ import typer
 
 from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.cli.evaluate import show_evaluation
-from perfit.cli.options import (
-    BASE,
-    DEVICE,
-    JSON,
-    LAYERS_PATH,
-    REVISION,
-    TRUST_REMOTE_CODE,
-    VERBOSE,
-    load_options,
-    words_again,
-)
+from perfit.cli.given import dtype_setting
+from perfit.cli.options import BASE, JSON, VERBOSE, opens_a_base, words_again
 from perfit.cli.show import Screen, as_json, no_loading_bars, say
 from perfit.events import EventFile, tee
+from perfit.how_to_open import USUAL, HowToOpen
 
 if TYPE_CHECKING:
     from perfit.data.schema import Dataset
@@ -32,14 +24,12 @@ if TYPE_CHECKING:
 _READERS = 3
 
 
+@opens_a_base
 def quickstart(
     run: Annotated[Path, typer.Option("--run", help="Run directory to write.")] = Path("runs/quickstart"),
     base: BASE = DEFAULT_BASE,
     seed: Annotated[int, typer.Option(help="Seed of demo users and training.")] = 0,
-    device: DEVICE = "auto",
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
+    how: HowToOpen = USUAL,
     verbose: VERBOSE = False,
     json: JSON = False,
 ) -> None:
@@ -59,9 +49,8 @@ def quickstart(
     for module, package in (("sklearn.metrics", "scikit-learn"), ("rouge_score.rouge_scorer", "rouge_score")):
         import_extra(module, package)  # scores come last; what they need is missed at once
     no_loading_bars()
-    how = load_options(revision, trust_remote_code)
-    opened = open_base(base, device=device, layers_path=layers_path, **how)
-    config = small_preset(len(opened.backbone.layers)).with_options(seed=seed)
+    opened = open_base(base, how)
+    config = small_preset(len(opened.backbone.layers)).with_options(seed=seed, **dtype_setting(how))
     task = get_task("news_categorize")
     dataset = demo_dataset(seed=seed)
     perfit = PerFit(opened.backbone, task, config, opened.identity)
@@ -101,7 +90,7 @@ def quickstart(
         say(f"  {user:<{width}}  {answer}")
     say()
     say(f"{seconds:.0f} s in all; run: {run}")
-    words = ["--user", next(iter(readers)), "--run", str(run), *words_again(device, trust_remote_code)]
+    words = ["--user", next(iter(readers)), "--run", str(run), *words_again(how)]
     say(f'next: perfit generate "{text}" {shlex.join(words)}')
 
 

@@ -9,27 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perfit.backbone.packaged import DEFAULT_BASE
-from perfit.cli.given import load_data, make_config, parse_memory, parse_settings
+from perfit.cli.given import dtype_setting, load_data, make_config, parse_memory, parse_settings
 from perfit.cli.options import (
     BASE,
     DATA,
     DATES,
-    DEVICE,
     FROZEN_CACHE,
     JSON,
-    LAYERS_PATH,
     MEMORY,
     OTHERS,
-    REVISION,
     TASK,
-    TRUST_REMOTE_CODE,
     USERS,
-    load_options,
+    opens_a_base,
     words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
 from perfit.events import Event, StageBegun, Stepped, Warned
+from perfit.how_to_open import USUAL, HowToOpen
 
 if TYPE_CHECKING:
     from perfit.search.study import SearchResult, TrialRow
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
+@opens_a_base
 def search(
     data: DATA,
     out: Annotated[Path, typer.Option("--out", help="Folder of the search.")],
@@ -70,19 +68,16 @@ def search(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings that are fixed.")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="One fixed setting, e.g. --set positions=l7.")] = [],  # noqa: B006
     users: USERS = None,
-    device: DEVICE = "auto",
+    how: HowToOpen = USUAL,
     memory: MEMORY = None,
     frozen_cache: FROZEN_CACHE = None,
     allow_leaks: Annotated[bool, typer.Option(help="Search although the audit finds answers in the data.")] = False,
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
     json: JSON = False,
 ) -> None:
     """Search settings on users' held-out history, never on their queries; repeat the command to resume after a stop."""
     from perfit.tasks.lamp_2n import NEWS_CATEGORIZE
 
-    fixed = parse_settings(config, set_) | parse_memory(memory)
+    fixed = parse_settings(config, set_) | parse_memory(memory) | dtype_setting(how)
     make_config(preset, NEWS_CATEGORIZE, fixed, 1)
     if judges not in ("users", "others"):
         raise ConfigError(f"--judges: {judges!r} is not possible; choose users or others")
@@ -115,13 +110,7 @@ def search(
     if held.left_out:
         screen(Warned(f"{held.left_out} users with fewer than two past items take no part"))
     no_loading_bars()
-    opened = open_base(
-        base,
-        dtype=str(fixed.get("dtype", "auto")),
-        device=device,
-        layers_path=layers_path,
-        **load_options(revision, trust_remote_code),
-    )
+    opened = open_base(base, how.or_else(dtype=str(fixed.get("dtype", "auto"))))
     backbone = opened.backbone
     depth, width = len(backbone.layers), backbone.hidden_size
     start = make_config(preset, the_task, fixed, depth, width)
@@ -155,11 +144,12 @@ def search(
         "--base": None if base == DEFAULT_BASE else base,
         "--others": others,
         "--config": out / "best.yaml",
-        "--revision": revision,
-        "--layers-path": layers_path,
+        "--revision": how.revision,
+        "--layers-path": how.layers_path,
+        "--quantization": how.quantization,
     }
     given = [word for name, value in same.items() if value is not None for word in (name, str(value))]
-    words = [str(data), *given, *words_again(device, trust_remote_code)]
+    words = [str(data), *given, *words_again(how)]
     screen.say(f"next: perfit train {shlex.join(words)} --run RUN")
 
 

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from perfit.backbone.packaged import DEFAULT_BASE
-from perfit.cli.given import load_data, make_config, parse_memory, parse_settings
+from perfit.cli.given import dtype_setting, load_data, make_config, parse_memory, parse_settings
 from perfit.cli.options import (
     BASE,
     CONFIG,
     DATA,
     DATES,
-    DEVICE,
     FROZEN_CACHE,
     JSON,
-    LAYERS_PATH,
     MEMORY,
     OTHERS,
     PRESET,
-    REVISION,
     RUN,
     TASK,
-    TRUST_REMOTE_CODE,
     USERS,
     VERBOSE,
-    load_options,
+    opens_a_base,
     words_again,
 )
 from perfit.cli.show import Screen, as_json, no_loading_bars
 from perfit.events import EventFile, Warned, tee
 from perfit.events.trackers import TensorBoard, Tracker, check_tracker, open_tracker
+from perfit.how_to_open import USUAL, HowToOpen
 
 
+@opens_a_base
 def train(
     data: DATA,
     run: RUN,
@@ -50,7 +49,7 @@ def train(
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set stage2.epochs=2.")] = [],  # noqa: B006
     users: USERS = None,
-    device: DEVICE = "auto",
+    how: HowToOpen = USUAL,
     allow_leaks: Annotated[bool, typer.Option(help="Train although the audit finds answers in the data.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard logs to this folder.")] = None,
     track: Annotated[
@@ -58,9 +57,6 @@ def train(
     ] = None,
     memory: MEMORY = None,
     frozen_cache: FROZEN_CACHE = None,
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
     verbose: VERBOSE = False,
     json: JSON = False,
 ) -> None:
@@ -69,7 +65,7 @@ def train(
 
     if track is not None:
         check_tracker(track)
-    settings = parse_settings(config, set_) | parse_memory(memory)
+    settings = parse_settings(config, set_) | parse_memory(memory) | dtype_setting(how)
     make_config(preset, NEWS_CATEGORIZE, settings, 1)  # wrong settings show before the data is read
     dataset = load_data(data, others, task, users, dates)
     from perfit.opening import open_base
@@ -81,14 +77,7 @@ def train(
     for note in dataset.notes:
         screen(Warned(note))
     no_loading_bars()
-    opened = open_base(
-        base,
-        dtype=str(settings.get("dtype", "auto")),
-        device=device,
-        layers_path=layers_path,
-        verify=True,
-        **load_options(revision, trust_remote_code),
-    )
+    opened = open_base(base, replace(how.or_else(dtype=str(settings.get("dtype", "auto"))), verify=True))
     depth, width = len(opened.backbone.layers), opened.backbone.hidden_size
     chosen = make_config(preset, the_task, settings, depth, width)
     perfit = PerFit(opened.backbone, the_task, chosen, opened.identity)
@@ -114,5 +103,5 @@ def train(
         as_json({"run": str(run), "trained": len(results) - len(skipped), "skipped": skipped})
     else:
         screen.say(f"{len(results) - len(skipped)} users trained, {len(skipped)} skipped; run: {run}")
-        words = ["perfit", "evaluate", str(data), "--run", str(run), *words_again(device, trust_remote_code)]
+        words = ["perfit", "evaluate", str(data), "--run", str(run), *words_again(how)]
         screen.say(f"next: {shlex.join(words)}")

@@ -8,22 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfit.cli.given import form_of_dates
-from perfit.cli.options import (
-    BASE_OF_RUN,
-    DATES,
-    DEVICE,
-    FROZEN_CACHE,
-    JSON,
-    LAYERS_PATH,
-    REVISION,
-    RUN,
-    TRUST_REMOTE_CODE,
-    VERBOSE,
-    load_options,
-)
+from perfit.cli.options import BASE_OF_RUN, DATES, FROZEN_CACHE, JSON, RUN, VERBOSE, opens_a_base
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, show_facts
 from perfit.errors import ConfigError, PerfitError, UnknownUserError
 from perfit.events import Event, Warned
+from perfit.how_to_open import USUAL, HowToOpen
 
 if TYPE_CHECKING:
     from perfit.data.schema import User
@@ -85,6 +74,7 @@ def show(user: USER, run: RUN, json: JSON = False) -> None:
 
 
 @app.command(epilog="Example: perfit users add demo-user-001 --run runs/quickstart --data demo.jsonl")
+@opens_a_base
 def add(
     run: RUN,
     data: Annotated[Path, typer.Option(help="File or folder that holds the users' histories.")],
@@ -95,10 +85,7 @@ def add(
     ] = False,
     dates: DATES = "iso",
     base: BASE_OF_RUN = None,
-    device: DEVICE = "auto",
-    revision: REVISION = None,
-    layers_path: LAYERS_PATH = None,
-    trust_remote_code: TRUST_REMOTE_CODE = False,
+    how: HowToOpen = USUAL,
     allow_leaks: Annotated[bool, typer.Option(help="Train although a user's queries stand in the history.")] = False,
     frozen_cache: FROZEN_CACHE = None,
     verbose: VERBOSE = False,
@@ -129,8 +116,7 @@ def add(
         from perfit.personalizer import PerFit
 
         no_loading_bars()
-        how = load_options(revision, trust_remote_code)
-        return PerFit.from_pretrained(run, base_at=base, device=device, layers_path=layers_path, verify=True, **how)
+        return PerFit.from_pretrained(run, base_at=base, verify=True, **how.given())
 
     if user is not None:
         _add_one(opened(), people[0], allow_leaks, frozen_cache, screen, json)

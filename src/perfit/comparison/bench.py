@@ -12,6 +12,7 @@ from perfit.comparison.plan import Selection
 from perfit.data.pool import stage1_pool, without_queries
 from perfit.data.schema import Dataset, Query, User
 from perfit.errors import ConfigError, DataError
+from perfit.how_to_open import USUAL, HowToOpen
 from perfit.pseudo_users import check_ids
 from perfit.tasks.task import Task
 
@@ -67,7 +68,8 @@ class Source:
     Attributes:
         data, others: Paths of the users and, where they lie elsewhere, of the other users.
         task: Name, LaMP id or YAML file; None takes what the data says.
-        base: A path, a hub id or ``pypi:...``; with ``revision``, ``layers_path``, ``device``, ``trust_remote_code``.
+        base: A path, a hub id or ``pypi:...``.
+        how: How it is opened; its dtype takes the place of the setting's.
         preset: "small" or "paper".
         settings: Changes of the preset, as for ``perfit train --set``.
         selection: Part of the data.
@@ -82,10 +84,7 @@ class Source:
     base: str
     others: Path | None = None
     task: str | None = None
-    revision: str | None = None
-    layers_path: str | None = None
-    device: str = "auto"
-    trust_remote_code: bool = False
+    how: HowToOpen = USUAL
     preset: str = "small"
     settings: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
@@ -118,18 +117,12 @@ class Source:
         check_answers(self.answers, task)
         data, left_out = self.selection.of(dataset)
         check_data(data, task)
-        opened = open_base(
-            self.base,
-            dtype=str(self.settings.get("dtype", "auto")),
-            device=self.device,
-            layers_path=self.layers_path,
-            trust_remote_code=self.trust_remote_code,
-            **({} if self.revision is None else {"revision": self.revision}),
-        )
+        settings = self.settings if self.how.dtype is None else {**self.settings, "dtype": self.how.dtype}
+        opened = open_base(self.base, self.how.or_else(dtype=str(settings.get("dtype", "auto"))))
         backbone = opened.backbone
         small = small_preset(len(backbone.layers), task.kind, hidden_size=backbone.hidden_size, chat=task.chat)
         start = paper_preset(task.name) if self.preset == "paper" else small
-        config = start.with_options(**self.settings)
+        config = start.with_options(**settings)
         notes = list(dataset.notes)
         if not data.others:
             notes.append("no other users: stage 1 of every method learns from the histories of the users themselves")
