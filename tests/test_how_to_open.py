@@ -129,6 +129,7 @@ def test_a_run_on_a_packed_base_keeps_how_it_was_packed(packing: str, base: Path
     pytest.importorskip("bitsandbytes")
     perfit = PerFit.from_pretrained(base, CONFIG, task=TASK, quantization=packing)
     assert quantization_of(perfit.backbone.model) == packing
+    assert packing == "4bit" or perfit.backbone.model.hf_quantizer.quantization_config.llm_int8_threshold == 0.0
     perfit.fit(DATA, run=tmp_path / "run")
     assert RunDirectory(tmp_path / "run").manifest()["base"]["quantization"] == packing
     answers, scores = perfit.generate(*ASKED), perfit.score_labels(*ASKED)

@@ -274,7 +274,7 @@ def test_a_training_is_tracked_where_it_is_asked_to_be(
     assert (settings["task"], settings["base"]) == ("folders", house.base.name)
     assert settings["stage1"]["epochs"] > 0
     refused = perfit(*house.train, "--run", tmp_path / "three", "--track", "mlflow")
-    assert (refused.code, len(refused.err.splitlines())) == (1, 1)
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
     assert "choose tensorboard, wandb, trackio" in refused.err
     assert not (tmp_path / "three").exists()
 

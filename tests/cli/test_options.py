@@ -180,6 +180,6 @@ def test_a_dtype_that_is_given_is_what_every_verb_computes_in(
     assert seen == ["bfloat16", "float32", "bfloat16", "bfloat16", "float32"]
     refused = perfit("generate", "a lamp", *run, "--attention", "flash")
     assert (refused.code, refused.err.splitlines()) == (
-        1,
+        2,
         ["perfit: attention: 'flash' is unknown; choose sdpa, eager or flash_attention_2"],
     )
