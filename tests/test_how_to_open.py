@@ -138,11 +138,17 @@ def test_a_run_on_a_packed_base_keeps_how_it_was_packed(packing: str, base: Path
     assert torch.equal(again.score_labels(*ASKED), scores)
     assert PerFit.from_pretrained(tmp_path / "run", base_at=base).generate(*ASKED) == answers
     other = {"4bit": "8bit", "8bit": "4bit"}[packing]
-    with pytest.raises(BaseModelError, match="this belongs to another base model: weights is"):
+    with pytest.raises(ConfigError, match=rf"was trained on a base packed to {packing}, not {other}; leave it out$"):
         PerFit.from_pretrained(tmp_path / "run", quantization=other)
+    plain = PerFit.from_pretrained(base, CONFIG, task=TASK)
+    with pytest.raises(BaseModelError, match="this belongs to another base model: weights is"):
+        PerFit.from_pretrained(tmp_path / "run", base_at=plain.backbone.model, tokenizer=plain.backbone.tokenizer)
 
 
 def test_a_base_that_is_not_packed_says_nothing_of_it(base: Path, tmp_path: Path) -> None:
     perfit = PerFit.from_pretrained(base, CONFIG, task=TASK)
     assert quantization_of(perfit.backbone.model) is None
     assert "quantization" not in perfit.belonging.base()
+    perfit.fit(DATA, run=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"was trained on its base as it is stored, not 4bit; leave it out$"):
+        PerFit.from_pretrained(tmp_path / "run", quantization="4bit")

@@ -96,6 +96,7 @@ def open_run(
 
     Raises:
         BaseModelError: The base cannot be loaded, or is another.
+        ConfigError: It is to be packed otherwise than in training; or as ``open_base``.
         StoreError: The run is damaged.
     """
     config, task, identity = parts_of(run)
@@ -108,7 +109,13 @@ def open_run(
         )
     how = how.or_else(dtype=config.dtype, layers_path=trained_on.get("layers_path"))
     if not is_model(base_at):
-        how = how.or_else(quantization=trained_on.get("quantization"))
+        packed = trained_on.get("quantization")
+        if how.quantization not in (None, packed):
+            base_was = f"a base packed to {packed}" if packed else "its base as it is stored"
+            raise ConfigError(
+                f"quantization: {run.path} was trained on {base_was}, not {how.quantization}; leave it out"
+            )
+        how = how.or_else(quantization=packed)
     if base_at is None:  # a hub's branch moves on; the run's base is a commit of it
         how = how.or_else(revision=trained_on.get("revision"))
     base = open_base(name if base_at is None else base_at, how, tokenizer=tokenizer)
