@@ -90,7 +90,7 @@ def fit(
         belonging: Base, task, settings.
         data: The users, and who else trains stage 1.
         run: Where everything is kept.
-        listener: Receives events.
+        listener: Hears what happens.
         home: Where frozen parts are kept between runs.
         ready: A collective shift that takes the place of stage 1.
 

@@ -46,7 +46,7 @@ def personalized(
         erasing: Held by whoever erases or brings back, so that threads of this process wait for each other.
         allow_leaks: Train although queries stand in the own histories.
         home: Where frozen parts are kept.
-        listener: Receives events.
+        listener: Hears what happens.
 
     Returns:
         What became of each, in order; the shifts are in it where they were asked for, or lie in no run.

@@ -222,7 +222,7 @@ class PerFit:
             allow_leaks: Train although the audit found answers in the training data.
             frozen_cache: A folder that keeps frozen parts for later trainings on the same base, layers and texts; it
                 holds hidden states of users' texts.
-            listener: Receives events (see ``docs/training.md``); without one, warnings and skipped users go to stderr.
+            listener: Hears what happens (see ``docs/training.md``); without one, warnings and skipped users go to stderr.
 
         Returns:
             What became of each user; a user with a ``problem`` was skipped and the others finished. With a run the
@@ -364,7 +364,7 @@ class PerFit:
             stop: Texts that end an answer and are no part of it; the task's when not given.
             decoding: How tokens are chosen, in full, instead of these three.
             done: Called with the number of prompts finished.
-            listener: Receives a warning event when prompts had to be shortened.
+            listener: Hears a warning when prompts had to be shortened.
 
         Raises:
             UnknownUserError: A user has no shift.

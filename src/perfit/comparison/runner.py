@@ -40,9 +40,8 @@ def run(
         maker: Makes a method from its name, setting and options.
         workers: Processes that run trials at the same time, each with its own copy of the base.
         reopen: Opens the same bench in another process, for more than one worker; it must be picklable.
-        listener: Receives the events "comparison" (``todo``, ``trials``, ``queries``), "trial" (``method``, ``seed``,
-            ``number``, ``left`` seconds or None, ``rows_done`` before a stop), "answered" (``rows``), "ended" (``method``, ``seed``, ``error``) and,
-            with one worker, those of training (docs/training.md).
+        listener: Hears ``ComparisonBegun``, ``TrialBegun``, ``Answered`` and ``TrialEnded``, and with one worker what
+            happens in training (docs/training.md).
 
     Raises:
         StoreError: The folder holds another comparison, or one runs there.

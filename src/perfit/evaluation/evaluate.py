@@ -83,7 +83,7 @@ def evaluate(
         run: Where to write predictions and scores.
         done: Called with the methods' names and the number of answers, which all methods' together count; before that
             with "NLL" and as many.
-        listener: Receives a warning event when prompts had to be shortened (once: the methods' prompts are the same).
+        listener: Hears a warning when prompts had to be shortened (once: the methods' prompts are the same).
 
     Raises:
         ConfigError: An unknown method or kind of answers, labels asked of a task that has none, nothing to evaluate, or a

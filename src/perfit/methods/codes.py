@@ -86,7 +86,7 @@ class CodedLoss:
         config: Layers, positions, lengths, engine.
         first: The shared first shift, [layers, r, d].
         owned: (owner's number, row) of every row that will be asked for.
-        listener: Receives what was planned.
+        listener: Hears what was planned.
     """
 
     def __init__(

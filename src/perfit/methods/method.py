@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from perfit.backbone.model import Backbone
     from perfit.config import PerFitConfig
     from perfit.data.schema import Query, User
-    from perfit.events import Listener
     from perfit.tasks.task import Task
 
 Done = Callable[[int], None]
@@ -66,8 +65,7 @@ class Setting:
         config: Lengths, precision, step sizes, stages; the PerFit variants take their layers and ranks from it too.
         seed: Seed of everything random, instead of ``config.seed``.
         folder: The method's own durable folder; made when missing.
-        listener: Receives the events of ``docs/training.md`` and ``found`` (a finished stage 1 lies there already; it has
-            the ``seconds`` that training it took).
+        listener: Hears what happens (docs/training.md), ``Stage1Found`` where a finished stage 1 lies there already.
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
         answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token;
             "expected": median and mean of the ratings' exact probabilities. It changes no training.

@@ -16,7 +16,7 @@ from torch import Tensor
 from perfit.data.schema import User
 from perfit.edits.shift import Shift, parameter_count
 from perfit.errors import DataError, StoreError
-from perfit.events import StageBegun
+from perfit.events import StageBegun, nobody
 from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.codes import CodedLoss, CodedOwners, Directions
@@ -102,8 +102,8 @@ class PerFitCode:
             directions.b.requires_grad_(True)
             loss = CodedLoss(self.setting.backbone, self.config, first, owned, self.setting.listener)
             rows = [row for _, row in owned]
-            total = {"rows": len(rows), "rows_total": len(rows) * self.bank_stage.epochs}
-            self.setting.listener(StageBegun(stage=1, **total))
+            total = len(rows) * self.bank_stage.epochs
+            self.setting.listener(StageBegun(stage=1, rows=len(rows), rows_total=total))
             self._tuning(self.bank_stage).run(
                 {"codes": codes, "D": directions.D, "b": directions.b},
                 rows,
@@ -134,7 +134,7 @@ class PerFitCode:
         directions = self._directions()
         code = (self._start(user) / _UNIT).to(directions.D)[None].requires_grad_(True)
         owned = [(0, row) for row in rows]
-        loss = CodedLoss(self.setting.backbone, self.config, self._shared()[0], owned, listener=lambda event: None)
+        loss = CodedLoss(self.setting.backbone, self.config, self._shared()[0], owned, listener=nobody)
         notes = self._tuning(self.code_stage).run(
             {"code": code}, rows, user.id, loss=lambda chunk: loss(chunk, directions, code * _UNIT)
         )

@@ -65,7 +65,7 @@ class Tuning:
         stage: Epochs, batch size, rate, decay, warm-up, clip.
         seed: Seed of row orders and dropout.
         step_tokens: Most tokens of one forward; a step adds up as many as its batch needs.
-        listener: Receives ``step`` events.
+        listener: Hears ``Stepped``.
     """
 
     backbone: Backbone

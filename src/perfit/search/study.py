@@ -150,7 +150,7 @@ def search(
         plan: How to search.
         folder: Where the study lies.
         done: Called with each trial, those of earlier calls first.
-        listener: Receives training events of the trial that runs.
+        listener: Hears what happens in the trial that runs.
 
     Raises:
         StoreError: The folder holds another search, or another process searches in it.

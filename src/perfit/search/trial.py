@@ -89,7 +89,7 @@ def run_trial(
         config: The trial's settings.
         report: Called with (0, the shared shifts' score) and then with (1 …, the score of all users so far), always in
             the same order of users; an exception it raises ends the trial.
-        listener: Receives training events.
+        listener: Hears what happens in training.
 
     Raises:
         PerfitError: Stage 1 diverged, the base cannot take the settings, or the data cannot be trained on.

@@ -47,7 +47,7 @@ def choose_runner(
         backbone: The base.
         config: The settings.
         rows: All rows that will train.
-        listener: Receives ``plan`` events (what was chosen, and why) and warnings.
+        listener: Hears what was chosen, and why (``Planned``), and warnings.
         slots: Learners that train at once.
         home: Where frozen parts are kept between runs.
 

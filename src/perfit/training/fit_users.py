@@ -46,7 +46,7 @@ def fit_users(
         checkpoint: State of those under way.
         context: What it belongs to; the settings' resources belong to it as well: with others users train in other
             company, and those under way begin again.
-        listener: Receives events.
+        listener: Hears what happens.
         home: Where frozen parts are kept between runs.
     """
     through: list[Trained] = []

@@ -42,7 +42,7 @@ class Loop:
         step_tokens: Most tokens of one forward.
         memory: What one forward and all prepared rows may take; at least one learner trains whatever its size.
         evidence: How each learner's strength is found, in a trial before its training; None: not at all.
-        listener: Receives events: ``prepare``, ``step``, ``finished``, ``skipped``.
+        listener: Hears ``Prepared``, ``Stepped``, ``Finished`` and ``Skipped``.
     """
 
     def __init__(
