@@ -79,7 +79,7 @@ def analysis(folder: Path) -> None:
 
 
 def report(folder: Path) -> None:
-    from perfit.report.drawing import draw
+    from perfit.pages.drawing import draw
 
     draw("a", "a title", "a caption", height=1, paint=lambda figure: None)
 

@@ -9,7 +9,7 @@ import numpy as np
 from made import deltas_of
 from planted import USERS, direction, noise
 
-from perfit.analysis.figures import coordinates, write_figures
+from perfit.analysis.figures import coordinates, figures
 from perfit.analysis.subspace import basis
 from perfit.analysis.tables import tables_of
 
@@ -24,22 +24,25 @@ def test_all_figures_are_readable_svg(tmp_path: Path) -> None:
     overlap = {"task": "folders", "layer": 1, "collective_cosine": 0.4, "first_energy": 0.2, "second_energy": 0.1}
     tables["overlaps"] = [overlap | {"personal_cosine": -0.1}]
     tables["gains"] = [{"task": "folders", "size": 1.0, "gain": 0.2}, {"task": "folders", "size": 2.0, "gain": -0.1}]
-    paths = write_figures([TEST, OTHER, POOL], tables, 1, tmp_path / "a")
+    drawn = figures([TEST, OTHER, POOL], tables, 1)
     names = ["observations", "layers", "cases", "controls", "halves", "tasks", "trained"]
-    assert [path.stem for path in paths] == names
-    for path in paths:
-        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    assert [one.name for one in drawn] == names
+    for one in drawn:
+        png, svg = one.save(tmp_path)
+        assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+        assert png.read_bytes().startswith(b"\x89PNG")
+        assert "user-1" not in svg.read_text()
 
 
-def test_two_users_without_controls_have_figures_too(tmp_path: Path) -> None:
-    paths = write_figures([FEW], tables_of([FEW]), 1, tmp_path / "a")
-    assert [path.stem for path in paths] == ["observations", "layers", "cases"]
-    again = write_figures([FEW], tables_of([FEW]), 1, tmp_path / "b")
-    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+def test_two_users_without_controls_have_figures_too() -> None:
+    drawn = figures([FEW], tables_of([FEW]), 1)
+    assert [one.name for one in drawn] == ["observations", "layers", "cases"]
+    again = figures([FEW], tables_of([FEW]), 1)
+    assert [(one.png, one.svg) for one in drawn] == [(one.png, one.svg) for one in again]
 
 
-def test_stage1_users_are_shown_when_there_are_no_others(tmp_path: Path) -> None:
-    assert write_figures([POOL], tables_of([POOL]), 0, tmp_path)
+def test_stage1_users_are_shown_when_there_are_no_others() -> None:
+    assert figures([POOL], tables_of([POOL]), 0)
 
 
 def test_coordinates_come_back_from_the_tables() -> None:

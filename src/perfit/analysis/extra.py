@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from perfit.errors import MissingExtraError
+from perfit.extras import import_extra
+
+NAME = "analysis"
 
 
 def extra(module: str) -> Any:
@@ -14,7 +15,4 @@ def extra(module: str) -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise MissingExtraError("analysis", module.partition(".")[0]) from None
+    return import_extra(module, module.partition(".")[0], NAME)

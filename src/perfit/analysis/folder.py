@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.excerpts import read_texts
-from perfit.analysis.figures import write_figures
+from perfit.analysis.figures import figures
 from perfit.analysis.page import write_page
 from perfit.analysis.runs import tables_of_run
 from perfit.analysis.tables import Tables, check_together, focus_layer, tables_of, write_tables
@@ -24,7 +24,7 @@ _README = """# An analysis of δ-vectors
 | `<task>/<group>/texts.json` | excerpts of what users wrote, for the page; absent with `--no-texts` |
 | `<task>/<group>/parts/` | a measurement that is not finished; gone when it is |
 | `tables/*.parquet` | everything derived, as tidy tables |
-| `figures/*.svg` | figures |
+| `figures/*.svg`, `*.png` | figures |
 | `index.html` | the interactive page; holds the excerpts too, and loads nothing from anywhere |
 
 Groups: `test` are the users to personalise for, `stage1` the others. The same `perfit analyze` goes on after a stop.
@@ -68,7 +68,7 @@ def write_report(
 
     Raises:
         ConfigError: Nothing was measured, what was does not belong together, or there is no such layer.
-        MissingExtraError: matplotlib, plotly or pyarrow is not installed.
+        MissingExtraError: jinja2, matplotlib, plotly or pyarrow is not installed.
     """
     many = measured(out)
     check_together(many)
@@ -81,8 +81,10 @@ def write_report(
         for name, rows in tables_of_run(run, many).items():
             tables.setdefault(name, []).extend(rows)
     write_tables(tables, out / "tables")
-    write_figures(many, tables, shown, out / "figures")
+    drawn = figures(many, tables, shown)
+    for one in drawn:
+        one.save(out / "figures")
     texts = {(one.task, one.group): read_texts(place_of(out, one.task, one.group)) for one in many}
-    write_page(many, tables, texts, shown, out / "index.html")
+    write_page(many, tables, texts, shown, out / "index.html", drawn)
     write_atomically(out / "README.md", _README.encode())
     return tables, shown

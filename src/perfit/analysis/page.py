@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from perfit.analysis.deltas import DeltaVectors
-from perfit.analysis.extra import extra
+from perfit.analysis.extra import NAME, extra
+from perfit.analysis.sections import conclusion, overlap_lines, sections, training
 from perfit.analysis.tables import Row, Tables
 from perfit.files import write_atomically
+from perfit.pages.drawing import Drawn
+from perfit.pages.template import fill
 
 Texts = Mapping[tuple[str, str], Mapping[str, Sequence[str]]]
 """By (task, group), by user: excerpts of what they wrote."""
 
+_SHOWN = ("controls", "tasks", "trained")
 _LINES = ("share", "share_chance", "r80", "r80_null", "auc", "auc_query")
 
 
-def write_page(many: Sequence[DeltaVectors], tables: Tables, texts: Texts, layer: int, path: Path) -> None:
+def write_page(
+    many: Sequence[DeltaVectors],
+    tables: Tables,
+    texts: Texts,
+    layer: int,
+    path: Path,
+    figures: Sequence[Drawn] = (),
+) -> None:
     """Write the page.
 
     Args:
@@ -28,24 +38,37 @@ def write_page(many: Sequence[DeltaVectors], tables: Tables, texts: Texts, layer
         texts: What to show of users; those without are shown by id alone.
         layer: Shown first.
         path: The file.
+        figures: Drawn ones; those that the page has no interactive form of are shown.
 
     Raises:
-        MissingExtraError: plotly is not installed.
+        MissingExtraError: plotly or jinja2 is not installed.
     """
-    plotly = extra("plotly.offline").get_plotlyjs()
-    base = many[0].notes["base"]
-    data = {
-        "base": base["name"],
-        "layers": list(many[0].recipe.layers),
-        "layer": layer,
-        "sets": [_of_set(one, tables, texts.get((one.task, one.group), {})) for one in many],
-    }
-    # No "<" in the data: nothing in a text can end the script or begin another.
-    record = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    template = files("perfit.analysis").joinpath("page.html").read_text(encoding="utf-8")
-    head, _, rest = template.partition("/*PLOTLY*/")
-    middle, _, tail = rest.partition("/*DATA*/null")
-    write_atomically(path, f"{head}{plotly}{middle}{record}{tail}".encode())
+    last = training(tables, layer)
+    page = fill(
+        "analysis/page.html.j2",
+        extra=NAME,
+        brand="perfit analysis",
+        title="What personal text does inside the model",
+        conclusion=conclusion(tables, layer),
+        notes=(),
+        overlaps=overlap_lines(tables),
+        own_style=_text("page.css"),
+        plotly=extra("plotly.offline").get_plotlyjs(),
+        figures=[one for one in figures if one.name in _SHOWN],
+        sections=[*sections(tables, layer), *([] if last is None else [last])],
+        data={
+            "base": many[0].notes["base"]["name"],
+            "layers": list(many[0].recipe.layers),
+            "layer": layer,
+            "sets": [_of_set(one, tables, texts.get((one.task, one.group), {})) for one in many],
+        },
+        script=_text("page.js"),
+    )
+    write_atomically(path, page.encode())
+
+
+def _text(name: str) -> str:
+    return (resources.files("perfit.analysis") / name).read_text(encoding="utf-8")
 
 
 def _of_set(one: DeltaVectors, tables: Tables, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _check_report(runs: list[Path]) -> None:
     from perfit.analysis.extra import extra
     from perfit.run import RunDirectory
 
-    for module in ("matplotlib", "plotly", "pyarrow", "scipy"):
+    for module in ("jinja2", "matplotlib", "plotly", "pyarrow", "scipy"):
         extra(module)
     for path in runs:
         RunDirectory(path).manifest()

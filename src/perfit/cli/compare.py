@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from perfit.comparison.bench import Bench, Source
     from perfit.comparison.folder import ComparisonFolder
     from perfit.comparison.plan import Plan
-    from perfit.comparison.sections import Section
+    from perfit.pages.section import Section
 
 
 @opens_a_base

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfit.comparison.sections import Cell, Section, sections
+from perfit.comparison.sections import sections
 from perfit.comparison.table import Row, Table
 from perfit.files import write_atomically
 from perfit.markdown import markdown
+from perfit.pages.section import Cell, Section
 from perfit.shown import shown
 
 _LONGEST = 4000

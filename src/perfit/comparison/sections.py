@@ -1,41 +1,16 @@
-"""The table as sections of plain cells, which every form of output (console, Markdown, LaTeX, HTML) only dresses."""
+"""The table of a comparison as sections of plain cells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from perfit.comparison.table import Costs, Row, Table
 from perfit.evaluation.effect import Effect
 from perfit.evaluation.judged import column_text
+from perfit.pages.section import Cell, Section
 
 _FEW_USERS = 10
 _FEW = "only {n} users: bootstrap p-values over users come out too small; Wilcoxon's cannot be below {least}"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell: its text, and 1 for the best value of its column, 2 for the second best, else 0."""
-
-    text: str
-    place: int = 0
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the table.
-
-    Attributes:
-        title: What it shows.
-        header: Names of the columns; the first is the method's.
-        rows: Cells in the order of the header.
-        notes: What one must know to read it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def sections(table: Table) -> list[Section]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import pstdev
 
-from perfit.comparison.sections import Section
 from perfit.data.schema import User
 from perfit.evaluation.score import is_format_failure
+from perfit.pages.section import Section
 from perfit.tasks.task import Task
 
 _SHOWN = 24
@@ -27,6 +27,7 @@ class MethodView:
         train_seconds: Of both stages, all users; None where it is not known.
         gains: Per user, the gain in the primary metric over the reference; empty for the reference.
         failure_rate: Share of answers of no valid format.
+        family: What kind of method it is, such as "LoRA"; empty where there are no kinds.
     """
 
     label: str
@@ -37,6 +38,7 @@ class MethodView:
     parameters: int | None = None
     train_seconds: float | None = None
     gains: Mapping[str, float] = field(default_factory=dict)
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Content:
 
     Attributes:
         title: Its heading.
+        conclusion: What was found, in words; the first line is the shortest answer.
         facts: What was compared, name and value.
         primary / higher_is_better: The metric of the figures.
         sections: The tables.
@@ -111,6 +114,7 @@ class Content:
     disagreements: Sequence[Disagreement] = ()
     failures: Sequence[Failures] = ()
     notes: Sequence[str] = ()
+    conclusion: Sequence[str] = ()
 
 
 def disagreements(

@@ -9,7 +9,9 @@ from perfit.comparison.sections import sections
 from perfit.comparison.table import Row, Table, means_by_user
 from perfit.evaluation.judged import values_by_query
 from perfit.evaluation.score import higher_is_better
+from perfit.report.conclusion import of_comparison
 from perfit.report.content import Content, MethodView, disagreements, failures
+from perfit.report.families import family_of
 
 
 def from_comparison(results: Results, table: Table, *, texts: bool = True) -> Content:
@@ -50,6 +52,7 @@ def from_comparison(results: Results, table: Table, *, texts: bool = True) -> Co
             results.task, {row.label: row.metrics["format failures"].mean for row in done}, answers, texts
         ),
         notes=[] if texts else ["users' texts are left out of this page"],
+        conclusion=of_comparison(table),
     )
 
 
@@ -90,4 +93,5 @@ def _view(
         parameters=None if costs is None else costs.collective_parameters + costs.personal_parameters,
         train_seconds=None if costs is None else costs.fit_seconds.mean + costs.adapt_seconds.mean,
         gains=gains,
+        family=family_of(row.name),
     )

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from perfit.belonging import task_from_record
-from perfit.comparison.sections import Cell, Section
 from perfit.data.schema import Dataset, User
 from perfit.errors import DamagedError, StoreError
 from perfit.evaluation.bootstrap import Summed, interval, resampled
 from perfit.evaluation.score import higher_is_better, metrics_by_query
 from perfit.evaluation.written import read_metrics, read_predictions
+from perfit.pages.section import Cell, Section
+from perfit.report.conclusion import of_run
 from perfit.report.content import Content, MethodView, UserPoint, disagreements, failures
 from perfit.run import RunDirectory
 from perfit.tasks.task import Task
@@ -79,6 +80,7 @@ def _content(run: RunDirectory, data: Dataset | None, texts: bool) -> Content:
             task, {name: found["format_failure_rate"] for name, found in methods.items()}, answers, texts
         ),
         notes=[*_notes(data, texts), *_lacks(metrics, points)],
+        conclusion=of_run(metrics, methods),
     )
 
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
-from perfit.extras import import_extra
 from perfit.files import write_atomically
+from perfit.pages.drawing import Drawn
+from perfit.pages.template import fill
 from perfit.report.content import Content
-from perfit.report.drawing import Drawn
 from perfit.report.figures import figures
-from perfit.shown import shown
-
-_LONG = 320
-_LONGEST = 4000
 
 
 def write_report(content: Content, folder: Path, *, page: Path | None = None) -> Path:
@@ -40,22 +35,13 @@ def write_report(content: Content, folder: Path, *, page: Path | None = None) ->
 
 
 def render(content: Content, drawn: Sequence[Drawn]) -> str:
-    """The page. All texts are escaped by the template engine; the figures' SVG is ours.
-
-    Names, ids and cells are one line each (the filter ``line``); users' texts keep their lines inside a ``<bdi>``.
-    """
-    jinja2 = import_extra("jinja2", "jinja2", "report")
-    here = resources.files("perfit.report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["line"] = lambda value: shown(value, _LONGEST)
-    template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
-    page: str = template.render(
+    """The page; the first figure stands beside the conclusion."""
+    return fill(
+        "report/page.html.j2",
+        brand="perfit report",
+        title=content.title,
+        conclusion=content.conclusion,
+        notes=content.notes,
         content=content,
-        figures=[(figure, figure.inline) for figure in drawn],
-        style=(here / "style.css").read_text(encoding="utf-8"),
-        long=_LONG,
-        longest=_LONGEST,
+        figures=drawn,
     )
-    return page

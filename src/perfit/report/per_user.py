@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perfit.extras import import_extra
+from perfit.pages.drawing import BLUE, GREY, MUTED, ORANGE, Drawn, draw
 from perfit.report.content import Content, UserPoint
-from perfit.report.drawing import BLUE, GREY, MUTED, NARROW, ORANGE, Drawn, draw
 from perfit.shown import shown
 
 _COLOURS = {"helped": BLUE, "harmed": ORANGE, "left_alone": GREY}
-_HEIGHT = 3.1
+_HEIGHT = 2.9
 _POINT = 20  # area of one user
 
 
@@ -57,7 +57,7 @@ def _figure(content: Content, name: str, title: str, axis: str, of: Callable[[Us
         f"Blue: helped ({counts['helped']}), orange: harmed ({counts['harmed']}), grey: left alone ({counts['left_alone']}); a point "
         f"grows with the users at one place.{_correlation([of(point) for point in points], [point.gain for point in points])}"
     )
-    return draw(name, f"Gain against {title}", caption, _HEIGHT, paint, width=NARROW)
+    return draw(name, f"Gain against {title}", caption, _HEIGHT, paint)
 
 
 def _correlation(xs: Sequence[float], gains: Sequence[float]) -> str:

@@ -1,0 +1,46 @@
+"""Kinds of methods, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perfit.methods.registry import METHODS, method_of
+
+_BY_MODULE = {
+    "floors": "reference",
+    "base": "reference",
+    "rag": "prompt",
+    "pag": "prompt",
+    "full_history": "prompt",
+    "cos": "steering",
+    "style_vector": "steering",
+    "lora_c": "LoRA",
+    "lora_p": "LoRA",
+    "oppu": "LoRA",
+    "lora_perfit": "LoRA + shift",
+    "lofit": "heads",
+    "perfit": "shift",
+    "personal_only": "shift",
+    "perfit_code": "shift",
+}
+FAMILIES = tuple(dict.fromkeys(["shift", *_BY_MODULE.values()]))
+"""In the order of a legend; the first has the first colour, PerFit's blue."""
+
+
+def family_of(method: str) -> str:
+    """The kind of a method or of a variant of one; "other" of what is not known here."""
+    maker = METHODS.get(method_of(method))
+    return "other" if maker is None else _BY_MODULE.get(maker.module, "other")
+
+
+def front(points: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
+    """Places of the points (size, score) that no other beats at the same size or a smaller one, the smallest first.
+
+    Of equal points the first is named.
+    """
+    sign = -1.0 if higher_is_better else 1.0
+    best: list[int] = []
+    for place in sorted(range(len(points)), key=lambda place: (points[place][0], sign * points[place][1], place)):
+        if not best or sign * points[place][1] < sign * points[best[-1]][1]:
+            best.append(place)
+    return best

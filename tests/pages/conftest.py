@@ -1,0 +1,108 @@
+"""Every kind of page, made once of stubs and a tiny run, and a Chromium to open them in."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for room in ("comparison", "analysis"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium; whoever asks for it is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        pytest.skip(f"needs a Chromium on the PATH ({', '.join(_NAMES)}), such as Debian's package chromium")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=found)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory, scored: Path) -> dict[str, Path]:
+    """A comparison with long names, texts and answers; a run that was evaluated; an analysis with a trained run."""
+    folder = tmp_path_factory.mktemp("pages")
+    return {"comparison": _comparison(folder), "run": _run(folder, scored), "analysis": _analysis(folder)}
+
+
+def _comparison(folder: Path) -> Path:
+    import stubs
+
+    from perfit.comparison import runner
+    from perfit.comparison.folder import ComparisonFolder
+    from perfit.comparison.plan import Plan
+    from perfit.comparison.results import load_results
+    from perfit.comparison.table import make_table
+    from perfit.data.schema import Query
+    from perfit.report.from_comparison import from_comparison
+    from perfit.report.page import write_report
+
+    bench = stubs.bench()
+    first, *others = bench.data.users
+    loud = replace(first, queries=(Query("e", "nobreak" * 90, "work"), *first.queries[1:]))
+    cut = [replace(user, history=user.history[:n]) for n, user in enumerate(others)]
+    bench = replace(bench, data=replace(bench.data, users=(loud, *cut)))
+    golds = {query.id: query.gold or "" for user in bench.data.users for query in user.queries}
+    options = {"perfit": {"answers": golds}, "cos": {"answers": golds | {"e": "never said " * 60}}}
+    methods = (
+        "oppu",
+        "base",
+        "floor-majority",
+        "lora-c-partial+perfit-p",
+        "perfit",
+        "cos",
+        "style-vector",
+        "lofit",
+        "pag",
+    )
+    plan = Plan((*methods, "floor-linear"), options=options, against="oppu")
+    runner.run(bench, plan, folder / "comparison", maker=stubs.make)
+    results = load_results(ComparisonFolder(folder / "comparison"))
+    return write_report(from_comparison(results, make_table(results, resamples=100)), folder / "comparison")
+
+
+def _run(folder: Path, scored: Path) -> Path:
+    from small_base import dataset
+
+    from perfit.report.from_run import from_run
+    from perfit.report.page import write_report
+    from perfit.run import RunDirectory
+
+    shutil.copytree(scored / "run", folder / "run")
+    return write_report(from_run(RunDirectory(folder / "run"), dataset()), folder / "run")
+
+
+def _analysis(folder: Path) -> Path:
+    from made import deltas_of
+    from planted import direction, noise
+
+    from perfit.analysis.figures import figures
+    from perfit.analysis.page import write_page
+    from perfit.analysis.tables import tables_of
+
+    layers = {n: {"history": noise(n + 1, 12) + n * direction()} for n in range(2)}
+    many = [
+        deltas_of(layers),
+        deltas_of({n: {"history": noise(n + 9, 8)} for n in range(2)}, task="a_task_of_a_long_name_without_blanks"),
+        deltas_of({n: {"history": noise(n + 5, 8)} for n in range(2)}, group="stage1", variants=("history",)),
+    ]
+    tables = tables_of(many)
+    overlap = {"task": "folders", "layer": 1, "users": 8, "collective_cosine": 0.4, "personal_cosine": -0.1}
+    energies = {"first_energy": 0.2, "second_energy": 0.1, "first_chance": 0.1, "second_chance": 0.1}
+    tables["overlaps"] = [overlap | energies | {"personal_chance": 0.0}]
+    tables["gains"] = [{"task": "folders", "size": 1.0 + n, "gain": 0.2 - 0.1 * n} for n in range(4)]
+    texts = {("folders", "test"): {user: ["a past item " * 12, "nobreak" * 20] for user in many[0].users}}
+    write_page(many, tables, texts, 1, folder / "index.html", figures(many, tables, 1))
+    return folder / "index.html"
