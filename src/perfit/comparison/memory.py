@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
+from perfit.process_memory import process_bytes
+
 _CLEAR = Path("/proc/self/clear_refs")
 
 
@@ -28,22 +28,9 @@ class PeakMemory:
 
     def bytes(self) -> int:
         """Peak so far, in bytes."""
-        peak = _resident()
+        peak = process_bytes("VmHWM")
         if self.device.startswith("cuda"):
             import torch
 
             peak += torch.cuda.max_memory_allocated(self.device)
         return peak
-
-
-def _resident() -> int:
-    with contextlib.suppress(OSError):
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from perfit.backbone.model import Backbone
 from perfit.config import PerFitConfig
 from perfit.errors import ConfigError
+from perfit.process_memory import process_bytes
 
 _LIBRARIES = 0.6 * 2**30  # Python, torch, transformers and their thread pools, as measured
 _STEP_SHARE = 0.3  # of what base, libraries and shifts leave
@@ -93,13 +91,4 @@ def held_bytes(device: torch.device) -> int:
     """Memory in use now: of this process without mapped files, which the system may drop, or of a CUDA device's peak."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+    return process_bytes("RssAnon")
