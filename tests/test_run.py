@@ -54,9 +54,10 @@ def test_the_readme_names_every_file_and_nothing_that_cannot_be(run: RunDirector
     unnamed = {name for name in found if not any(Path(name).match(pattern) for pattern in names)}
     assert not unnamed
     absent = {pattern for pattern in names if not any(Path(name).match(pattern) for name in found)}
-    # Checkpoints are gone after training; only LaMP's own tasks have files for its evaluator; nobody asked for a report,
-    # was erased, or used a frozen cache.
+    # Checkpoints are gone after training; only LaMP's own tasks have files for its evaluator; nobody asked for a report
+    # or for curves, was erased, or used a frozen cache.
     assert absent == {
+        "tensorboard/",
         "checkpoints/",
         "predictions/*.lamp.json",
         "report.html",
