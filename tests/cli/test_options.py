@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from small_base import dataset, write_base
 
 from perfit.cli import options
 from perfit.cli.main import app
+from perfit.comparison.bench import Source
 from perfit.data.jsonl import write_jsonl
+from perfit.how_to_open import HowToOpen
 
 OF_A_BASE = ("quickstart", "train", "search", "compare", "analyze")
 OF_A_RUN = ("evaluate", "generate", "users add")
@@ -178,6 +181,9 @@ def test_a_dtype_that_is_given_is_what_every_verb_computes_in(
     good(perfit("generate", "a lamp", *run))
     good(perfit("generate", "a lamp", *run, "--dtype", "float32"))
     assert seen == ["bfloat16", "float32", "bfloat16", "bfloat16", "float32"]
+    source = Source(house.data, str(house.base), task=str(house.task), settings={"dtype": "bfloat16"})
+    bench = replace(source, how=HowToOpen(dtype="float32")).open()
+    assert (bench.backbone.dtype, bench.config.dtype) == (torch.float32, "float32")
     refused = perfit("generate", "a lamp", *run, "--attention", "flash")
     assert (refused.code, refused.err.splitlines()) == (
         2,
