@@ -16,9 +16,7 @@ from perfit.config import RESOURCES
 from perfit.durable.records import (
     NotAsWrittenError,
     digest_of,
-    opened,
     read_bounded,
-    read_object,
     read_record,
     write_record,
 )
@@ -189,17 +187,8 @@ class RunDirectory:
                     f"{self.path / name}: is a symbolic link, which a run is not written through; put the folder itself there"
                 )
         missing = f"not found; is {self.path} a run of perfit train?"
-        record = read_object(self.manifest_path, missing=missing, mend=_MEND)
-        if (found := record.get("format")) != FORMAT:
-            older = " of an earlier perfit" if type(found) is int and found < FORMAT else ""
-            raise StoreError(
-                f"{self.manifest_path}: format {str(found)[:20]}{older} is not {FORMAT}; use the perfit that wrote it, "
-                "or train again in another folder"
-            )
-        try:
-            manifest = opened(record)
-        except NotAsWrittenError as error:
-            raise DamagedError(f"{self.manifest_path}: {error}; {_MEND}") from None
+        again = "train again in another folder"
+        manifest = read_record(self.manifest_path, missing=missing, mend=_MEND, version=FORMAT, again=again)
         for part in ("base", "task", "config", "versions"):
             if not isinstance(manifest.get(part), dict):
                 raise DamagedError(f"{self.manifest_path}: {part!r} is missing; {_MEND}")

@@ -191,12 +191,19 @@ def test_a_record_of_another_format_is_no_damage(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     write_record(path, {"format": 2, "a": 1})
     assert read_record(path, **WORDS, version=2) == {"format": 2, "a": 1}
-    with pytest.raises(StoreError, match="format 2 of another perfit is not 3; restore it") as caught:
-        read_record(path, **WORDS, version=3)
+    with pytest.raises(
+        StoreError, match="2 of an earlier perfit is not 3; use the perfit that wrote it, or make"
+    ) as caught:
+        read_record(path, **WORDS, version=3, again="make it again")
     assert not isinstance(caught.value, DamagedError)
-    path.write_text('{"format": 1, "a": 1}')
-    with pytest.raises(StoreError, match="format 1 of another perfit is not 2") as caught:
-        read_record(path, **WORDS, version=2)
+    for text, name in (
+        ('{"format": 1, "a": 1}', "1 of an earlier"),
+        ("{}", "none of an earlier"),
+        ('{"format": 3}', "3 of an"),
+    ):
+        path.write_text(text)
+        with pytest.raises(StoreError, match=f"format {name}(other)? perfit is not 2; .* or make it again") as caught:
+            read_record(path, **WORDS, version=2, again="make it again")
     assert not isinstance(caught.value, DamagedError)
     path.write_text('{"format": 2, "a": 1}')
     with pytest.raises(DamagedError, match="no checksum"):

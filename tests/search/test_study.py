@@ -234,7 +234,7 @@ def test_a_folder_of_another_search_is_refused(trials: Trials, tmp_path: Path) -
     old = {name: value for name, value in json.loads(whole).items() if name not in ("sha256", "format")}
     path.write_text(json.dumps(old))
     with pytest.raises(
-        StoreError, match="format None of another perfit is not 2; restore it, or choose another folder"
+        StoreError, match=r"format none of an earlier perfit is not 2; .* or search again in another folder"
     ):
         search(MATERIAL, PLAN, tmp_path)
 

@@ -114,7 +114,7 @@ class DeltaVectors:
         Raises:
             StoreError: A file is missing, damaged, of another format, or the two do not belong together.
         """
-        record = read_record(folder / _RECORD, missing=f"not found; {_AGAIN}", mend=_AGAIN, version=FORMAT)
+        record = read_record(folder / _RECORD, missing=f"not found; {_AGAIN}", mend=_AGAIN, version=FORMAT, again=_AGAIN)
         kept = read_tensors(folder / _TENSORS, mend=_AGAIN)
         if kept is None or kept.notes.get("of") != digest_of(record):
             raise DamagedError(f"{folder}: its δ-vectors are missing, or not those of its recipe; {_AGAIN}")

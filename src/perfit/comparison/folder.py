@@ -172,7 +172,7 @@ class ComparisonFolder:
         """
         path = self.path / "plan.json"
         missing = f"not found; is {self.path} a folder of perfit compare?"
-        plan = read_record(path, missing=missing, mend="choose another --out", version=FORMAT)
+        plan = read_record(path, missing=missing, mend=_AGAIN, version=FORMAT, again="compare again in another folder")
         kinds = {
             "base": dict,
             "task": dict,

@@ -146,7 +146,9 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_record(path: Path, *, missing: str, mend: str, version: int | None = None) -> dict[str, Any]:
+def read_record(
+    path: Path, *, missing: str, mend: str, version: int | None = None, again: str = ""
+) -> dict[str, Any]:
     """What ``write_record`` wrote.
 
     Args:
@@ -154,6 +156,7 @@ def read_record(path: Path, *, missing: str, mend: str, version: int | None = No
         missing: What to say where there is none, after its name.
         mend: The way out of anything else.
         version: What its ``format`` must be, for files that have one. Those of before there were checksums count too.
+        again: The way on from another format, beside the perfit that wrote it.
 
     Raises:
         DamagedError: It is not as it was written.
@@ -162,19 +165,25 @@ def read_record(path: Path, *, missing: str, mend: str, version: int | None = No
     record = read_object(path, missing=missing, mend=mend)
     # Of a sealed record the seal is looked at first: a changed digit is no other format.
     if version is not None and SEAL not in record:
-        _check_version(path, record, version, mend)
+        _check_version(path, record, version, again)
     try:
         content = opened(record)
     except NotAsWrittenError as error:
         raise DamagedError(f"{path}: {error}; {mend}") from None
     if version is not None:
-        _check_version(path, content, version, mend)
+        _check_version(path, content, version, again)
     return content
 
 
-def _check_version(path: Path, record: Mapping[str, Any], version: int, mend: str) -> None:
+def _check_version(path: Path, record: Mapping[str, Any], version: int, again: str) -> None:
     if (found := record.get("format")) != version:
-        raise StoreError(f"{path}: format {str(found)[:20]} of another perfit is not {version}; {mend}")
+        # The first perfits wrote none into some files.
+        earlier = found is None or (type(found) is int and found < version)
+        name = "none" if found is None else str(found)[:20]
+        raise StoreError(
+            f"{path}: format {name} of {'an earlier' if earlier else 'another'} perfit is not {version}; "
+            f"use the perfit that wrote it, or {again}"
+        )
 
 
 def lines_of(records: Iterable[Mapping[str, Any]], before: str = "") -> tuple[bytes, str]:

@@ -79,10 +79,12 @@ def erase_user(user: str, run: str | Path, also: Iterable[str | Path] = ()) -> E
         # What was read before the locks were taken may have changed.
         places = [_again(place) for place in places]
         states = [place.stones.state(user) for place in places if place.stones is not None]
-        if not any(states) and not any(place.knows(user) for place in places):
+        # All are read before anything is changed: one that cannot be read stops the erasure before it begins.
+        known = [place.knows(user) for place in places]
+        if not any(states) and not any(known):
             raise _unknown(user, own)
-        for place in places:
-            if place.stones is not None and (place is places[0] or place.knows(user)):
+        for place, knows in zip(places, known, strict=True):
+            if place.stones is not None and (place is places[0] or knows):
                 place.stones.put(user, BEGUN)
         deeds = []
         for place in places:

@@ -97,7 +97,7 @@ class Work:
         path = self.path / "manifest.json"
         if not path.is_file():
             return False
-        manifest = read_record(path, missing=f"not found; {_MEND_ALL}", mend=_MEND_ALL, version=FORMAT)
+        manifest = read_record(path, missing=f"not found; {_MEND_ALL}", mend=_MEND_ALL, version=FORMAT, again=_MEND_ALL)
         if manifest.get("context") != self.context:
             raise StoreError(
                 f"{self.path}: holds the work of another base, task, setting or seed; choose another folder, or delete "

@@ -183,7 +183,7 @@ def _claim(folder: Path, record: Mapping[str, Any]) -> None:
         write_record(path, {"format": FORMAT, **record})
         return
     mend = "restore it, or choose another folder"
-    theirs = read_record(path, missing="not found", mend=mend, version=FORMAT)
+    theirs = read_record(path, missing="not found", mend=mend, version=FORMAT, again="search again in another folder")
     differing = [name for name in record if digest_of(theirs.get(name)) != digest_of(record[name])]
     if differing:
         what = ["base, task or data" if name == "context" else name for name in differing]

@@ -260,7 +260,9 @@ class FrozenCache:
 
 
 def kinds_in(folder: Path) -> list[Path]:
-    """The subfolders of a cache."""
+    """The subfolders of a cache; none where there is no cache."""
+    if not folder.is_dir():
+        return []
     made = [path for path in sorted(folder.iterdir()) if path.is_dir() and re.fullmatch("[0-9a-f]{16}", path.name)]
     return [
         path
@@ -280,7 +282,7 @@ def locked_kinds(folder: Path) -> Iterator[None]:
 
     with ExitStack() as held:
         try:
-            for kind in kinds_in(folder) if folder.is_dir() else []:
+            for kind in kinds_in(folder):
                 held.enter_context(FileLock(kind.with_suffix(".lock"), timeout=0))
                 held.enter_context(FileLock(kind / "write.lock", timeout=0))
         except Timeout:
