@@ -32,7 +32,7 @@ def rewritten(run: RunDirectory, **base: Any) -> None:
     """The manifest as a training elsewhere would have written it."""
     manifest = run.manifest()
     manifest["base"] |= base
-    run._write_manifest(manifest | {"context": context_of(manifest)})
+    run._folder.write(manifest | {"context": context_of(manifest)})
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_both_collective_shifts_come_back_bit_for_bit() -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(StoreError, match="cannot write a run here"):
+        with pytest.raises(StoreError, match="cannot write here"):
             RunDirectory(path).create(MANIFEST)
 
 
@@ -230,7 +230,7 @@ def test_a_manifest_changed_throughout_is_not_the_one_users_were_trained_with(
     manifest = copy.manifest()
     changes = [("config", "positions", "l2"), ("config", "max_length", 255), ("task", "prompt", "Folder? {input} is:")]
     for part, name, value in changes:
-        copy._write_manifest(manifest | {part: manifest[part] | {name: value}})
+        copy._folder.write(manifest | {part: manifest[part] | {name: value}})
         with pytest.raises(DamagedError, match="not of one run"):
             copy.manifest()
         copy.create(

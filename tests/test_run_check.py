@@ -21,7 +21,7 @@ def copy(scored: Path, tmp_path: Path) -> Path:
     shutil.copytree(scored, tmp_path / "copy")
     run = RunDirectory(tmp_path / "copy" / "run")
     manifest = run.manifest()
-    run._write_manifest(manifest | {"base": manifest["base"] | {"name": str(tmp_path / "copy" / "base")}})
+    run._folder.write(manifest | {"base": manifest["base"] | {"name": str(tmp_path / "copy" / "base")}})
     return tmp_path / "copy"
 
 

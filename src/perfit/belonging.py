@@ -12,7 +12,7 @@ from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.model import Backbone
 from perfit.config import RESOURCES, PerFitConfig
 from perfit.data.schema import Dataset
-from perfit.durable.records import digest_of
+from perfit.durable.identity import differing, digest_of
 from perfit.errors import DamagedError, PerfitError, StoreError
 from perfit.how_to_open import quantization_of
 from perfit.run import RunDirectory, context_of
@@ -147,30 +147,20 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
             found.append("the same base given otherwise (loaded from files, or as a model in memory)")
         found += [
             f"{part} {theirs['base'].get(part)}, not {mine['base'].get(part)}"
-            for part in ("dtype", "device")
-            if theirs["base"].get(part) != mine["base"].get(part)
+            for part in differing(theirs["base"], mine["base"], ("dtype", "device"))
         ]
     except (PerfitError, KeyError, TypeError, AttributeError):
         found.append("another base")
-    parts = [
-        name
-        for name in {**mine["task"], **theirs["task"]}
-        if digest_of(theirs["task"].get(name)) != digest_of(mine["task"].get(name))
-    ]
-    if parts:
+    if parts := differing(theirs["task"], mine["task"]):
         found.append(f"another task (they differ in {', '.join(parts)})")
-    a, b = context_of(theirs), context_of(mine)
-    if a["data"] != b["data"]:
+    other = differing(context_of(theirs), context_of(mine))
+    if "data" in other:
         found.append("other data")
-    if a.get("stage1_from") != b.get("stage1_from"):
+    if "stage1_from" in other:
         found.append("another collective shift that was given")
-    flat_a, flat_b = _flat(theirs["config"]), _flat(mine["config"])
-    if a["settings"] != b["settings"]:
-        found += [
-            f"{name} {flat_a.get(name)!r}, not {flat_b.get(name)!r}"
-            for name in sorted({*flat_a, *flat_b})
-            if flat_a.get(name) != flat_b.get(name)
-        ]
+    if "settings" in other:
+        a, b = _flat(theirs["config"]), _flat(mine["config"])
+        found += [f"{name} {a.get(name)!r}, not {b.get(name)!r}" for name in sorted(differing(a, b))]
     return found
 
 

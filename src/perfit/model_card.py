@@ -6,8 +6,8 @@ from pathlib import Path
 
 from perfit.belonging import parts_of
 from perfit.config import PerFitConfig
+from perfit.durable.files import write_atomically
 from perfit.edits.shift import parameter_count
-from perfit.files import write_atomically
 from perfit.markdown import markdown
 from perfit.run import FILES, RunDirectory
 

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from perfit.config import RESOURCES
-from perfit.durable.records import (
-    NotAsWrittenError,
-    digest_of,
-    read_bounded,
-    read_record,
-    write_record,
-)
+from perfit.durable.files import sweep, write_atomically
+from perfit.durable.folder import Folder, Kind
+from perfit.durable.identity import digest_of
+from perfit.durable.records import NotAsWrittenError, read_bounded, write_record
 from perfit.errors import DamagedError, StoreError
-from perfit.files import sweep, write_atomically
-from perfit.private import private_folder
 from perfit.store.collective_file import Collective
 
-FORMAT = 2
 _MEND = "restore it or train again"
+RUN = Kind(
+    holds="another run, with",
+    manifest="manifest.json",
+    version=2,
+    busy="another process trains or evaluates here",
+    other="choose another --run",
+    mend=_MEND,
+    again="train again in another folder",
+    missing="not found; is {path} a run of perfit train?",
+    inside=("checkpoints", "predictions"),
+)
 
 FILES = """| file | what it holds |
 |---|---|
@@ -84,11 +87,12 @@ class RunDirectory:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._folder = Folder(self.path, RUN)
 
     @property
     def manifest_path(self) -> Path:
         """``manifest.json``."""
-        return self.path / "manifest.json"
+        return self._folder.manifest_path
 
     @property
     def store_path(self) -> Path:
@@ -116,40 +120,20 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether the folder holds a run."""
-        return self.manifest_path.is_file()
+        return self._folder.exists()
 
     def begun(self) -> bool:
         """Whether the folder holds anything that was trained."""
         kept = (self.checkpoint_path(1), self.checkpoint_path(2), self.store_path, self.training_path)
         return self.has_collective() or any(path.exists() for path in kept)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes from training and evaluating in this run.
 
         Raises:
             StoreError: One does already, or the folder cannot be made.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            private_folder(self.path)
-            lock = FileLock(self.path / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise StoreError(
-                f"{self.path}: another process trains or evaluates here; wait for it or choose another folder"
-            ) from None
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise StoreError(
-                f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"
-            ) from error
-        try:
-            for folder in (self.path, self.path / "checkpoints", self.path / "predictions"):
-                sweep(folder)
-            yield
-        finally:
-            lock.release()
+        return self._folder.locked()
 
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Make the folder and write its manifest.
@@ -157,22 +141,12 @@ class RunDirectory:
         Raises:
             StoreError: The folder cannot be made or written.
         """
-        try:
-            private_folder(self.path / "checkpoints")
-            private_folder(self.path / "predictions")
-            write_atomically(self.path / "README.md", f"# A perfit run in the making\n\n{FILES}".encode())
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: cannot write a run here ({error.strerror}); choose another --run"
-            ) from error
-        self._write_manifest({"format": FORMAT, "versions": versions(), **manifest, "context": context_of(manifest)})
-
-    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        write_record(self.manifest_path, manifest)
+        self._folder.make(f"# A perfit run in the making\n\n{FILES}")
+        self._folder.write({"versions": versions(), **manifest, "context": context_of(manifest)})
 
     def use_settings(self, config: Mapping[str, Any]) -> None:
         """Keep the settings a run goes on with; those that decide its numbers are the same."""
-        self._write_manifest(self.manifest() | {"config": dict(config)})
+        self._folder.write(self.manifest() | {"config": dict(config)})
 
     def manifest(self) -> dict[str, Any]:
         """The manifest.
@@ -186,9 +160,7 @@ class RunDirectory:
                 raise StoreError(
                     f"{self.path / name}: is a symbolic link, which a run is not written through; put the folder itself there"
                 )
-        missing = f"not found; is {self.path} a run of perfit train?"
-        again = "train again in another folder"
-        manifest = read_record(self.manifest_path, missing=missing, mend=_MEND, version=FORMAT, again=again)
+        manifest = self._folder.read()
         for part in ("base", "task", "config", "versions"):
             if not isinstance(manifest.get(part), dict):
                 raise DamagedError(f"{self.manifest_path}: {part!r} is missing; {_MEND}")
@@ -206,21 +178,20 @@ class RunDirectory:
         """Write one JSON file with its checksum."""
         write_record(self.path / name, content)
 
-    def read_record(self, name: str, mend: str = "restore it or train again") -> dict[str, Any]:
+    def read_record(self, name: str, mend: str = _MEND) -> dict[str, Any]:
         """Read one JSON file whose checksum holds.
 
         Raises:
             StoreError: It is missing or damaged; ``mend`` is the way out.
         """
-        missing = f"not found; is {self.path} a run of perfit train?"
-        return read_record(self.path / name, missing=missing, mend=mend)
+        return self._folder.read_beside(name, mend=mend)
 
     def save_collective(self, content: bytes) -> None:
         """Write ``Collective.file``, and into the manifest which it is.
 
         The manifest first: whatever lies under the name then either is this very file, or is refused.
         """
-        self._write_manifest(self.manifest() | {"collective": hashlib.sha256(content).hexdigest()})
+        self._folder.write(self.manifest() | {"collective": hashlib.sha256(content).hexdigest()})
         write_atomically(self.path / "collective.safetensors", content)
 
     def has_collective(self) -> bool:
@@ -254,6 +225,6 @@ class RunDirectory:
         """
         try:
             return Collective.of_file(self.read_collective())
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError) as error:
             path = self.path / "collective.safetensors"
             raise DamagedError(f"{path}: is damaged; restore it or train again") from error

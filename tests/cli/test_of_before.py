@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from small_base import CONFIG, TASK, dataset, write_task
 
 from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.folder import alone_in
 from perfit.backbone.fingerprint import base_identity
 from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
@@ -249,6 +250,19 @@ def test_frozen_parts_of_before_are_left_alone_and_computed_anew(place: Place, p
 def same_vectors(one: Path, other: Path, group: str) -> bool:
     a, b = (DeltaVectors.load(out / "folders" / group) for out in (one, other))
     return torch.equal(a.means.nan_to_num(7.0), b.means.nan_to_num(7.0)) and torch.equal(a.counts, b.counts)
+
+
+def test_an_analysis_under_way_keeps_others_out(place: Place, perfit: Perfit, tmp_path: Path) -> None:
+    out, run = tmp_path / "analysis", tmp_path / "run"
+    analyze = ("analyze", *place.common, "--no-texts", "--out", out)
+    assert perfit("train", *place.common, *SETTINGS, "--run", run).code == 0
+    assert perfit(*analyze).code == 0
+    with alone_in(out):
+        for command in (analyze, ("users", "delete", "anna", "--run", run, "--also", out)):
+            found = perfit(*command)
+            assert found.code == 1
+            assert "another process analyses here; wait for it or choose another folder" in the_line(found)
+    assert "anna" in perfit("users", "list", "--run", run).out
 
 
 def test_parts_of_a_measurement_of_before_are_not_taken(place: Place, perfit: Perfit, tmp_path: Path) -> None:

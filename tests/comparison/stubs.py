@@ -12,7 +12,8 @@ from small_base import LABELS, TASK, dataset
 
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.comparison.bench import Bench
-from perfit.comparison.plan import Selection
+from perfit.comparison.folder import ComparisonFolder
+from perfit.comparison.plan import Selection, Trial
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.errors import ConfigError, DataError
@@ -20,6 +21,17 @@ from perfit.events import Finished, Stepped
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 
 NAMES = ("anna", "ben", "cleo", "dora", "../emil", "fritz")
+
+
+def answer(folder: ComparisonFolder, trial: Trial, users: Sequence[User], predictions: Mapping[str, str]) -> None:
+    """Put these answers in the place of a trial's own."""
+    folder.answered(trial, ()).append(
+        [
+            {"user": user.id, "query": query.id, "prediction": predictions[query.id]}
+            for user in users
+            for query in user.queries
+        ]
+    )
 
 
 class Stub:

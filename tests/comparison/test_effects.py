@@ -51,7 +51,7 @@ def compared(out: Path, answers: Mapping[str, Mapping[str, str]], seeds: tuple[i
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     out = tmp_path_factory.mktemp("effects") / "out"
     results = compared(out, {"base": GOLDS, "perfit-stage-1": SHARED, "perfit": OWN}, (0, 1))
-    ComparisonFolder(out).save_predictions(Trial("perfit", 1), list(USERS), OTHER_SEED)
+    stubs.answer(ComparisonFolder(out), Trial("perfit", 1), USERS, OTHER_SEED)
     results = load_results(ComparisonFolder(out))
     assert results.history == {"anna": 0, "ben": 0, "cleo": 0}
     return make_table(results, resamples=20)

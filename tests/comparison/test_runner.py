@@ -16,7 +16,7 @@ import pytest
 import stubs
 
 from perfit.comparison import runner, trial
-from perfit.comparison.folder import ComparisonFolder
+from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Selection, Trial
 from perfit.comparison.results import load_results
 from perfit.comparison.table import make_table
@@ -128,6 +128,42 @@ def test_only_the_group_that_was_cut_off_is_answered_again(tmp_path: Path) -> No
     assert sizes == [4, 4, 4, 4]  # the first group was asked once, the second twice
     record = ComparisonFolder(tmp_path).record(Trial("perfit", 0))
     assert (record.status, record.starts) == ("done", 2)
+
+
+@pytest.mark.parametrize("kept", ["all of the second group", "a part of its last line", "two of its lines", "none"])
+def test_answers_are_added_line_by_line_and_a_kill_before_they_are_noted_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    plan, one = Plan(("perfit",)), Trial("perfit", 0)
+    compare(tmp_path / "whole", plan)
+    wanted = (ComparisonFolder(tmp_path / "whole").trial_folder(one) / "predictions.jsonl").read_bytes()
+
+    class StoppedError(BaseException):
+        pass
+
+    folder = ComparisonFolder(tmp_path / "killed")
+    save, notes = ComparisonFolder.save_record, 0
+
+    def stop(self: ComparisonFolder, trial: Trial, record: TrialRecord) -> None:
+        nonlocal notes
+        notes += len(record.users) == 4
+        if notes:  # nothing is noted from here on
+            raise StoppedError
+        save(self, trial, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ComparisonFolder, "save_record", stop)
+        with pytest.raises(StoppedError):
+            compare(folder.path, plan)
+    assert folder.record(one).users == ["anna", "ben"]
+    path = folder.trial_folder(one) / "predictions.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 8  # four of the group that was not noted
+    cut = {"all of the second group": lines, "two of its lines": lines[:6], "none": lines[:4]}
+    path.write_bytes(b"".join(cut.get(kept, [*lines[:7], lines[7][:-9]])))
+    compare(folder.path, plan)
+    assert path.read_bytes() == wanted
+    assert folder.record(one).status == "done"
 
 
 def test_a_finished_comparison_is_not_run_again_and_takes_more_methods_and_seeds(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     runner.run(bench, plan, out, maker=stubs.make)
     folder = ComparisonFolder(out)
     # The second seed of "right" is wrong once: its spread is known.
-    folder.save_predictions(Trial("right", 1), [ANNA, BEN], RIGHT | {"b1": "work"})
+    stubs.answer(folder, Trial("right", 1), [ANNA, BEN], RIGHT | {"b1": "work"})
     return load_results(folder)
 
 

@@ -11,6 +11,7 @@ import torch
 from method_world import ALL, ANNA, BEN, CONFIG, OTHERS, asks, make, ready, setting
 
 from perfit.data.schema import HistoryItem, User
+from perfit.durable.records import read_record, write_record
 from perfit.durable.tensors import write_tensors
 from perfit.errors import DamagedError, StoreError
 from perfit.events import Event, Finished, Stepped
@@ -102,11 +103,27 @@ def learnt(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["lora-p", "perfit", "pag"])
 def test_the_folder_of_another_seed_or_setting_is_refused(name: str, tmp_path: Path) -> None:
     ready(name, setting(tmp_path), [ANNA])
-    for other in (setting(tmp_path, seed=1), setting(tmp_path, max_length=90), setting(tmp_path, "qwen2")):
+    others = {
+        "seed": setting(tmp_path, seed=1),
+        "settings": setting(tmp_path, max_length=90),
+        "base": setting(tmp_path, "qwen2"),
+    }
+    for what, other in others.items():
         method = make(name, other)
         method.fit(OTHERS)
-        with pytest.raises(StoreError, match="holds the work of another base, task, setting or seed"):
+        with pytest.raises(StoreError, match=f"holds work with another {what}; choose another folder, or delete it"):
             method.adapt([ANNA])
+
+
+def test_work_that_does_not_say_what_decides_it_is_taken_or_refused_as_a_whole(tmp_path: Path) -> None:
+    ready("lora-p", setting(tmp_path), [ANNA])
+    (path,) = tmp_path.rglob("manifest.json")
+    whole = read_record(path, missing="", mend="")
+    write_record(path, {name: value for name, value in whole.items() if name != "parts"})
+    with pytest.raises(StoreError, match="holds work with another base, task, setting or seed; choose another folder"):
+        make("lora-p", setting(tmp_path, seed=1)).adapt([ANNA])
+    make("lora-p", setting(tmp_path)).adapt([ANNA])
+    assert read_record(path, missing="", mend="") == whole
 
 
 @pytest.mark.parametrize("name", ["lora-c", "perfit"])

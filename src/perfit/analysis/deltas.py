@@ -13,14 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perfit.analysis.recipe import BARE, HISTORY, Recipe
-from perfit.durable.records import digest_of, read_record, write_record
+from perfit.durable.folder import Folder, Kind
+from perfit.durable.identity import digest_of
 from perfit.durable.tensors import read_tensors, write_tensors
 from perfit.errors import ConfigError, DamagedError
 from perfit.private import private_folder
 
-FORMAT = 2  # both files with a checksum, and bound to each other
 _AGAIN = "analyse again in another folder"
-_TENSORS, _RECORD = "deltas.safetensors", "recipe.json"
+_TENSORS = "deltas.safetensors"
+DELTAS = Kind(
+    holds="δ-vectors of other",
+    manifest="recipe.json",
+    version=2,  # both files with a checksum, and bound to each other
+    busy="another process analyses here",
+    other="choose another folder",
+    mend=_AGAIN,
+    again=_AGAIN,
+    missing=f"not found; {_AGAIN}",
+)
 Array = NDArray[np.float64]
 
 
@@ -91,7 +101,7 @@ class DeltaVectors:
     def record(self) -> dict[str, Any]:
         """What ``recipe.json`` holds."""
         return {
-            "format": FORMAT,
+            "format": DELTAS.version,
             "task": self.task,
             "group": self.group,
             "recipe": self.recipe.as_dict(),
@@ -105,7 +115,7 @@ class DeltaVectors:
         private_folder(folder)
         record = self.record()
         write_tensors(folder / _TENSORS, {"means": self.means, "counts": self.counts}, {"of": digest_of(record)})
-        write_record(folder / _RECORD, record)
+        Folder(folder, DELTAS).write(record)
 
     @classmethod
     def load(cls, folder: Path) -> DeltaVectors:
@@ -114,7 +124,7 @@ class DeltaVectors:
         Raises:
             StoreError: A file is missing, damaged, of another format, or the two do not belong together.
         """
-        record = read_record(folder / _RECORD, missing=f"not found; {_AGAIN}", mend=_AGAIN, version=FORMAT, again=_AGAIN)
+        record = Folder(folder, DELTAS).read()
         kept = read_tensors(folder / _TENSORS, mend=_AGAIN)
         if kept is None or kept.notes.get("of") != digest_of(record):
             raise DamagedError(f"{folder}: its δ-vectors are missing, or not those of its recipe; {_AGAIN}")

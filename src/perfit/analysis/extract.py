@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.deltas import DELTAS, DeltaVectors
 from perfit.analysis.prompts import LOSSES, PromptMaker
 from perfit.analysis.recipe import Recipe
 from perfit.backbone.fingerprint import BaseIdentity, base_identity
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
+from perfit.durable.folder import Folder
+from perfit.durable.identity import digest_of
 from perfit.durable.tensors import read_tensors, write_tensors
-from perfit.errors import ConfigError, DamagedError, StoreError
+from perfit.errors import ConfigError, DamagedError
 from perfit.events import Listener, Warned, nobody
 from perfit.inference.last_states import last_states
 from perfit.private import private_folder
@@ -109,8 +109,7 @@ def extract(
     stamp = _stamp([identity.digest, str(backbone.dtype), repr(task), group, recipe.as_dict()], users)
     if folder is not None and (folder / "recipe.json").exists():
         found = DeltaVectors.load(folder)
-        if found.notes["stamp"] != stamp:
-            raise StoreError(f"{folder}: holds δ-vectors of other users or settings; choose another folder")
+        Folder(folder, DELTAS).check(found.notes, {"stamp": stamp}, ["stamp"], lambda part: "users or settings")
         done(int(found.counts.sum()), True)
         return found
     maker = PromptMaker(task, backbone.tokenizer, users, recipe)
@@ -205,7 +204,7 @@ def _stamp(record: list[Any], users: Sequence[User]) -> str:
         ]
         for user in users
     ]
-    return hashlib.sha256(json.dumps([record, texts], sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of(record, texts)[:16]
 
 
 def _read_part(path: Path) -> dict[str, Tensor] | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from perfit.analysis.deltas import DeltaVectors
+from perfit.analysis.deltas import DELTAS, DeltaVectors
 from perfit.analysis.excerpts import read_texts
 from perfit.analysis.figures import figures
 from perfit.analysis.page import write_page
 from perfit.analysis.runs import tables_of_run
 from perfit.analysis.tables import Tables, check_together, focus_layer, tables_of, write_tables
+from perfit.durable.files import write_atomically
+from perfit.durable.folder import Folder
 from perfit.errors import ConfigError
-from perfit.files import write_atomically
 
 _README = """# An analysis of δ-vectors
 
@@ -26,10 +28,20 @@ _README = """# An analysis of δ-vectors
 | `tables/*.parquet` | everything derived, as tidy tables |
 | `figures/*.svg`, `*.png` | figures |
 | `index.html` | the interactive page; holds the excerpts too, and loads nothing from anywhere |
+| `.lock` | keeps a second analysis, or an erasure, out while one runs |
 
 Groups: `test` are the users to personalise for, `stage1` the others. The same `perfit analyze` goes on after a stop.
 `perfit analyze --out <this folder>` alone writes the report again.
 """
+
+
+def alone_in(out: Path) -> AbstractContextManager[None]:
+    """Keep other processes from analysing in a folder, which is made where there is none.
+
+    Raises:
+        StoreError: One does already, or the folder cannot be made.
+    """
+    return Folder(out, DELTAS).locked()
 
 
 def place_of(out: Path, task: str, group: str) -> Path:

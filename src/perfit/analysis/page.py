@@ -11,7 +11,7 @@ from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.extra import NAME, extra
 from perfit.analysis.sections import conclusion, overlap_lines, sections, training
 from perfit.analysis.tables import Row, Tables
-from perfit.files import write_atomically
+from perfit.durable.files import write_atomically
 from perfit.pages.drawing import Drawn
 from perfit.pages.template import fill
 

@@ -18,8 +18,8 @@ from perfit.analysis.recipe import BARE, CONTROLS, HISTORY
 from perfit.analysis.subspace import basis, centred, complete, rank_table
 from perfit.analysis.suggest import layer_scores, suggest
 from perfit.analysis.tasks_together import tasks_together
+from perfit.durable.files import write_atomically
 from perfit.errors import ConfigError
-from perfit.files import write_atomically
 from perfit.private import private_folder
 
 Row = dict[str, Any]

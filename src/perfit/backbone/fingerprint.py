@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from perfit.backbone.tokenizer_turn import TURN
-from perfit.durable.records import digest_of
+from perfit.durable.identity import digest_of
 from perfit.errors import BaseModelError
 
 if TYPE_CHECKING:

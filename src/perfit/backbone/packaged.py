@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from perfit.backbone.cache_folder import cache_dir
 from perfit.backbone.file_hashes import remembered_hash, sha256_of
+from perfit.durable.lock import locked
 from perfit.durable.records import NotAsWrittenError, parse_object, read_bounded
 from perfit.errors import BaseModelError, MissingExtraError
 
@@ -130,11 +131,9 @@ def packaged_path(name: str, *, local_files_only: bool = False, progress: Progre
             f"{PREFIX}{model.name} is not in {home} and downloads are switched off; "
             "load it once with local_files_only=False, or point PERFIT_CACHE at a folder that has it"
         )
-    from filelock import FileLock
-
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / f".{folder.name}.lock"), _shown(progress) as say:
+        with locked(home / f".{folder.name}.lock", wait=-1), _shown(progress) as say:
             # Another process may have built it while this one waited for the lock.
             if not _is_whole(folder, model):
                 _build(model, folder, say)

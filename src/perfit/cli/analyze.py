@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +70,7 @@ def analyze(
         raise ConfigError("--estimate: give the data whose measuring is to be estimated")
     if not estimate:
         _check_report(run)
+    measurements: list[_Measurement] = []
     if data is not None:
         dataset = load_data(data, None, task, None, dates)
         for note in dataset.notes:
@@ -92,7 +94,6 @@ def analyze(
             )
         room = history_tokens + _QUERY_TOKENS
         room = min(room, positions_of(backbone) or room)
-        measurements = []
         for group, able in people.items():
             kinds = VARIANTS if controls and group == "test" else (HISTORY,)
             recipe = Recipe(read, items, history_tokens, queries, kinds, room, seed)
@@ -104,12 +105,13 @@ def analyze(
             if json:
                 as_json(costs)
             return
+    from perfit.analysis.folder import alone_in, write_report
+
+    with alone_in(out) if measurements or out.is_dir() else nullcontext():
         for one in measurements:
             one.make(texts)
-    from perfit.analysis.folder import write_report
-
-    with screen.counting("statistics", 0, "layers") as advance:
-        tables, layer = write_report(out, runs=run, layer=show_layer, start=screen.expect, done=advance)
+        with screen.counting("statistics", 0, "layers") as advance:
+            tables, layer = write_report(out, runs=run, layer=show_layer, start=screen.expect, done=advance)
     if json:
         as_json({"out": str(out), "layer": layer, "tables": {n: r for n, r in tables.items() if n not in _LONG}})
         return

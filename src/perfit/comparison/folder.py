@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,29 @@ from perfit.comparison.bench import Bench
 from perfit.comparison.plan import Plan, Trial
 from perfit.config import RESOURCES
 from perfit.data.schema import Query, User
-from perfit.durable.records import digest_of, read_record, read_records, write_record, write_records
+from perfit.durable.files import finished_name
+from perfit.durable.folder import Folder, Kind
+from perfit.durable.identity import differing, digest_of
+from perfit.durable.ledger import Ledger
+from perfit.durable.lock import locked
+from perfit.durable.records import read_record, read_records, write_record, write_records
 from perfit.errors import DamagedError, StoreError
-from perfit.files import finished_name, sweep, write_atomically
 from perfit.private import private_folder
 from perfit.tombstones import Tombstones
 
-FORMAT = 2  # every file with a checksum
 _DECIDING = ("base", "task", "config", "data", "answers")
 _AGAIN = "restore it or compare again"
+_ANSWER_AGAIN = "delete it and the trial.json beside it, and compare again"
+COMPARISON = Kind(
+    holds="a comparison with other",
+    manifest="plan.json",
+    version=2,  # every file with a checksum
+    busy="another comparison runs here",
+    other="choose another --out",
+    mend=_AGAIN,
+    again="compare again in another folder",
+    missing="not found; is {path} a folder of perfit compare?",
+)
 _BEGUN = (".lock", "README.md", "queries.jsonl", "plan.json")
 """What a kill may leave before the plan is written."""
 
@@ -83,41 +97,25 @@ class ComparisonFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._folder = Folder(self.path, COMPARISON)
 
     def exists(self) -> bool:
         """Whether a comparison lies here."""
-        return (self.path / "plan.json").is_file()
+        return self._folder.exists()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes from comparing in this folder.
 
         Raises:
             StoreError: One does already, or the folder cannot be made.
         """
-        from filelock import FileLock, Timeout
+        return self._folder.locked()
 
-        try:
-            private_folder(self.path)
-            with FileLock(self.path / ".lock", timeout=0):
-                sweep(self.path)
-                yield
-        except Timeout:
-            raise StoreError(
-                f"{self.path}: another comparison runs here; wait for it or choose another --out"
-            ) from None
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise StoreError(f"{self.path}: cannot be written ({error.strerror}); choose another --out") from error
-
-    @contextmanager
-    def stage1_lock(self, seed: int) -> Iterator[None]:
+    def stage1_lock(self, seed: int) -> AbstractContextManager[None]:
         """Lets one process at a time train stage 1 of a seed, so that methods with the same one train it once."""
-        from filelock import FileLock
-
         shared = self.path / "shared"
         private_folder(shared)
-        with FileLock(shared / f".seed-{seed}.lock"):
-            yield
+        return locked(shared / f".seed-{seed}.lock", wait=-1)
 
     def claim(self, bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> None:
         """Make the folder this comparison's own, or see that it is, and add the plan's methods and seeds to it.
@@ -129,17 +127,13 @@ class ComparisonFolder:
         if not self.exists():
             if any(finished_name(path.name) not in _BEGUN for path in self.path.iterdir()):
                 raise StoreError(f"{self.path}: is not empty and holds no comparison; choose another --out")
-            write_atomically(self.path / "README.md", _README.encode())
+            self._folder.make(_README)
             write_records(self.path / "queries.jsonl", _queries(bench), _id_of(what))
         else:
             there = self.plan()
-            differing = [part for part in _DECIDING if there[part] != what[part]]
-            if differing:
-                raise StoreError(
-                    f"{self.path}: holds a comparison with other {', '.join(differing)}; choose another --out"
-                )
-            changed = [m for m in plan.methods if m in there["methods"] and there["methods"][m] != what["methods"][m]]
-            if changed:
+            self._folder.check(there, what, _DECIDING)
+            both = [method for method in plan.methods if method in there["methods"]]
+            if changed := differing(there["methods"], what["methods"], both):
                 raise StoreError(
                     f"{self.path}: holds {changed[0]} with other options ({there['methods'][changed[0]]}); "
                     "choose another --out"
@@ -148,7 +142,7 @@ class ComparisonFolder:
             what["seeds"] = sorted({*there["seeds"], *what["seeds"]})
             for name in ("against", "reference_cost"):
                 what[name] = what[name] or there[name]
-        write_record(self.path / "plan.json", what)
+        self._folder.write(what)
 
     def living(self, bench: Bench) -> Bench:
         """The bench without users who were erased from this comparison.
@@ -170,9 +164,7 @@ class ComparisonFolder:
         Raises:
             StoreError: There is none, it is damaged, or of another format.
         """
-        path = self.path / "plan.json"
-        missing = f"not found; is {self.path} a folder of perfit compare?"
-        plan = read_record(path, missing=missing, mend=_AGAIN, version=FORMAT, again="compare again in another folder")
+        path, plan = self._folder.manifest_path, self._folder.read()
         kinds = {
             "base": dict,
             "task": dict,
@@ -265,18 +257,29 @@ class ComparisonFolder:
         path = self.trial_folder(trial) / "predictions.jsonl"
         if not path.exists():
             return {}
-        mend = "delete it and the trial.json beside it, and compare again"
-        lines = _complete(path, read_records(path, missing="not found", mend=mend, of=self.of(trial)), _PREDICTION)
-        return {record["query"]: record["prediction"] for record in lines}
+        found = read_records(path, missing="not found", mend=_ANSWER_AGAIN, of=self.of(trial))
+        return {record["query"]: record["prediction"] for record in _complete(path, found, _PREDICTION)}
 
-    def save_predictions(self, trial: Trial, users: list[User], predictions: Mapping[str, str]) -> None:
-        """Write the predictions of these users, one line per query."""
-        lines = [
-            {"user": user.id, "query": query.id, "prediction": predictions[query.id]}
-            for user in users
-            for query in user.queries
-        ]
-        write_records(self.trial_folder(trial) / "predictions.jsonl", lines, self.of(trial))
+    def answered(self, trial: Trial, users: Collection[str]) -> Ledger:
+        """The trial's predictions to be added to, one record per query: ``user``, ``query``, ``prediction``.
+
+        Args:
+            trial: The trial, with a folder.
+            users: Who was answered whole. Lines of others go: a kill came before they all were noted.
+
+        Raises:
+            StoreError: They are damaged, or of another trial.
+        """
+        path, of = self.trial_folder(trial) / "predictions.jsonl", self.of(trial)
+        ledger = Ledger(path, mend=_ANSWER_AGAIN, of=of)
+        kept = [record for record in _complete(path, ledger.records, _PREDICTION) if record["user"] in users]
+        if len(kept) < len(ledger.records):
+            if kept:
+                write_records(path, kept, of)
+            else:
+                path.unlink()  # no file of records is empty
+            ledger = Ledger(path, mend=_ANSWER_AGAIN, of=of)
+        return ledger
 
 
 _KINDS = {name: type(value) for name, value in vars(TrialRecord()).items()}
@@ -305,7 +308,6 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
     resources = {name: manifest["config"].pop(name) for name in RESOURCES}
     manifest["config"].pop("seed")
     content = {
-        "format": FORMAT,
         "base": manifest["base"] | {"parameters": bench.parameters()},
         "task": manifest["task"],
         "config": manifest["config"],

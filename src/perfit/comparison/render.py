@@ -12,7 +12,7 @@ from typing import Any
 
 from perfit.comparison.sections import sections
 from perfit.comparison.table import Row, Table
-from perfit.files import write_atomically
+from perfit.durable.files import write_atomically
 from perfit.markdown import markdown
 from perfit.pages.section import Cell, Section
 from perfit.shown import shown

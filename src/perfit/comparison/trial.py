@@ -88,7 +88,8 @@ def _run(
     with clock.phase("adapt"):
         record.problems = method.adapt(list(bare.values()))
     done = set(record.users)
-    predictions = folder.predictions(trial)
+    written = folder.answered(trial, done)
+    predictions = {line["query"]: line["prediction"] for line in written.records}
     finished: list[User] = []
     stop = bench.task.stop if bench.answers == "free" else ()
 
@@ -105,10 +106,13 @@ def _run(
                 answers = method.predict(asks, advance)
             if len(answers) != len(asks):
                 raise PerfitError(f"{trial.method} gave {len(answers)} answers to {len(asks)} queries")
-            for ask, answer in zip(asks, answers, strict=True):
-                # The same as ending there, for methods that know no stop: nothing after it changes what is before.
-                predictions[ask.query.id] = until_stop(answer, stop).strip()
-            folder.save_predictions(trial, [*finished, *group], predictions)
+            # Ending at a stop is the same for methods that know none: nothing after it changes what is before.
+            lines = [
+                {"user": ask.user.id, "query": ask.query.id, "prediction": until_stop(answer, stop).strip()}
+                for ask, answer in zip(asks, answers, strict=True)
+                if ask.query.id not in predictions
+            ]
+            written.append(lines)
             record.users = [user.id for user in (*finished, *group)]
             folder.save_record(trial, record)
         finished += group

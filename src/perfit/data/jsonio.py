@@ -11,8 +11,8 @@ from typing import cast
 
 from perfit.data.opening import open_unpacked, read_whole
 from perfit.data.saying import shown_name
+from perfit.durable.files import write_atomically
 from perfit.errors import DataError
-from perfit.files import write_atomically
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """Longest line of a JSON Lines file (one user); a longer one is taken for a file that is not JSON Lines."""

@@ -16,8 +16,8 @@ from perfit.data.opening import allowed, check_is_file, open_file
 from perfit.data.parquet_pages import PageFaultError, unpacked_bytes
 from perfit.data.records import OWN, NotText, Place
 from perfit.data.schema import Dataset
+from perfit.durable.files import write_atomically
 from perfit.errors import DataError, MissingExtraError, PerfitError
-from perfit.files import write_atomically
 
 _COLUMNS = (OWN.user, OWN.history, OWN.queries, "split")
 _INDEX = re.compile(r"__index_level_\d+__")

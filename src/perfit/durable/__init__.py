@@ -1,1 +1,1 @@
-"""What lies on disk and must not change unnoticed: checked records, checked tensors, ledgers."""
+"""What lies on disk: files written whole, folders with lock and manifest, checked records and tensors, ledgers."""

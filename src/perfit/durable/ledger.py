@@ -17,6 +17,7 @@ class Ledger:
     Args:
         path: The file; made with the first record.
         mend: The way out of damage, such as "restore it or train again".
+        of: What the records belong to: all checksums are over it. ``write_records`` with the same makes the same file.
 
     Attributes:
         records: All records so far, without their checksums.
@@ -25,10 +26,10 @@ class Ledger:
         DamagedError: A line is not as it was written.
     """
 
-    def __init__(self, path: Path, *, mend: str):
+    def __init__(self, path: Path, *, mend: str, of: str = ""):
         self.path = path
         self.records: list[dict[str, Any]] = []
-        self._last, self._lead = "", b""
+        self._last, self._lead = of, b""
         self._end = 0
         number = 0
         try:

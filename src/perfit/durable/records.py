@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from perfit.durable.files import write_atomically
 from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
 
 SEAL = "sha256"
 MAX_BYTES = 1 << 30
@@ -146,9 +146,7 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_record(
-    path: Path, *, missing: str, mend: str, version: int | None = None, again: str = ""
-) -> dict[str, Any]:
+def read_record(path: Path, *, missing: str, mend: str, version: int | None = None, again: str = "") -> dict[str, Any]:
     """What ``write_record`` wrote.
 
     Args:
@@ -226,8 +224,3 @@ def read_records(path: Path, *, missing: str, mend: str, of: str = "") -> list[d
         raise DamagedError(f"{path}:{where} {error}; {mend}") from None
     except OSError as error:
         raise DamagedError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
-
-
-def digest_of(*parts: Any) -> str:
-    """SHA-256 over plain JSON values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

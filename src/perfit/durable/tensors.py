@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfit.durable.records import NotAsWrittenError, parse, parse_object, read_bounded
+from perfit.durable.files import write_atomically
+from perfit.durable.records import NotAsWrittenError, parse_object, read_bounded
 from perfit.errors import DamagedError
-from perfit.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,66 @@ class Tensors:
     notes: dict[str, Any]
 
 
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as safetensors, the same bytes for the same tensors and texts; nothing is checked but what safetensors checks.
+
+    Args:
+        tensors: By name, on any device, views too.
+        metadata: Texts kept beside them.
+    """
+    from safetensors.torch import save
+
+    # On the CPU, each with a storage of its own, as safetensors wants them.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content: bytes = save(plain, metadata=dict(metadata) if metadata else None)
+    if not metadata:
+        return content
+    # safetensors writes the texts in an order of chance.
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size]) | {"__metadata__": dict(sorted(metadata.items()))}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[8 + size :]))
+
+
+def metadata_of(content: bytes, most: int = _MAX_HEADER) -> dict[str, str]:
+    """The texts beside tensors, without reading those.
+
+    Raises:
+        NotAsWrittenError: It is no safetensors, or its header is larger than ``most``.
+    """
+    size = int.from_bytes(content[:8], "little")
+    if not 0 < size <= min(most, len(content) - 8):
+        raise NotAsWrittenError("is not readable as safetensors")
+    try:
+        texts = parse_object(content[8 : 8 + size]).get("__metadata__") or {}
+        return {str(name): text for name, text in texts.items() if isinstance(text, str)}
+    except (NotAsWrittenError, AttributeError):
+        raise NotAsWrittenError("is not readable as safetensors") from None
+
+
+def from_bytes(content: bytes, most: int = _MAX_HEADER) -> dict[str, Tensor]:
+    """What ``to_bytes`` was given.
+
+    Args:
+        content: The bytes.
+        most: The longest header that is read.
+
+    Raises:
+        NotAsWrittenError: They are no safetensors, or the header is longer.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if int.from_bytes(content[:8], "little") > most:
+        raise NotAsWrittenError("is not readable as safetensors: its header is too long")
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
+        raise NotAsWrittenError("is not readable as safetensors") from None
+    return tensors
+
+
 def _digest(notes: str, tensors: Mapping[str, Tensor]) -> str:
     import torch
 
@@ -41,13 +101,9 @@ def _digest(notes: str, tensors: Mapping[str, Tensor]) -> str:
 
 def pack(tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> bytes:
     """The bytes of a checked file."""
-    from safetensors.torch import save
-
-    # On the CPU, each with a storage of its own, as safetensors wants them.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(dict(notes))
-    content: bytes = save(plain, metadata={"notes": text, "sha256": _digest(text, plain)})
-    return content
+    plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    return to_bytes(plain, {"notes": text, "sha256": _digest(text, plain)})
 
 
 def unpack(content: bytes) -> Tensors:
@@ -56,24 +112,16 @@ def unpack(content: bytes) -> Tensors:
     Raises:
         NotAsWrittenError: It is not what ``pack`` gave.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
+    metadata, tensors = metadata_of(content), from_bytes(content)
+    if not metadata.keys() >= {"notes", "sha256"}:
+        raise NotAsWrittenError("has no checksum")
+    notes = metadata["notes"]
     try:
-        tensors: dict[str, Tensor] = load(content)
-        size = int.from_bytes(content[:8], "little")
-        if size > _MAX_HEADER:
-            raise NotAsWrittenError("is damaged")
-        metadata = parse_object(content[8 : 8 + size])["__metadata__"]
-        notes, claimed = metadata["notes"], metadata["sha256"]
-        if claimed != _digest(notes, tensors):
+        if metadata["sha256"] != _digest(notes, tensors):
             raise NotAsWrittenError("is not as it was written (its checksum differs)")
-        value = parse(notes.encode())
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        return Tensors(tensors, parse_object(notes.encode()))
+    except (ValueError, TypeError, RuntimeError) as error:
         raise NotAsWrittenError(str(error) if isinstance(error, NotAsWrittenError) else "is damaged") from None
-    if not isinstance(value, dict):
-        raise NotAsWrittenError("is damaged")
-    return Tensors(tensors, value)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:

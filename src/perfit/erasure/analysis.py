@@ -13,6 +13,7 @@ import torch
 
 from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.excerpts import read_texts, write_texts
+from perfit.analysis.folder import alone_in
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import unfinished
 from perfit.errors import DamagedError
@@ -38,10 +39,11 @@ class AnalysisPlace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Finish what a kill left half done; the folder has no lock."""
-        for made in sorted(self.path.glob("*/.*.without")):
-            _settle(made)
-        yield
+        """As an analysis does; finishes what a kill left half done."""
+        with alone_in(self.path):
+            for made in sorted(self.path.glob("*/.*.without")):
+                _settle(made)
+            yield
 
     def knows(self, user: str) -> bool:
         """Whether the user was measured, or is shown."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from perfit.data.golds import golds_text
+from perfit.durable.files import write_atomically
 from perfit.durable.records import SEAL, NotAsWrittenError, opened, read_records
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.stage1 import own_histories, why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
 from perfit.errors import StoreError
-from perfit.files import write_atomically
 from perfit.model_card import shows_scores, write_card
 from perfit.run import RunDirectory
 from perfit.store.shifts import ShiftStore

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from perfit.durable.files import is_part, write_atomically
 from perfit.durable.records import SEAL, NotAsWrittenError, parse, read_bounded, read_records, write_records
 from perfit.erasure.step import Step, removal
 from perfit.errors import StoreError
-from perfit.files import is_part, write_atomically
 from perfit.shown import shown
 
 

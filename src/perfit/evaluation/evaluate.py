@@ -13,6 +13,7 @@ from torch import Tensor
 
 from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, User
+from perfit.durable.files import write_atomically
 from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import compare
@@ -24,7 +25,6 @@ from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.events import Listener, nobody
-from perfit.files import write_atomically
 from perfit.inference.decoding import Decoding
 from perfit.json_keys import json_key
 from perfit.methods.floor_rules import floors

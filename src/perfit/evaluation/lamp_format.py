@@ -10,9 +10,9 @@ from typing import Any
 
 from perfit.data.golds import golds_text, read_golds
 from perfit.data.opening import is_gzip
+from perfit.durable.files import write_atomically
 from perfit.errors import DataError
 from perfit.evaluation.score import Scores, score
-from perfit.files import write_atomically
 from perfit.shown import shown
 from perfit.tasks import LAMP_TASKS, Task
 from perfit.tasks.expected import Expected

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perfit.durable.records import digest_of, read_records
+from perfit.durable.identity import digest_of
+from perfit.durable.records import read_records
 from perfit.errors import DamagedError, StoreError
 from perfit.json_keys import json_key
 from perfit.run import RunDirectory

@@ -15,19 +15,27 @@ from torch import Tensor
 
 from perfit.belonging import task_record
 from perfit.data.schema import Dataset, User
-from perfit.durable.records import read_record, write_record
+from perfit.durable.folder import Folder, Kind
+from perfit.durable.identity import digest_of
 from perfit.durable.tensors import Tensors, pack, read_tensors, write_tensors
 from perfit.errors import DataError, PerfitError, StoreError
 from perfit.events import Finished, Skipped, Stage1Found, StageBegun
-from perfit.files import sweep
 from perfit.methods.method import Setting
-from perfit.private import private_folder
 from perfit.training.once import once
 
-FORMAT = 2  # every file with a checksum
 _MEND = "delete it to work anew"
 _PLACE = "place"
-_MEND_ALL = "delete the folder to work anew"
+WORK = Kind(
+    holds="work with another",
+    manifest="manifest.json",
+    version=2,  # every file with a checksum
+    busy="another process works here",
+    other="choose another folder, or delete it to work anew",
+    mend="delete the folder to work anew",
+    again="delete the folder to work anew",
+    missing="not found; delete the folder to work anew",
+    inside=("users", "checkpoints"),
+)
 
 
 class AdaptationError(PerfitError):
@@ -51,16 +59,20 @@ class Work:
 
     def __init__(self, path: Path, setting: Setting, what: str, options: Any, below: Work | None = None):
         self.path, self.what, self.listener, self.below = path, what, setting.listener, below
-        parts = [
-            what,
-            _deciding(options),
-            setting.identity.as_dict(),
-            str(setting.backbone.dtype),
-            setting.backbone.device.type,
-            task_record(setting.task),
-            setting.seeded().digest_text(),
-        ]
-        self.context = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        settings = setting.seeded()
+        parts = {
+            "method": what,
+            "options": _deciding(options),
+            "base": setting.identity.as_dict(),
+            "dtype": str(setting.backbone.dtype),
+            "device": setting.backbone.device.type,
+            "task": task_record(setting.task),
+            "settings": settings.digest_text(),
+        }
+        self.context = hashlib.sha256(json.dumps(list(parts.values()), sort_keys=True).encode()).hexdigest()
+        deciding = settings.deciding()
+        seed = deciding.pop("seed")
+        self.parts = {name: digest_of(part) for name, part in (parts | {"settings": deciding, "seed": seed}).items()}
 
     @classmethod
     def shared(cls, setting: Setting, what: str, options: Any) -> Work:
@@ -76,33 +88,27 @@ class Work:
         Raises:
             StoreError: Another process works here, it holds other work, or it cannot be written.
         """
-        from filelock import FileLock, Timeout
+        folder = self._folder
+        with folder.locked():
+            folder.make()
+            if not self._owned() or "parts" not in folder.read():
+                folder.write({"what": self.what, "context": self.context, "parts": self.parts})
+            yield
 
-        try:
-            for folder in (self.path, self.path / "users", self.path / "checkpoints"):
-                private_folder(folder)
-            with FileLock(self.path / ".lock", timeout=0):
-                for folder in (self.path, self.path / "users", self.path / "checkpoints"):
-                    sweep(folder)
-                if not self._owned():
-                    manifest = {"format": FORMAT, "what": self.what, "context": self.context}
-                    write_record(self.path / "manifest.json", manifest)
-                yield
-        except Timeout:
-            raise StoreError(f"{self.path}: another process works here; wait for it or choose another folder") from None
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise StoreError(f"{self.path}: cannot write here ({error.strerror}); choose another folder") from error
+    @property
+    def _folder(self) -> Folder:
+        return Folder(self.path, WORK)  # ``shared`` knows the path last
 
     def _owned(self) -> bool:
-        path = self.path / "manifest.json"
-        if not path.is_file():
+        folder = self._folder
+        if not folder.exists():
             return False
-        manifest = read_record(path, missing=f"not found; {_MEND_ALL}", mend=_MEND_ALL, version=FORMAT, again=_MEND_ALL)
+        manifest = folder.read()
         if manifest.get("context") != self.context:
-            raise StoreError(
-                f"{self.path}: holds the work of another base, task, setting or seed; choose another folder, or delete "
-                "it to work anew"
-            )
+            if isinstance(theirs := manifest.get("parts"), dict):
+                folder.check(theirs, self.parts, list(self.parts))
+            # Work of before did not say what decides it, part by part.
+            raise StoreError(f"{self.path}: holds work with another base, task, setting or seed; {WORK.other}")
         return True
 
     def checkpoint(self, name: str) -> Path:

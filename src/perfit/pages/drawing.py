@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfit.durable.files import write_atomically
 from perfit.extras import import_extra
-from perfit.files import write_atomically
 from perfit.private import private_folder
 from perfit.shown import shown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from perfit.files import write_atomically
+from perfit.durable.files import write_atomically
 from perfit.pages.drawing import Drawn
 from perfit.pages.template import fill
 from perfit.report.content import Content

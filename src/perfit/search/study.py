@@ -15,17 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from perfit.config import PerFitConfig
-from perfit.durable.records import NotAsWrittenError, digest_of, opened, read_record, sealed, write_record
-from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError, StoreError
+from perfit.durable.files import write_atomically
+from perfit.durable.folder import Folder, Kind
+from perfit.durable.records import NotAsWrittenError, opened, sealed
+from perfit.errors import ConfigError, DamagedError, MissingExtraError, PerfitError
 from perfit.events import Listener, nobody
-from perfit.files import sweep, write_atomically
-from perfit.private import private_file, private_folder
+from perfit.private import private_file
 from perfit.search.space import Space, check_space, settings_of
 from perfit.search.trial import SCORES, Material, run_trial
 
 SAMPLERS = ("random", "tpe")
 DATABASE, RECORD, BEST = "study.sqlite", "search.json", "best.yaml"
-FORMAT = 2  # with checksums
+SEARCH = Kind(
+    holds="a search with another",
+    manifest=RECORD,
+    version=2,  # with checksums
+    busy="another process searches here",
+    other="choose another folder",
+    mend="restore it, or choose another folder",
+    again="search again in another folder",
+    missing="not found; is {path} a folder of perfit search?",
+)
 _NAME = "perfit"
 _SETTINGS, _FOUND = "settings", "found"
 _MEND = "restore it or remove the folder"
@@ -157,19 +167,12 @@ def search(
         PerfitError: All trials failed.
     """
     optuna = check_extra()
-    from filelock import FileLock, Timeout
-
     if material.score not in SCORES:
         raise ConfigError(f"score: {material.score!r} is not possible; choose from {', '.join(SCORES)}")
-    private_folder(folder)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            sweep(folder)
-            _claim(folder, plan.record(material.score))
-            study = _open(optuna, folder, plan, material.higher_is_better)
-            result = _go_on(optuna, study, material, plan, folder, done, listener)
-    except Timeout:
-        raise StoreError(f"{folder}: another process searches here; wait for it or choose another folder") from None
+    with Folder(folder, SEARCH).locked():
+        _claim(folder, plan.record(material.score))
+        study = _open(optuna, folder, plan, material.higher_is_better)
+        result = _go_on(optuna, study, material, plan, folder, done, listener)
     if result.best is None:
         first = next((row.problem for row in result.trials if row.problem), "all were pruned")
         raise PerfitError(f"no trial of {len(result.trials)} finished ({first}); give another --space or more --trials")
@@ -178,16 +181,11 @@ def search(
 
 def _claim(folder: Path, record: Mapping[str, Any]) -> None:
     """Make the folder this search's own, or see that it is."""
-    path = folder / RECORD
-    if not path.exists():
-        write_record(path, {"format": FORMAT, **record})
-        return
-    mend = "restore it, or choose another folder"
-    theirs = read_record(path, missing="not found", mend=mend, version=FORMAT, again="search again in another folder")
-    differing = [name for name in record if digest_of(theirs.get(name)) != digest_of(record[name])]
-    if differing:
-        what = ["base, task or data" if name == "context" else name for name in differing]
-        raise StoreError(f"{folder}: holds a search with another {', '.join(what)}; choose another folder")
+    own = Folder(folder, SEARCH)
+    if own.manifest_path.exists():
+        own.check(own.read(), record, list(record), lambda part: "base, task or data" if part == "context" else part)
+    else:
+        own.write(record)
 
 
 def _open(optuna: Any, folder: Path, plan: SearchPlan, higher_is_better: bool) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from perfit.durable.records import digest_of
+from perfit.durable.identity import digest_of
 from perfit.errors import ConfigError
 
 

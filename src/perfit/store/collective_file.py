@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safetensors.torch import load, save
 from torch import Tensor
 
+from perfit.durable.tensors import from_bytes, to_bytes
 from perfit.edits.shift import Shift, from_stored, to_stored
 
 _STAGES = ("first", "second")
@@ -30,9 +30,9 @@ class Collective:
         """Read back from a file, so that every later use has the same numbers.
 
         Raises:
-            SafetensorError, KeyError, ValueError, RuntimeError: It is no such file.
+            KeyError, ValueError, RuntimeError: It is no such file.
         """
-        return cls(content, collective_shifts(load(content)))
+        return cls(content, collective_shifts(from_bytes(content)))
 
     @classmethod
     def of_shifts(cls, shifts: tuple[Shift, Shift]) -> Collective:
@@ -42,8 +42,7 @@ class Collective:
 
 def encode_collective(shifts: tuple[Shift, Shift]) -> bytes:
     """Both shared shifts as the bytes of ``collective.safetensors``."""
-    content: bytes = save(collective_tensors(shifts))
-    return content
+    return to_bytes(collective_tensors(shifts))
 
 
 def collective_tensors(shifts: tuple[Shift, Shift]) -> dict[str, Tensor]:

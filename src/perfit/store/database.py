@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from perfit.durable.files import write_atomically
 from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
 from perfit.shown import shown
 
 APPLICATION_ID = 0x50465354

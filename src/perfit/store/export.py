@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfit.durable import records
-from perfit.durable.records import parse_object, read_bounded
+from perfit.durable.files import write_atomically
+from perfit.durable.records import NotAsWrittenError, read_bounded
+from perfit.durable.tensors import metadata_of, to_bytes
 from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
 from perfit.shown import shown
 from perfit.store.database import faults
 from perfit.store.payload import decode, from_json, most_bytes, to_json
@@ -39,10 +39,8 @@ def write_export(
     Raises:
         StoreError: The file cannot be written.
     """
-    from safetensors.torch import save
-
     metadata = {"format": _FORMAT, "user": user, "sha256": _BLANK.decode()}
-    content = save(dict(tensors), metadata | {part: to_json(parts[part], part) for part in _PARTS})
+    content = to_bytes(tensors, metadata | {part: to_json(parts[part], part) for part in _PARTS})
     place = _place(content)
     assert place is not None
     digest = hashlib.sha256(content).hexdigest().encode()
@@ -59,7 +57,7 @@ def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dic
     with faults(path):
         try:
             content = read_bounded(path, most_bytes({}))
-        except records.NotAsWrittenError as error:
+        except NotAsWrittenError as error:
             raise StoreError(f"{shown(path, 400)} {error}; give a file that perfit users export wrote") from None
     metadata = _metadata(path, content)
     place = _place(content)
@@ -79,14 +77,10 @@ def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dic
 
 
 def _metadata(path: Path, content: bytes) -> dict[str, str]:
-    size = int.from_bytes(content[:8], "little")
     try:
-        if not 0 < size <= min(_MAX_HEADER, len(content) - 8):
-            raise ValueError
-        metadata = parse_object(content[8 : 8 + size]).get("__metadata__") or {}
-        plain = {str(key): value for key, value in metadata.items() if isinstance(value, str)}
-    except (ValueError, AttributeError):
-        raise _damaged(path, "is not readable as safetensors") from None
+        plain = metadata_of(content, _MAX_HEADER)
+    except NotAsWrittenError as error:
+        raise _damaged(path, str(error)) from None
     found = plain.get("format", "none")
     if found == "perfit-user-shift/1":
         raise StoreError(

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perfit.durable.identity import differing
 from perfit.durable.records import NotAsWrittenError, parse_object
+from perfit.durable.tensors import from_bytes, to_bytes
 from perfit.errors import DamagedError, StoreError
 from perfit.shown import shown
 
@@ -50,11 +52,7 @@ def encode(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, 
     Raises:
         StoreError: A tensor is missing, foreign, of the wrong shape, or not finite (also after rounding to ``dtype``).
     """
-    from safetensors.torch import save
-
-    stored = rounded(tensors, dtype, sizes)
-    payload: bytes = save(stored)
-    return payload
+    return to_bytes(rounded(tensors, dtype, sizes))
 
 
 def rounded(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
@@ -71,7 +69,6 @@ def rounded(tensors: Mapping[str, torch.Tensor], dtype: str, sizes: Mapping[str,
         tensor = tensors[name].detach()
         if not tensor.is_floating_point():
             raise StoreError(f"tensor {name} is {tensor.dtype}, not floating point")
-        # Views of one storage (slots of a bank) are refused by safetensors.
         stored[name] = tensor.to("cpu", getattr(torch, DTYPES[dtype])).contiguous().clone()
     check_values(stored, dtype)
     return stored
@@ -134,15 +131,10 @@ def decode(payload: bytes, sizes: Mapping[str, int], dtype: str | None = None) -
         DamagedError: They are not a shift in safetensors.
         StoreError: They are one that cannot be used.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    if int.from_bytes(payload[:8], "little") > _MAX_HEADER + _MAX_META:
-        raise DamagedError("not readable as safetensors: its header is too long")
     try:
-        tensors: dict[str, torch.Tensor] = load(payload)
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise DamagedError(f"not readable as safetensors: {shown(error)}") from error
+        tensors = from_bytes(payload, _MAX_HEADER + _MAX_META)
+    except NotAsWrittenError as error:
+        raise DamagedError(str(error)) from None
     check_shapes(tensors, sizes)
     kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
     names = [name for name, kind in DTYPES.items() if kinds == {kind} and dtype in (None, name)]
@@ -241,7 +233,7 @@ def sizes_of(identity: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, 
 
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """The keys in which two mappings differ, with both values, or an empty string."""
-    keys = [key for key in sorted({*stored, *given}) if stored.get(key) != given.get(key)]
+    keys = sorted(differing(stored, given))
     return "; ".join(f"{shown(key)} is {_brief(stored.get(key))} there, {_brief(given.get(key))} here" for key in keys)
 
 

@@ -24,21 +24,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from perfit.durable.files import finished_name, write_atomically
+from perfit.durable.lock import BusyError, locked
 from perfit.durable.records import parse_object, read_bounded
-from perfit.errors import ConfigError, StoreError
-from perfit.files import finished_name, write_atomically
+from perfit.errors import ConfigError
 from perfit.private import private_file, private_folder
 from perfit.training.frozen_pass import FrozenPass, FrozenRow, edited_within
 from perfit.training.rows import TokenRow
 from perfit.training.shelf import Shelf
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 _VERSION = 3  # the checksum is over the shapes too
 _PARTS = ("states", "prefix", "before")
@@ -122,16 +120,15 @@ class FrozenCache:
         self.damaged = 0
         self._maps: dict[str, Tensor] = {}
         self.index: sqlite3.Connection | None = None
-        from filelock import FileLock
-
         try:
             private_folder(home.folder)
             # Beside the folder: another process must not take one in the making for a damaged one.
-            with FileLock(self.path.with_suffix(".lock"), timeout=60):
+            with locked(self.path.with_suffix(".lock"), "another process has been opening it for a minute", wait=60):
                 self._claim(about)
-        except OSError as error:
+        except (BusyError, OSError) as error:
+            why = getattr(error, "strerror", None) or error
             raise ConfigError(
-                f"frozen_cache: {home.folder} cannot be used ({error.strerror or error}); give another folder, or none"
+                f"frozen_cache: {home.folder} cannot be used ({why}); give another folder, or none"
             ) from error
 
     def _claim(self, about: str) -> None:
@@ -205,25 +202,20 @@ class FrozenCache:
     @contextmanager
     def shelf(self, size: int) -> Iterator[Shelf | None]:
         """A shelf on a new file of this cache; None when the disk has no room or another process writes."""
-        from filelock import FileLock
-
-        lock = FileLock(self.path / "write.lock", timeout=0)
-        try:
-            shelf = self._new_shelf(lock, size)
-        except (OSError, sqlite3.Error):  # a lock's timeout is an OSError too
-            shelf = None
-        try:
+        with ExitStack() as held:
+            try:
+                shelf = self._new_shelf(held, size)
+            except (BusyError, OSError, sqlite3.Error):
+                shelf = None
             yield shelf
             if shelf is not None:
                 with suppress(OSError, sqlite3.Error):  # what is not in the index is computed again
                     self._add(shelf)
-        finally:
-            lock.release()
 
-    def _new_shelf(self, lock: BaseFileLock, size: int) -> Shelf | None:
+    def _new_shelf(self, held: ExitStack, size: int) -> Shelf | None:
         if self.index is None or size > shutil.disk_usage(self.path).free // 2:
             return None
-        lock.acquire()
+        held.enter_context(locked(self.path / "write.lock"))
         self._sweep(self.index)
         # A name of its own: another process may still have a file mapped that is gone.
         return Shelf(size, 0, self.path / f"{secrets.token_hex(8)}.frozen")
@@ -278,15 +270,11 @@ def locked_kinds(folder: Path) -> Iterator[None]:
     Raises:
         StoreError: One does just now.
     """
-    from filelock import FileLock, Timeout
-
+    busy = f"{folder}: a training writes here; wait for it, then repeat the command"
     with ExitStack() as held:
-        try:
-            for kind in kinds_in(folder):
-                held.enter_context(FileLock(kind.with_suffix(".lock"), timeout=0))
-                held.enter_context(FileLock(kind / "write.lock", timeout=0))
-        except Timeout:
-            raise StoreError(f"{folder}: a training writes here; wait for it, then repeat the command") from None
+        for kind in kinds_in(folder):
+            held.enter_context(locked(kind.with_suffix(".lock"), busy))
+            held.enter_context(locked(kind / "write.lock", busy))
         yield
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perfit.files import finished_name, sweep, write_atomically
+from perfit.durable.files import finished_name, sweep, write_atomically
 
 LEFT = ".file.0123456789abcdef.part"
 
@@ -43,7 +43,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("perfit.files.os.fsync", dies)
+        patch.setattr("perfit.durable.files.os.fsync", dies)
         with pytest.raises(OSError, match="the disk is full"):
             write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
@@ -162,7 +162,7 @@ def test_leftovers_are_swept_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["in this process", "in another"])
 def test_what_is_being_written_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     fsync = os.fsync
-    sweeping = f"from pathlib import Path; from perfit.files import sweep; sweep(Path({str(tmp_path)!r}))"
+    sweeping = f"from pathlib import Path; from perfit.durable.files import sweep; sweep(Path({str(tmp_path)!r}))"
 
     def swept_meanwhile(handle: int) -> None:
         if where == "in another":
@@ -181,7 +181,7 @@ def test_what_is_being_written_is_not_swept(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_swept_before_it_was_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from perfit import files
+    from perfit.durable import files
 
     lock, taken = files._lock, []
 
