@@ -21,7 +21,7 @@ from perfit.errors import ConfigError, DataError
 from perfit.inference import decode
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import generate
-from perfit.inference.label_set import Answers
+from perfit.inference.label_set import LabelSet
 from perfit.stop_strings import until_stop
 
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2))
@@ -206,7 +206,7 @@ def test_the_name_of_a_control_token_ends_an_answer_at_the_token(monkeypatch: py
 
 def test_given_answers_know_no_stop() -> None:
     with pytest.raises(ConfigError, match="within: given answers are whole; leave out stop"):
-        Decoding(within=lambda prompt: Answers.of(["a"], [[5]]), stop=("a",))
+        Decoding(within=lambda prompt: LabelSet.of([[5]], ["a"]), stop=("a",))
     with pytest.raises(ConfigError, match=r"stop\[0\]: '' is empty"):
         Decoding(stop=("",))
 

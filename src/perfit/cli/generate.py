@@ -97,8 +97,9 @@ def generate(
     decoding = Decoding(sample=sample, seed=seed)
     check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
-    ends = tuple(checked_arguments(stop, "stop")) if stop else perfit.task.stop
-    decoding = replace(decoding, max_new_tokens=limit, stop=ends)
+    decoding = decoding.of(perfit.task, limit)
+    if stop:
+        decoding = replace(decoding, stop=tuple(checked_arguments(stop, "stop")))
     screen = Screen(quiet=json)
     texts, users = [text for _, text in pairs], [name for name, _ in pairs]
     with screen.counting("answering", len(pairs), "texts") as advance:
