@@ -178,7 +178,7 @@ def task_record(task: Task) -> dict[str, Any]:
     """A task as plain values; ``task_from_record`` is the inverse."""
     record = asdict(task) | {"labels": list(task.labels), "stop": list(task.stop)}
     # Tasks of before had none of these, and their runs stay theirs.
-    usual = {"stop": [], "repetition_penalty": 1, "no_repeat_ngram": 0}
+    usual: dict[str, object] = {"stop": [], "repetition_penalty": 1, "no_repeat_ngram": 0, "chat": False}
     return {name: value for name, value in record.items() if name not in usual or value != usual[name]}
 
 
