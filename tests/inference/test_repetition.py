@@ -133,7 +133,7 @@ def test_given_answers_are_not_controlled() -> None:
 def test_a_tasks_control_holds_unless_another_is_named(tmp_path: Path) -> None:
     task = replace(TASK, no_repeat_ngram=1, max_new_tokens=12)
     perfit = PerFit.from_pretrained(write_base(tmp_path / "base"), CONFIG, task=task)
-    perfit.fit(dataset(), emit=lambda event: None)
+    perfit.fit(dataset(), listener=lambda event: None)
     ask: tuple[list[str], list[str]] = (["river stone lamp"] * 2, ["anna", "base"])
     controlled = perfit.generate(*ask)
     free = perfit.generate(*ask, no_repeat_ngram=0)

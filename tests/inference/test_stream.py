@@ -39,7 +39,7 @@ def joined(pieces: Iterable[tuple[int, str]], rows: int) -> tuple[list[str], lis
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> PerFit:
     perfit = PerFit.from_pretrained(write_base(tmp_path_factory.mktemp("base")), CONFIG, task=TASK)
-    perfit.fit(DATA, emit=lambda event: None)
+    perfit.fit(DATA, listener=lambda event: None)
     return perfit
 
 
