@@ -16,7 +16,6 @@ from perfit.edits.positions import Positions
 from perfit.inference.decode_cache import DecodeCache
 from perfit.inference.label_set import LabelSet, only
 from perfit.inference.prefill import prefilled
-from perfit.inference.repetition import Repetition
 
 _LEAVE = 0.25  # share of rows that are through before the others are gathered anew
 
@@ -31,15 +30,15 @@ class Choice:
     Attributes:
         limit: Most new tokens.
         stops: Tokens that end an answer, and are no part of it.
-        repetition: Makes smaller what was said already.
-        scores: Turns logits [rows, vocabulary] of some rows, given by number [rows], into scores whose largest wins.
+        control: Changes logits [rows, vocabulary], given each row's tokens so far, its prompt included.
+        scores: Turns such logits of some rows, given by number [rows], into scores whose largest wins.
         within: The answers that each row may give; None leaves it free. Then the answer's eos is part of it.
         through_with: Whether a row (its number, its tokens so far) ends with its last token, which stays part of it.
     """
 
     limit: int
     stops: Collection[int] = ()
-    repetition: Repetition | None = None
+    control: Callable[[Tensor, Sequence[Sequence[int]]], Tensor] | None = None
     scores: Callable[[Tensor, Tensor], Tensor] | None = None
     within: Sequence[LabelSet] | None = None
     through_with: Callable[[int, Sequence[int]], bool] | None = None
@@ -175,8 +174,8 @@ def _chosen(
 ) -> Tensor:
     """The next token of some rows, [rows]."""
     numbers = rows.tolist()
-    if choice.repetition is not None:
-        logits = choice.repetition(logits, [[*prompts[row], *answers[row]] for row in numbers])
+    if choice.control is not None:
+        logits = choice.control(logits, [[*prompts[row], *answers[row]] for row in numbers])
     if choice.scores is not None:
         logits = choice.scores(logits, rows)
     if choice.within is not None:

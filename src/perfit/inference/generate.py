@@ -69,14 +69,8 @@ def stream(
     """
     for batch in _batches(prompts, decoding):
         asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
-        if decoding.beams > 1 or decoding.within is not None:
-            texts = _texts(backbone, asked, owners, shift, positions, decoding, lambda rows: None)
-            yield from ((i, text) for i, text in zip(batch, texts, strict=True) if text)
-            continue
-        growing = [GrowingText(backbone.tokenizer, decoding.stop) for _ in batch]
-        choice = choice_of(backbone, asked, decoding, lambda row, tokens: growing[row].ended)  # noqa: B023 (used up here)
-        for row, token in edited_steps(backbone, asked, owners, shift, positions, choice):
-            if piece := growing[row].rest() if token is None else growing[row].take(token):
+        for row, piece in _pieces(backbone, asked, owners, shift, positions, decoding):
+            if piece:
                 yield batch[row], piece
 
 
@@ -96,7 +90,7 @@ def choice_of(
     return Choice(
         limit=most_tokens(within, prompts, decoding.max_new_tokens),
         stops=end_tokens(backbone, decoding.stop),
-        repetition=decoding.repetition,
+        control=decoding.repetition,
         scores=_sampler(prompts, decoding) if decoding.sample else None,
         within=None if within is None else list(map(within, prompts)),
         through_with=through_with,
@@ -117,6 +111,24 @@ def _batches(prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[list[
         if not prompt:
             raise DataError("the prompt has no tokens", record=f"prompt {number}", remedy="give a text")
     return batches(prompts, decoding.batch_tokens, decoding.batch_rows)
+
+
+def _pieces(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    decoding: Decoding,
+) -> Iterator[tuple[int, str]]:
+    """What the rows of one batch say, as it comes."""
+    if decoding.beams > 1 or decoding.within is not None:
+        yield from enumerate(_texts(backbone, prompts, slots, shift, positions, decoding, lambda rows: None))
+        return
+    growing = [GrowingText(backbone.tokenizer, decoding.stop) for _ in prompts]
+    choice = choice_of(backbone, prompts, decoding, lambda row, tokens: growing[row].ended)
+    for row, token in edited_steps(backbone, prompts, slots, shift, positions, choice):
+        yield row, growing[row].rest() if token is None else growing[row].take(token)
 
 
 def _texts(

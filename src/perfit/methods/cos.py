@@ -88,17 +88,22 @@ def steered(
 ) -> list[str]:
     """Greedy text after each pair of prompts (with context, without) from their steered logits.
 
-    Both prompts of a pair run as two rows of one batch and go on with the same tokens, within the answers of the first.
+    Both prompts of a pair run as two rows of one batch and go on with the same tokens; which answers there may be, and
+    what repeats, is the first's.
     """
     count = len(pairs)
     longer, shorter = [first for first, _ in pairs], [second for _, second in pairs]
 
-    def scores(logits: Tensor, rows: Tensor) -> Tensor:
+    choice = choice_of(backbone, longer, decoding)
+    control, within = choice.control, choice.within
+
+    def both(logits: Tensor, said: Sequence[Sequence[int]]) -> Tensor:
         steered = logits[:count] + strength * (logits[:count] - logits[count:])
+        if control is not None:
+            steered = control(steered, said[:count])
         return torch.cat([steered, steered])
 
-    choice = choice_of(backbone, longer, decoding)
-    choice = replace(choice, scores=scores, within=None if choice.within is None else [*choice.within, *choice.within])
+    choice = replace(choice, control=both, within=None if within is None else [*within, *within])
     said = collected(2 * count, steps(backbone, longer + shorter, choice, leave=False))
     return finished(backbone, longer, said[:count], decoding)
 
