@@ -59,6 +59,7 @@ def compare(
     queries: Annotated[int | None, typer.Option(help="Only the first so many queries of each user.")] = None,
     history: Annotated[int | None, typer.Option(help="Only the latest so many history items of each user.")] = None,
     pool: Annotated[int | None, typer.Option(help="Only the first so many other users.")] = None,
+    pool_seed: Annotated[int | None, typer.Option(help="Draw them at random with this seed instead.")] = None,
     preset: PRESET = "small",
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
@@ -105,7 +106,7 @@ def compare(
         how=replace(how, device=choose_device(how.device, screen)),
         preset=preset,
         settings=parse_settings(config, set_),
-        selection=Selection(users, queries, history, pool),
+        selection=Selection(users, queries, history, pool, pool_seed),
         answers=answers,
         dates=form_of_dates(dates),
     )

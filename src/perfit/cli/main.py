@@ -15,6 +15,7 @@ from perfit.cli.generate import generate
 from perfit.cli.info import info
 from perfit.cli.quickstart import quickstart
 from perfit.cli.report import report
+from perfit.cli.reproduce import reproduce
 from perfit.cli.search import search
 from perfit.cli.show import say
 from perfit.cli.train import train
@@ -59,6 +60,7 @@ app.command(epilog='Example: perfit generate "A storm closed the harbour." --use
 )
 app.command(epilog="Example: perfit analyze demo.jsonl --task news_categorize --out runs/analysis --queries 4")(analyze)
 app.command(epilog="Example: perfit search demo.jsonl --task news_categorize --out runs/search --trials 4")(search)
+app.command(epilog="Example: perfit reproduce table4 --scale smoke --out runs/reproduce")(reproduce)
 app.command(epilog="Example: perfit info runs/quickstart")(info)
 app.add_typer(users.app, name="users")
 app.add_typer(data.app, name="data")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perfit.backbone.model import Backbone
     from perfit.config import PerFitConfig
     from perfit.data.timeline import Dates
+    from perfit.opening import OpenedBase
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,11 @@ class Source:
         if self.preset not in ("small", "paper"):
             raise ConfigError(f"preset: {self.preset!r} is unknown; choose small or paper")
 
-    def open(self) -> Bench:
+    def open(self, opened: OpenedBase | None = None) -> Bench:
         """Read the data and load the base.
+
+        Args:
+            opened: The base, where several benches share one that is loaded.
 
         Raises:
             PerfitError: Data, base or a setting is unusable.
@@ -118,7 +122,8 @@ class Source:
         data, left_out = self.selection.of(dataset)
         check_data(data, task)
         settings = self.settings if self.how.dtype is None else {**self.settings, "dtype": self.how.dtype}
-        opened = open_base(self.base, self.how.or_else(dtype=str(settings.get("dtype", "auto"))))
+        if opened is None:
+            opened = open_base(self.base, self.how.or_else(dtype=str(settings.get("dtype", "auto"))))
         backbone = opened.backbone
         small = small_preset(len(backbone.layers), task.kind, hidden_size=backbone.hidden_size, chat=task.chat)
         start = paper_preset(task.name) if self.preset == "paper" else small

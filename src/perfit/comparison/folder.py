@@ -293,6 +293,11 @@ def _complete(path: Path, lines: list[dict[str, Any]], kinds: Mapping[str, type]
     return lines
 
 
+def identity_of(bench: Bench) -> str:
+    """What decides every number of a comparison but method, options and seed: base, task, settings, data and part of it, answers."""
+    return _id_of(describe(bench, Plan(("base",)), None))
+
+
 def _id_of(plan: Mapping[str, Any]) -> str:
     """What stays of a plan while methods and seeds come to it."""
     return digest_of([plan[part] for part in _DECIDING])

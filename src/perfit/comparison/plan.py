@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from perfit.data.pool import some_of
 from perfit.data.schema import Dataset, User
 from perfit.errors import ConfigError
 from perfit.methods.registry import seeded
@@ -91,21 +92,27 @@ class Selection:
         queries: The first so many answered queries of each user.
         history: The latest so many history items of each user, of the other users too.
         pool: The first so many other users (stage 1).
+        pool_seed: Draws as many at random instead, always the same ones.
 
     Raises:
-        ConfigError: A number is below 1.
+        ConfigError: A number is below 1, or there is a seed without a number of users to draw.
     """
 
     users: int | None = None
     queries: int | None = None
     history: int | None = None
     pool: int | None = None
+    pool_seed: int | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            if value is not None and value < 1:
+            if value is not None and one.name != "pool_seed" and value < 1:
                 raise ConfigError(f"{one.name}: {value} is not possible; give at least 1")
+        if self.pool_seed is not None and (self.pool is None or self.pool_seed < 0):
+            raise ConfigError(
+                f"pool_seed: {self.pool_seed} is not possible; give a number from 0, and pool, how many to draw"
+            )
 
     def of(self, data: Dataset) -> tuple[Dataset, dict[str, int]]:
         """The chosen part of the data, and what was left out of it for want of answers, counted."""
@@ -114,7 +121,9 @@ class Selection:
         kept = [self._cut(user) for user in users]
         idle = sum(not user.queries for user in kept)
         left_out = {"queries without a known answer": unanswered, "users without an answered query": idle}
-        others = tuple(replace(user, history=self._latest(user)) for user in data.others[: self.pool])
+        others = tuple(
+            replace(user, history=self._latest(user)) for user in some_of(data.others, self.pool, self.pool_seed)
+        )
         chosen = replace(data, users=tuple(user for user in kept if user.queries), others=others)
         return chosen, {what: count for what, count in left_out.items() if count}
 
@@ -126,8 +135,8 @@ class Selection:
         return user.history if self.history is None else user.history[-self.history :]
 
     def as_dict(self) -> dict[str, int | None]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values; comparisons of before knew no draw, and stay what they were."""
+        return {name: value for name, value in asdict(self).items() if name != "pool_seed" or value is not None}
 
 
 def groups(users: Sequence[User], queries: int) -> list[list[User]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from perfit.data.schema import Dataset, User
@@ -27,3 +28,18 @@ def stage1_pool(data: Dataset, stage1_users: str) -> tuple[User, ...]:
             both. The users' own queries are in no pool.
     """
     return (*data.others, *without_queries(data.users)) if own_histories_train(data, stage1_users) else data.others
+
+
+def some_of(others: Sequence[User], count: int | None, seed: int | None = None) -> tuple[User, ...]:
+    """A part of the other users: the first so many, or with a seed so many drawn at random, in their order.
+
+    Args:
+        others: All of them.
+        count: How many; None takes all, and so does a number above theirs.
+        seed: Of the draw, apart from the seed of training.
+    """
+    if count is None or count >= len(others):
+        return tuple(others)
+    if seed is None:
+        return tuple(others[:count])
+    return tuple(others[place] for place in sorted(random.Random(f"pool {seed}").sample(range(len(others)), count)))

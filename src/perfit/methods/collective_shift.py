@@ -1,14 +1,18 @@
-"""PerFit's stage 1: both shared shifts, trained once on other users and shared by the methods that stand on them."""
+"""PerFit's stage 1: both shared shifts, trained once on other users, or given, and shared by the methods that stand on them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 
 from torch import Tensor
 
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.edits.shift import parameter_count
+from perfit.errors import ConfigError
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
@@ -23,13 +27,19 @@ class CollectiveStage:
     Args:
         setting: The setting.
         config: Layers, positions, ranks and stages; its stage 2 decides nothing here.
+        given: A stage 1 trained elsewhere: a run's folder or a ``collective.safetensors``; None trains one.
+
+    Raises:
+        ConfigError: ``given`` is not there, or has other layers or ranks.
     """
 
-    def __init__(self, setting: Setting, config: PerFitConfig):
-        self.setting, self.config = setting, config
+    def __init__(self, setting: Setting, config: PerFitConfig, given: str | None = None):
+        self.setting, self.config, self.given = setting, config, given
         personal = ("stage2", "strength", "held_out", "strength_prior")
         decides = {name: value for name, value in config.deciding().items() if name not in personal}
         decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
+        if given is not None:
+            decides["given"] = hashlib.sha256(self._found.file).hexdigest()
         self.work = Work.shared(setting, "collective-shift", decides)
 
     @property
@@ -38,11 +48,33 @@ class CollectiveStage:
         width = self.setting.backbone.hidden_size
         return parameter_count(len(self.config.layers), self.config.collective_rank, width)
 
+    @cached_property
+    def _found(self) -> Collective:
+        """What was given, of this base's width and these layers and ranks."""
+        path = Path(self.given or "")
+        path = path / "collective.safetensors" if path.is_dir() else path
+        try:
+            found = Collective.of_file(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"collective: {path} cannot be read ({error.strerror}); give a run's folder") from error
+        except Exception as error:  # safetensors' own, and what a strange file makes of a shift
+            raise ConfigError(f"collective: {path} holds no shared shifts; give a run's folder") from error
+        config, width = self.config, self.setting.backbone.hidden_size
+        wanted = [(len(config.layers), rank, width) for rank in (config.collective_rank, config.personal_rank)]
+        there = [tuple(shift.R.shape) for shift in found.shifts]
+        if there != wanted:
+            raise ConfigError(
+                f"collective: {path} has shifts of layers, rank and width {there}, not {wanted}; give layers and ranks as it has"
+            )
+        return found
+
     def fit(self, others: Sequence[User]) -> None:
-        """Train on other users' rows, or find it trained; see ``Method.fit``."""
+        """Train on other users' rows, take what was given, or find it trained; see ``Method.fit``."""
         setting, prompts = self.setting, Prompts(self.setting, self.config.retrieved)
 
         def train(pool: str) -> dict[str, Tensor]:
+            if self.given is not None:
+                return collective_tensors(self._found.shifts)
             rows = pool_rows(prompts.maker, others)
             shifts = train_collective(
                 setting.backbone,

@@ -22,7 +22,7 @@ __all__ = ["Options", "Stage1", "make", "make_stage_1"]
 def make(name: str, label: str, setting: Setting, options: Options) -> ShiftMethod:
     """Both stages: shared shifts from other users, then each user's own second shift."""
     config = options.config(setting)
-    return ShiftMethod(name, label, setting, options, config, CollectiveStage(setting, config))
+    return ShiftMethod(name, label, setting, options, config, CollectiveStage(setting, config, options.collective))
 
 
 class Stage1:
@@ -32,7 +32,7 @@ class Stage1:
         self.name, self.label, self.setting = name, label, setting
         self.config = options.config(setting)
         setting.backbone.check_layers(self.config.layers)
-        self.stage1 = CollectiveStage(setting, self.config)
+        self.stage1 = CollectiveStage(setting, self.config, options.collective)
 
     def fit(self, others: Sequence[User]) -> None:
         """Train the shared shifts, or take PerFit's."""

@@ -22,6 +22,8 @@ class Options:
         retrieved: Past items before each prompt of both stages; while training, only items before the one asked.
         strength: How far a user's own shift goes from the shared one, from 0 to 1; of PerFit alone.
         held_out, strength_prior: How each user's strength is found by the own history; of PerFit alone.
+        collective: A stage 1 trained elsewhere, on another task perhaps: a run's folder, or a ``collective.safetensors``;
+            of PerFit and PerFit@Stage-1. Layers and ranks must be its own.
     """
 
     layers: tuple[int, ...] | None = None
@@ -37,6 +39,7 @@ class Options:
     strength: float | None = None
     held_out: float | None = None
     strength_prior: float | None = None
+    collective: str | None = None
 
     def __post_init__(self) -> None:
         PerFitConfig().with_options(**self._given())  # what no config can have is refused before anything is loaded
@@ -51,7 +54,7 @@ class Options:
 
     def _given(self) -> dict[str, Any]:
         """What was given, by the config's names."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "collective"}
         return {_IN_CONFIG.get(name, name): value for name, value in values.items() if value is not None}
 
 

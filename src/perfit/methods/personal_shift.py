@@ -63,6 +63,8 @@ class ShiftMethod:
             raise ConfigError(
                 f"{name}: {given[0]} says how far a user goes from a shared shift, and this method has none; leave it out"
             )
+        if getattr(options, "collective", None) is not None and not isinstance(stage1, CollectiveStage):
+            raise ConfigError(f"{name}: collective gives a stage 1, and this method has none; leave it out")
         self.config = config if isinstance(stage1, CollectiveStage) else replace(config, strength=1.0, held_out=0.0)
         self.work = Work(setting.folder, setting, name, options, below=None if stage1 is None else stage1.work)
         self.prompts = Prompts(setting, config.retrieved)

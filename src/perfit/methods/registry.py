@@ -33,6 +33,7 @@ class Maker:
         seeded: Whether chance has a part in it; the others give the same answers with every seed.
         joint: Whether it learns from all users' histories together, so that each user's answers depend on who is there.
         scores: Whether it can say how probable each label is; floors answer as ever.
+        version: Raised, here and for what stands on it, whenever the same settings give other numbers than before.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Maker:
     seeded: bool = True
     joint: bool = False
     scores: bool = True
+    version: int = 1
 
     def options(self) -> type:
         """The dataclass of its options."""

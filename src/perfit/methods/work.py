@@ -268,7 +268,9 @@ def _deciding(options: Any) -> Any:
     if not is_dataclass(options) or isinstance(options, type):
         return options
     later = ("held_out", "strength_prior")
-    return {name: value for name, value in asdict(options).items() if name not in later or value is not None}
+    # A given stage 1 counts by its content, as what the users stand on, and not by where it lies.
+    values = {name: value for name, value in asdict(options).items() if name != "collective"}
+    return {name: value for name, value in values.items() if name not in later or value is not None}
 
 
 def user_file(user: str) -> str:

@@ -1,0 +1,126 @@
+"""docs/reproduction.md from the files of results, and a result as a table of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from perfit.experiments.outcome import Outcome, OutcomeRow, Value, outcomes
+from perfit.experiments.paper.registry import entries
+from perfit.markdown import markdown
+
+_HEAD = """# The paper's tables and figures, run again
+
+Built from the files in `docs/reproduction/` by `perfit reproduce page`; a test fails where this page is not what they say. What is
+here was run on small bases and parts of real data sets, as each heading says: it shows what the method does there, and whether the
+paper's orders and claims are seen. It is no run of the paper's own size; that needs the paper's bases and data, and is one command
+(`perfit reproduce all --scale paper --data FOLDER --device cuda`).
+
+How to read it: *ours* is the mean over seeds ± their standard deviation, with a 95 % interval over resampled users in brackets where
+there is one; *paper* is what the paper prints, on another base and other data: compare orders, not sizes. Missing cells say so, and
+nothing is averaged over a gap. A claim is *seen* where every comparison it makes is clear of chance, *not seen* where one is clearly
+the other way, and otherwise *cannot be told* with so many users.
+"""
+
+
+def page(folder: Path) -> str:
+    """The page of all outcomes below a folder of scales.
+
+    Raises:
+        StoreError: A file is no result.
+    """
+    parts = [_HEAD]
+    found = [one for scale in ("small", "paper") for one in outcomes(folder / scale, entries())]
+    parts.append(_overview(found))
+    parts += [section(one, f"reproduction/{one.scale}/") for one in found]
+    return "\n".join(parts)
+
+
+def _overview(found: Sequence[Outcome]) -> str:
+    done = {one.entry: one for one in found}
+    lines = ["## What was run", "", "| entry | what | cells | claims |", "| --- | --- | ---: | --- |"]
+    for name, entry in entries().items():
+        one = done.get(name)
+        cells = "not run" if one is None else f"{one.done} of {one.cells}"
+        verdicts = [] if one is None else [claim["verdict"] for claim in one.claims]
+        said = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+        lines.append(f"| {name} | {markdown(entry.title)} | {cells} | {said} |")
+    return "\n".join([*lines, ""])
+
+
+def section(one: Outcome, figures: str = "") -> str:
+    """One outcome as Markdown."""
+    bases = ", ".join(f"{name}: {where}" for name, where in one.base.items())
+    sizes = ", ".join(f"{task} {count} users, {one.queries.get(task, 0)} queries" for task, count in one.users.items())
+    lines = [
+        f"## {one.entry}: {one.title}",
+        "",
+        f"`{one.command}` ({one.scale}); {one.done} of {one.cells} cells, {one.seconds:.0f} s. {markdown(one.hardware)}.",
+        f"Bases: {markdown(bases) or 'none'}. Data: {markdown(sizes) or 'none'}.",
+        "",
+        *_table(one),
+        "",
+    ]
+    lines += [f"![{one.title}]({figures}{name})\n" for name in one.figures if name.endswith(".svg")]
+    if one.orderings:
+        lines += ["Order of the rows, Kendall's tau against the paper's (95 % interval over users):", ""]
+        lines += [f"- {order['column']}: {_order(order)}" for order in one.orderings] + [""]
+    if one.claims:
+        lines += ["Claims:", ""]
+        for claim in one.claims:
+            lines.append(f"- {markdown(claim['says'])} (line {claim['line']}): **{claim['verdict']}**")
+            lines += [f"    - {markdown(detail)}" for detail in claim["details"][:4]]
+            if len(claim["details"]) > 4:
+                lines.append(f"    - and {len(claim['details']) - 4} more")
+        lines.append("")
+    if one.missing:
+        lines += ["Missing:", "", *(f"- {count} cells: {markdown(why)}" for why, count in one.missing.items()), ""]
+    if one.notes:
+        lines += ["Notes:", "", *(f"- {markdown(note)}" for note in one.notes), ""]
+    return "\n".join(lines)
+
+
+def _order(order: object) -> str:
+    assert isinstance(order, dict)
+    if order["tau"] is None:
+        return f"all of {order['rows']} rows are equal"
+    low, high = order["low"], order["high"]
+    interval = "" if low is None else f" ({low:+.2f} to {high:+.2f})"
+    return f"{order['tau']:+.2f}{interval} over {order['rows']} rows"
+
+
+def _table(one: Outcome) -> list[str]:
+    """Rows by columns; a single row of many measures stands upright."""
+    if len(one.rows) == 1:
+        row = one.rows[0]
+        head = ["| measure | paper | ours |", "| --- | ---: | ---: |"]
+        return [*head, *(f"| {name} | {_plain(v.printed)} | {_ours(v)} |" for name, v in row.values.items())]
+    columns = [name for name in one.columns if any(name in row.values for row in one.rows)]
+    head = ["| row | " + " | ".join(f"{name} paper | ours" for name in columns) + " |"]
+    rule = ["| --- |" + " ---: | ---: |" * len(columns)]
+    return [*head, *rule, *(_line(row, columns) for row in one.rows)]
+
+
+def _line(row: OutcomeRow, columns: Sequence[str]) -> str:
+    cells = []
+    for name in columns:
+        value = row.values.get(name)
+        cells += ["", ""] if value is None else [_plain(value.printed), _ours(value)]
+    label = f"*{markdown(row.label)}*" if row.extra else markdown(row.label)
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def _plain(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if 0.0005 <= abs(value) < 10 and value != int(value) else f"{value:.4g}"
+
+
+def _ours(value: Value) -> str:
+    if value.mean is None:
+        if not value.of:
+            return ""
+        return "missing" if value.of == 1 else f"missing, {value.seeds} of {value.of} seeds"
+    spread = "" if value.std is None else f" ± {value.std:.3f}"
+    interval = "" if value.low is None else f" [{value.low:.3f}, {value.high:.3f}]"
+    return f"{_plain(value.mean) or '0'}{spread}{interval}"
