@@ -17,8 +17,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 BROUGHT = (
-    "accelerate", "bitsandbytes", "gguf", "jinja2", "matplotlib", "optuna", "peft", "plotly", "pyarrow", "rank_bm25", "rouge_score",
-    "scipy", "sklearn", "tensorboard", "trackio", "wandb",
+    "accelerate", "bitsandbytes", "gguf", "jinja2", "lm_eval", "matplotlib", "optuna", "peft", "plotly", "pyarrow",
+    "rank_bm25", "rouge_score", "scipy", "sklearn", "tensorboard", "trackio", "wandb",
 )  # fmt: skip
 
 
@@ -108,6 +108,12 @@ def trackio(folder: Path) -> None:
     open_tracker("trackio", folder, {})
 
 
+def abilities(folder: Path) -> None:
+    from perfit.experiments.abilities.harness import harness_model
+
+    harness_model(SimpleNamespace(), "anna")  # type: ignore[arg-type]
+
+
 def baselines(folder: Path) -> None:
     from perfit.methods.adapters import LoraShape, adapted
 
@@ -127,6 +133,7 @@ USES: dict[str, Callable[[Path], None]] = {
     "wandb": wandb,
     "trackio": trackio,
     "baselines": baselines,
+    "abilities": abilities,
 }
 
 

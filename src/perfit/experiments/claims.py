@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perfit.evaluation.score import HIGHER_IS_BETTER
 from perfit.evaluation.significance import interval
-from perfit.experiments.paper.entry import Claim
+from perfit.experiments.paper.entry import METRICS, Claim
 from perfit.experiments.scores import Key, Scored
 
 SEEN, NOT_SEEN, UNKNOWN, MISSING = "seen", "not seen", "cannot be told", "missing"
@@ -33,31 +33,44 @@ class Verdict:
     details: tuple[str, ...]
 
 
-def judge(claim: Claim, scored: Scored, measures: Mapping[str, float], users: Mapping[str, int]) -> Verdict:
+def judge(
+    claim: Claim, scored: Scored, measures: Mapping[str, float], users: Mapping[str, int], tasks: Sequence[str]
+) -> Verdict:
     """Hold one claim against what was found.
 
     Args:
         claim: The claim.
         scored: Of a comparison.
-        measures: Of anything else, by name.
+        measures: Of anything else, by name; of rows by ``row/column``.
         users: By task, how many stand behind a measure.
+        tasks: Those that were run: a claim on others is not judged by what nobody wanted.
     """
+    named = claim.measures if claim.kind == "measured" else claim.columns
+    run = [name for name in named if _was_run(name, claim, tasks, measures)]
     if claim.kind == "measured":
-        parts = [(name, _of_measure(claim, name, measures, users)) for name in claim.measures]
+        parts = [(name, _of_measure(claim, name, measures, users)) for name in run]
     else:
         parts = [
-            (
-                f"{better} against {worse} in {column}",
-                _of_pair(claim, (better, column), (worse, column), scored, measures),
-            )
-            for column in claim.columns
-            for better in claim.better
-            for worse in claim.worse
+            (f"{a} against {b} in {column}", _of_pair(claim, (a, column), (b, column), scored, measures, users))
+            for column in run
+            for a in claim.better
+            for b in claim.worse
         ]
     found = [verdict for _, (verdict, _) in parts]
-    worst = next(one for one in (NOT_SEEN, MISSING, UNKNOWN, SEEN) if one in found)
-    details = tuple(f"{what}: {verdict} ({why})" for what, (verdict, why) in parts if verdict != SEEN)
-    return Verdict(claim.says, claim.line, worst, {one: found.count(one) for one in dict.fromkeys(found)}, details)
+    worst = next((one for one in (NOT_SEEN, MISSING, UNKNOWN, SEEN) if one in found), MISSING)
+    details = [f"{what}: {verdict} ({why})" for what, (verdict, why) in parts if verdict != SEEN]
+    if len(run) < len(named):
+        details.insert(0, f"{len(run)} of {len(named)} columns were run")
+    return Verdict(
+        claim.says, claim.line, worst, {one: found.count(one) for one in dict.fromkeys(found)}, tuple(details)
+    )
+
+
+def _was_run(name: str, claim: Claim, tasks: Sequence[str], measures: Mapping[str, float]) -> bool:
+    task = name.partition(".")[0]
+    if task in METRICS:
+        return task in tasks
+    return claim.kind == "measured" or any(key.endswith(f"/{name}") for key in measures)
 
 
 def _of_measure(claim: Claim, name: str, measures: Mapping[str, float], users: Mapping[str, int]) -> tuple[str, str]:
@@ -73,12 +86,15 @@ def _of_measure(claim: Claim, name: str, measures: Mapping[str, float], users: M
     return (SEEN if holds else NOT_SEEN), f"{value:.3g}; {bound} was claimed"
 
 
-def _of_pair(claim: Claim, a: Key, b: Key, scored: Scored, measures: Mapping[str, float]) -> tuple[str, str]:
+def _of_pair(
+    claim: Claim, a: Key, b: Key, scored: Scored, measures: Mapping[str, float], users: Mapping[str, int]
+) -> tuple[str, str]:
     column = a[1]
     metric = column.rpartition(".")[2]
     sign = 1 if HIGHER_IS_BETTER.get(metric, True) else -1
     if f"{a[0]}/{column}" in measures and f"{b[0]}/{column}" in measures:
-        return _of_values(claim, sign * (measures[f"{a[0]}/{column}"] - measures[f"{b[0]}/{column}"]))
+        gain = sign * (measures[f"{a[0]}/{column}"] - measures[f"{b[0]}/{column}"])
+        return _of_values(claim, gain, min(users.values(), default=0))
     if a not in scored.samples or b not in scored.samples:
         return MISSING, "a cell is missing"
     gains = sign * (scored.samples[a] - scored.samples[b])
@@ -95,8 +111,10 @@ def _of_pair(claim: Claim, a: Key, b: Key, scored: Scored, measures: Mapping[str
     return (SEEN if low > 0 else NOT_SEEN if high < 0 else UNKNOWN), said
 
 
-def _of_values(claim: Claim, gain: float) -> tuple[str, str]:
+def _of_values(claim: Claim, gain: float, users: int) -> tuple[str, str]:
     said = f"{gain:+.3f}"
+    if users < FEWEST:
+        return UNKNOWN, f"{said} with {users} users"
     if claim.kind == "near":
         return (SEEN if abs(gain) <= claim.margin else NOT_SEEN), said
     return (SEEN if gain > 0 else NOT_SEEN), said

@@ -15,20 +15,21 @@ from perfit.experiments.orderings import ordering
 from perfit.experiments.outcome import OutcomeRow, Value, counted
 from perfit.experiments.paper.entry import METRICS, Entry, Row
 from perfit.experiments.scores import Scored, score_rows
-from perfit.experiments.work import Placed, Watch, guarded, placed, run_cells, why_failed
+from perfit.experiments.work import Placed, Watch, placed, run_cells, why_failed
 from perfit.experiments.world import World
 
 
 def compare_entry(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
     """Run what is missing of a comparison; the parts of its ``Outcome``."""
     cells = placed(entry, world)
-    stopped = guarded(lambda: run_cells([one.cell for one in cells if one.cell is not None], world, watch))
+    stopped = run_cells([one.cell for one in cells if one.cell is not None], world, watch)
     return {**parts_of(entry, cells, world), "stopped": stopped}
 
 
 def parts_of(entry: Entry, cells: Sequence[Placed], world: World) -> dict[str, Any]:
     """What is there of a comparison, whether it is finished or not."""
-    columns = [f"{task}.{metric}" for task in tasks_at(entry, world.choices.scale) for metric in METRICS[task]]
+    tasks = tasks_at(entry, world.choices.scale)
+    columns = [f"{task}.{metric}" for task in tasks for metric in METRICS[task]]
     scored = score_rows(cells, world)
     records = {one: one.cell.record() for one in cells if one.cell is not None}
     rows = [_row(entry, row, columns, scored, cells, records) for row in entry.rows]
@@ -58,7 +59,7 @@ def parts_of(entry: Entry, cells: Sequence[Placed], world: World) -> dict[str, A
         "columns": tuple(columns),
         "rows": tuple(rows),
         "orderings": tuple(asdict(one) for one in orders if one is not None),
-        "claims": tuple(asdict(judge(claim, scored, measures, scored.users)) for claim in entry.claims),
+        "claims": tuple(asdict(judge(claim, scored, measures, scored.users, tasks)) for claim in entry.claims),
         "users": dict(scored.users),
         "queries": dict(scored.queries),
         "done": len(cells) - len(missing),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,13 +39,14 @@ def reproduce(entry: Entry, world: World, words: str = "", watch: Watch = lambda
         watch: Receives the events of training and of comparisons, "place", "measure", "search" and "abilities".
     """
     watch({"event": "entry", "entry": entry.name, "title": entry.title})
+    began = time.perf_counter()
     parts = _run(entry, world, watch)
+    parts.setdefault("seconds", _seconds(entry, world.choices, parts["done"], time.perf_counter() - began))
     figure = parts.pop("figure", None)
-    stopped = parts.pop("stopped", None)
+    stopped = parts.pop("stopped", ())
     missing = parts.pop("missing")
     missing = missing if isinstance(missing, dict) else counted(missing)
-    if stopped:
-        missing = {**missing, stopped: missing.get(stopped, 0)}
+    missing |= {why: missing.get(why, 0) for why in stopped}
     outcome = Outcome(
         entry=entry.name,
         title=entry.title,
@@ -57,8 +59,7 @@ def reproduce(entry: Entry, world: World, words: str = "", watch: Watch = lambda
         **{name: value for name, value in parts.items() if name != "measures"},
         figures=_save_figure(entry, figure, parts, world),
     )
-    outcome.save(results_folder(world.choices))
-    return outcome
+    return read_outcome(outcome.save(results_folder(world.choices)))
 
 
 def _run(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
@@ -87,15 +88,23 @@ def _run(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
 
         parts = data_entry(entry, world)
     measures = parts["measures"]
+    tasks = tasks_at(entry, world.choices.scale)
     nothing = Scored({}, {}, parts["users"])
     return {
         "rows": (_measured_row(entry, measures),),
         "columns": tuple(measures),
         "queries": {},
-        "claims": tuple(asdict(judge(claim, nothing, measures, parts["users"])) for claim in entry.claims),
+        "claims": tuple(asdict(judge(claim, nothing, measures, parts["users"], tasks)) for claim in entry.claims),
         "notes": entry.notes,
         **parts,
     }
+
+
+def _seconds(entry: Entry, choices: Choices, done: int, seconds: float) -> float:
+    """What it took: this call's time, or where nothing was left to do, that of the call that did it."""
+    path = results_folder(choices) / f"{entry.name}.json"
+    before = read_outcome(path) if path.is_file() else None
+    return before.seconds if before is not None and before.done == done else round(seconds, 1)
 
 
 def _measured_row(entry: Entry, measures: Mapping[str, float]) -> OutcomeRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,25 @@ def placed(entry: Entry, world: World) -> list[Placed]:
     return found
 
 
-def run_cells(cells: Iterable[Cell], world: World, watch: Watch) -> None:
-    """Run what is not done, stage 1 that others stand on first; each place's methods together, so that they share theirs."""
+def run_cells(cells: Iterable[Cell], world: World, watch: Watch) -> list[str]:
+    """Run what is not done, stage 1 that others stand on first; each place's methods together, so that they share theirs.
+
+    Returns:
+        Why places, or cells on another task's stage 1, could not be run at all; the others are.
+    """
     wanted = {(cell.folder.path, cell.trial): cell for cell in cells}
     needed = {(c.needs.folder.path, c.needs.trial): c.needs for c in wanted.values() if c.needs is not None}
+    stopped = []
     for group in _by_place([*needed.values(), *(c for c in wanted.values() if c.needs is None)]):
-        _run(group, world, watch)
-    for group in _by_place([_standing(cell, world) for cell in wanted.values() if cell.needs is not None]):
-        _run(group, world, watch)
+        stopped.append(guarded(partial(_run, group, world, watch)))
+    standing = [cell for cell in wanted.values() if cell.needs is not None and cell.record().status != "done"]
+    for cell in standing:
+        stopped.append(guarded(partial(_run_standing, cell, world, watch)))
+    return [why for why in stopped if why is not None]
+
+
+def _run_standing(cell: Cell, world: World, watch: Watch) -> None:
+    _run([_standing(cell, world)], world, watch)
 
 
 def _by_place(cells: Iterable[Cell]) -> list[list[Cell]]:

@@ -101,10 +101,9 @@ def _measured(entry: Entry, label: str, edited: Edited, owners: Sequence[str], e
     """Means over owners, and their spread."""
     per_owner = []
     for owner in owners:
-        scores = local_scores(edited, owner)
+        scores = {f"local {name}": value for name, value in local_scores(edited, owner).items()}
         if paper and entry.harness:
-            found = harness_scores(edited, owner, entry.harness)
-            scores = {f"local {name}": value for name, value in scores.items()} | _named(entry, found)
+            scores |= _named(entry, harness_scores(edited, owner, entry.harness))
         per_owner.append({**scores, DIVERGENCE: divergences(edited, [owner])[owner]})
     values = {}
     for name in per_owner[0] if per_owner else ():
