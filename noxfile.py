@@ -38,6 +38,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def reproduce(session: nox.Session) -> None:
+    """Every table and figure of the paper at the smoke scale: about a minute of one core."""
+    install(session, "-e", ".[dev]")
+    session.run("perfit", "reproduce", "all", "--scale", "smoke", "--out", "build/reproduce")
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """Tests of minutes, on real bases."""
     install(session, "-e", ".[dev]")

@@ -62,6 +62,10 @@ def commands(house: House) -> dict[str, tuple[str | Path, ...]]:
             *("--against", "base", *few, *layers),
         ),
         "report": ("report", folder / "compared"),
+        "reproduce": (
+            *("reproduce", "table12", "--scale", "smoke", "--tasks", "news_categorize"),
+            *("--device", "cpu", "--out", folder / "reproduced"),
+        ),
         "search": ("search", *work, "--out", folder / "search", "--trials", "1", *few),
         "generate": ("generate", "a lamp", "--user", "anna", *run),
         "info": ("info", house.run),

@@ -74,3 +74,14 @@ def test_a_history_with_an_answer_of_no_label_is_refused_before_any_method_begin
     with pytest.raises(DataError, match=rf"user {other.id}.*history item odd"):
         check_data(replace(data, others=(replace(other, history=items),)), TASK)
     check_data(data, TASK)
+
+
+def test_a_pool_may_be_drawn_and_one_that_is_not_is_what_it_was() -> None:
+    data = dataset(("anna",), others=12)
+    drawn = [Selection(pool=4, pool_seed=seed).of(data)[0].others for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) == 4
+    assert "pool_seed" not in Selection(pool=4).as_dict()
+    assert Selection(pool=4, pool_seed=0).as_dict()["pool_seed"] == 0
+    with pytest.raises(ConfigError, match="pool_seed: 1 is not possible; give a number from 0, and pool"):
+        Selection(pool_seed=1)

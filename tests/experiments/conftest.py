@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 import pytest
+from smoke_choices import choices_in
 
-from perfit.experiments.scale import Choices, scale_of
 from perfit.experiments.world import World
-
-TASKS = ("news_categorize",)
-
-
-def choices_in(out: Path, *tasks: str) -> Choices:
-    """The smoke scale on some tasks, in a folder."""
-    return Choices(scale_of("smoke").with_changes(tasks=tasks or TASKS), out, device="cpu")
 
 
 @pytest.fixture(scope="session")

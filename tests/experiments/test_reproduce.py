@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import choices_in
+from smoke_choices import choices_in
 
 from perfit.data.jsonl import write_jsonl
 from perfit.experiments.cells import cell_of, slots

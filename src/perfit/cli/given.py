@@ -101,6 +101,21 @@ def load_data(path: Path, others: Path | None, task: str | None, users: int | No
     return replace(dataset, users=first_users(dataset.users, users), task=named)
 
 
+def with_pool(dataset: Dataset, count: int | None, seed: int | None) -> Dataset:
+    """Only so many of the other users: the first, or with a seed a random draw of its own.
+
+    Raises:
+        ConfigError: A number is impossible, or there is a seed and nothing to draw.
+    """
+    from dataclasses import replace
+
+    from perfit.comparison.plan import Selection
+    from perfit.data.pool import some_of
+
+    chosen = Selection(pool=count, pool_seed=seed)
+    return replace(dataset, others=some_of(dataset.others, chosen.pool, chosen.pool_seed))
+
+
 def first_users(users: tuple[User, ...], count: int | None) -> tuple[User, ...]:
     """The first so many users, or all.
 

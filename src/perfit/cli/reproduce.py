@@ -51,6 +51,7 @@ def reproduce(
         bool,
         typer.Option("--dry-run", help="At the paper's scale: check data and parameters, estimate cost, and stop."),
     ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Run nothing: say what is there so far.")] = False,
     json: JSON = False,
 ) -> None:
     """Run the paper's tables and figures again: our numbers beside the paper's; repeat to go on (docs/reproduction.md)."""
@@ -79,7 +80,7 @@ def reproduce(
     if dry_run:
         _dry_run(names, choices, json)
         return
-    _run(names, choices, json)
+    _run(names, choices, json, runs=not show)
 
 
 def _bases(given: Sequence[str]) -> dict[str, str]:
@@ -94,7 +95,7 @@ def _bases(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _run(names: Sequence[str], choices: Choices, json: bool) -> None:
+def _run(names: Sequence[str], choices: Choices, json: bool, *, runs: bool) -> None:
     from perfit.experiments.page import section
     from perfit.experiments.paper.registry import entries
     from perfit.experiments.reproduce import reproduce as run_entry
@@ -106,7 +107,7 @@ def _run(names: Sequence[str], choices: Choices, json: bool) -> None:
     watch = _Watch(screen)
     found: list[Outcome] = []
     for name in names:
-        outcome = run_entry(entries()[name], world, _words(), watch)
+        outcome = run_entry(entries()[name], world, _words(), watch, runs=runs)
         found.append(outcome)
         screen.say(f"{name}: {outcome.done} of {outcome.cells} cells done")
         if len(names) == 1 and not json:
@@ -114,7 +115,7 @@ def _run(names: Sequence[str], choices: Choices, json: bool) -> None:
                 say(line)
     screen.close()
     if json:
-        as_json([one.__dict__ | {"rows": len(one.rows)} for one in found])
+        as_json([_plain(one) for one in found])
     else:
         say(f"results: {results_folder(choices)}")
     missing = sum(one.cells - one.done for one in found)
@@ -124,11 +125,44 @@ def _run(names: Sequence[str], choices: Choices, json: bool) -> None:
             raise typer.Exit(ERROR)
 
 
+def _plain(one: Outcome) -> dict[str, Any]:
+    """An outcome with names of tasks, bases and columns as values, not as keys."""
+    tasks = sorted({*one.data, *one.users})
+    return {
+        "entry": one.entry,
+        "title": one.title,
+        "scale": one.scale,
+        "command": one.command,
+        "bases": [{"name": name, "stands": where} for name, where in one.base.items()],
+        "data": [
+            {"task": task, "digest": one.data.get(task), "users": one.users.get(task), "queries": one.queries.get(task)}
+            for task in tasks
+        ],
+        "rows": [
+            {
+                "label": row.label,
+                "extra": row.extra,
+                "values": [{"column": column, **value.__dict__} for column, value in row.values.items()],
+            }
+            for row in one.rows
+        ],
+        "orderings": list(one.orderings),
+        "claims": [{name: claim[name] for name in ("says", "line", "verdict", "details")} for claim in one.claims],
+        "done": one.done,
+        "cells": one.cells,
+        "missing": [{"why": why, "cells": count} for why, count in one.missing.items()],
+        "seconds": one.seconds,
+        "hardware": one.hardware,
+        "notes": list(one.notes),
+        "figures": list(one.figures),
+    }
+
+
 def _words() -> str:
     """What stands after the entry's name, so that a result says the command that made it; paths as they were given."""
     words = sys.argv[1:]
     after = words[words.index("reproduce") + 2 :] if "reproduce" in words else []
-    left_out = {"--json", "--out", "--data"}
+    left_out = {"--json", "--show", "--out", "--data"}
     kept: list[str] = []
     skip = False
     for word in after:

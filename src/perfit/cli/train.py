@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from perfit.backbone.packaged import DEFAULT_BASE
-from perfit.cli.given import dtype_setting, load_data, make_config, parse_memory, parse_settings
+from perfit.cli.given import dtype_setting, load_data, make_config, parse_memory, parse_settings, with_pool
 from perfit.cli.options import (
     BASE,
     CONFIG,
@@ -49,6 +49,8 @@ def train(
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set stage2.epochs=2.")] = [],  # noqa: B006
     users: USERS = None,
+    pool: Annotated[int | None, typer.Option(help="Only the first so many other users.")] = None,
+    pool_seed: Annotated[int | None, typer.Option(help="Draw them at random with this seed instead.")] = None,
     how: HowToOpen = USUAL,
     allow_leaks: Annotated[bool, typer.Option(help="Train although the audit finds answers in the data.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard logs to this folder.")] = None,
@@ -67,7 +69,7 @@ def train(
         check_tracker(track)
     settings = parse_settings(config, set_) | parse_memory(memory) | dtype_setting(how)
     make_config(preset, NEWS_CATEGORIZE, settings, 1)  # wrong settings show before the data is read
-    dataset = load_data(data, others, task, users, dates)
+    dataset = with_pool(load_data(data, others, task, users, dates), pool, pool_seed)
     from perfit.opening import open_base
     from perfit.personalizer import PerFit
     from perfit.tasks import get_task

@@ -19,9 +19,11 @@ from perfit.experiments.work import Placed, Watch, placed, run_cells, why_failed
 from perfit.experiments.world import World
 
 
-def compare_entry(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
-    """Run what is missing of a comparison; the parts of its ``Outcome``."""
+def compare_entry(entry: Entry, world: World, watch: Watch, runs: bool = True) -> dict[str, Any]:
+    """Run what is missing of a comparison, or nothing; the parts of its ``Outcome``."""
     cells = placed(entry, world)
+    if not runs:
+        return parts_of(entry, cells, world)
     stopped = run_cells([one.cell for one in cells if one.cell is not None], world, watch)
     return {**parts_of(entry, cells, world), "stopped": stopped}
 

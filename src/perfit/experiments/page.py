@@ -13,13 +13,45 @@ _HEAD = """# The paper's tables and figures, run again
 
 Built from the files in `docs/reproduction/` by `perfit reproduce page`; a test fails where this page is not what they say. What is
 here was run on small bases and parts of real data sets, as each heading says: it shows what the method does there, and whether the
-paper's orders and claims are seen. It is no run of the paper's own size; that needs the paper's bases and data, and is one command
-(`perfit reproduce all --scale paper --data FOLDER --device cuda`).
+paper's orders and claims are seen. It is no run of the paper's own size.
 
-How to read it: *ours* is the mean over seeds ± their standard deviation, with a 95 % interval over resampled users in brackets where
-there is one; *paper* is what the paper prints, on another base and other data: compare orders, not sizes. Missing cells say so, and
-nothing is averaged over a gap. A claim is *seen* where every comparison it makes is clear of chance, *not seen* where one is clearly
-the other way, and otherwise *cannot be told* with so many users.
+## How to run it
+
+    perfit reproduce list --data D                  # what there is, what it needs, what is done, seconds to go
+    perfit reproduce table4 --data D                # our numbers beside the paper's; repeat to go on after a stop
+    perfit reproduce all --scale smoke              # all of it on made-up users and tiny bases, in about a minute of one core
+    perfit reproduce all --scale paper --dry-run    # the paper's size without its weights: parameters, data, cost
+    perfit reproduce all --scale paper --data D --device cuda --base llama-2-7b=PATH
+
+D is a folder with a folder, or a `.jsonl`, a task: `movie_tagging`, `news_categorize`, `product_rating`, `news_headline`,
+`scholarly_title`, `tweet_paraphrase`. `--tasks`, `--users`, `--queries`, `--history`, `--pool`, `--seeds` and `--trials` take a part,
+`--set` changes a setting of all cells, `--show` runs nothing and says what is there. `--base PATH` stands for all of the paper's
+bases, `--base qwen2.5-7b=PATH` for one of them.
+
+*Scales.* `smoke` has tiny random bases and says nothing of the method. `small` is SmolLM2-135M (in Table 13 and Figure 8 Gemma 3 270M
+beside it) with the small preset's ranks, rates, layers and positions, and the paper's pool and full strength: stage 1 on the other
+users' queries, strength 1. `paper` is Table 9's settings. The strength per user and the stage-1 pool of the practical preset stand as
+rows of their own in every comparison.
+
+*Cells.* One cell is one method, with options and a seed, on one base and one part of one task's data: a trial of `perfit compare`, in
+`cells/` below `--out`. Its folder is named by a hash over base, data, part, task, settings and the version of the method: another of
+these is another cell, and none is reused. Entries share cells, and cells of a folder share their stage 1. A version is raised when the
+same settings come to give other numbers (`methods/registry.py`). A cell that is missing or failed is shown as missing, and a mean over
+seeds needs all of them.
+
+*Users.* No text and no id of a user is in a result; cells hold both, as comparisons do.
+
+*General abilities.* Tables 17 and 18 train PerFit, and measure base, collective and personal shifts on a small set of tasks made here
+(no hub; multiple choice, MCC, Pearson) and by how far they move the next token of neutral text. At the paper's scale
+lm-evaluation-harness runs the paper's tasks (extra `abilities`); `perfit.experiments.abilities.harness.harness_scores` runs any.
+
+## How to read it
+
+*Ours* is the mean over seeds ± their standard deviation, with a 95 % interval over resampled users in brackets where there is one;
+*paper* is what the paper prints, on another base and other data: compare orders, not sizes. Rows in italics are not the paper's. Missing
+cells say so. Orders are compared by Kendall's tau. A claim is *seen* where every comparison it makes is clear of chance, *not seen* where
+one is clearly the other way, and otherwise *cannot be told* with so many users; below ten users nothing is told. What in the paper is
+ambiguous, and where each part of it is in the code, is in [paper_index.md](paper_index.md).
 """
 
 

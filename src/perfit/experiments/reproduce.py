@@ -29,7 +29,9 @@ def results_folder(choices: Choices) -> Path:
     return choices.out / RESULTS / choices.scale.name
 
 
-def reproduce(entry: Entry, world: World, words: str = "", watch: Watch = lambda event: None) -> Outcome:
+def reproduce(
+    entry: Entry, world: World, words: str = "", watch: Watch = lambda event: None, *, runs: bool = True
+) -> Outcome:
     """Run what is missing of an entry, and save what came of it.
 
     Args:
@@ -37,10 +39,16 @@ def reproduce(entry: Entry, world: World, words: str = "", watch: Watch = lambda
         world: What is opened; the same one for several entries shares bases and data.
         words: What was given on the command line beside the entry's name.
         watch: Receives the events of training and of comparisons, "place", "measure", "search" and "abilities".
+        runs: Of a comparison that was stopped, False says what is there so far; what else was not run stays unsaid.
+
+    Raises:
+        StoreError: Nothing is to be run, and the entry is no comparison and was not run before.
     """
+    if not runs and entry.kind != "compare":
+        return outcome_of(entry, world.choices)
     watch({"event": "entry", "entry": entry.name, "title": entry.title})
     began = time.perf_counter()
-    parts = _run(entry, world, watch)
+    parts = _run(entry, world, watch, runs)
     parts.setdefault("seconds", _seconds(entry, world.choices, parts["done"], time.perf_counter() - began))
     figure = parts.pop("figure", None)
     stopped = parts.pop("stopped", ())
@@ -62,11 +70,11 @@ def reproduce(entry: Entry, world: World, words: str = "", watch: Watch = lambda
     return read_outcome(outcome.save(results_folder(world.choices)))
 
 
-def _run(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
+def _run(entry: Entry, world: World, watch: Watch, runs: bool) -> dict[str, Any]:
     if entry.kind == "compare":
         from perfit.experiments.comparing import compare_entry
 
-        return compare_entry(entry, world, watch)
+        return compare_entry(entry, world, watch, runs)
     if entry.kind == "abilities":
         from perfit.experiments.abilities.entry import abilities_entry
 
