@@ -10,13 +10,14 @@ import torch
 from families import WIDTH, random_shift, tiny
 from small_base import CONFIG, TASK, dataset, write_base
 
-from perfit.edited import Edited
+from perfit.edits.positions import Positions
+from perfit.events import nobody
 from perfit.experiments.abilities.divergence import divergences
 from perfit.experiments.abilities.items import Item, LocalTask, local_tasks
 from perfit.experiments.abilities.likelihood import continuations, next_tokens
 from perfit.experiments.abilities.local import accuracy, local_scores, mcc, pearson
+from perfit.inference.edited import Edited
 from perfit.personalizer import PerFit
-from perfit.positions import Positions
 from perfit.pseudo_users import BASE
 
 
@@ -38,7 +39,7 @@ def edited() -> Edited:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> PerFit:
     folder = tmp_path_factory.mktemp("abilities")
     perfit = PerFit.from_pretrained(write_base(folder / "base"), CONFIG, task=TASK)
-    perfit.fit(dataset(), run=folder / "run", emit=lambda event: None)
+    perfit.fit(dataset(), run=folder / "run", listener=nobody)
     return perfit
 
 
@@ -47,7 +48,7 @@ PAIRS = [([5, 6, 7, 8], [9, 10]), ([11], [12, 13, 14]), ([20, 21, 22, 23, 24, 25
 
 @pytest.mark.parametrize("owner", ["base", "a", "b"])
 def test_a_continuation_is_as_probable_as_token_by_token_alone(edited: Edited, owner: str) -> None:
-    from perfit.plan import EditPlan
+    from perfit.edits.edit_plan import EditPlan
 
     shift, slots = edited.owners.rows_of([owner], edited.backbone, edited.layers)
     for (context, said), (found, greedy) in zip(PAIRS, continuations(edited, owner, PAIRS), strict=True):

@@ -11,19 +11,20 @@ import pytest
 from smoke_choices import choices_in
 
 from perfit.data.jsonl import write_jsonl
+from perfit.events import Event, StageBegun, TrialBegun
 from perfit.experiments.cells import cell_of, slots
 from perfit.experiments.outcome import Outcome, read_outcome
 from perfit.experiments.paper.registry import entry_of
 from perfit.experiments.reproduce import outcome_of, reproduce, results_folder, states
 from perfit.experiments.smoke_data import smoke_dataset
-from perfit.experiments.work import placed, run_cells, why_failed
+from perfit.experiments.work import SILENT, Watch, placed, run_cells, why_failed
 from perfit.experiments.world import Place, World
 from perfit.methods import registry
 
 
-def run(name: str, world: World) -> tuple[Outcome, list[dict[str, Any]]]:
-    events: list[dict[str, Any]] = []
-    return reproduce(entry_of(name), world, watch=events.append), events
+def run(name: str, world: World) -> tuple[Outcome, list[Event]]:
+    events: list[Event] = []
+    return reproduce(entry_of(name), world, watch=Watch(listener=events.append)), events
 
 
 def again(world: World, **changes: Any) -> World:
@@ -57,7 +58,7 @@ def test_a_stage_1_that_several_entries_use_trains_once(smoke: World) -> None:
     run("table4", smoke)
     stage1 = {path: path.stat().st_mtime_ns for path in smoke.choices.out.rglob("collective.safetensors")}
     outcome, events = run("table12", again(smoke))
-    begun = [event["method"] for event in events if event["event"] == "trial"]
+    begun = [event.method for event in events if isinstance(event, TrialBegun)]
     assert "perfit" not in begun
     assert "lora-c-all+perfit-p" in begun
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stage1.items())
@@ -67,7 +68,7 @@ def test_a_stage_1_that_several_entries_use_trains_once(smoke: World) -> None:
 def test_a_second_call_runs_nothing_and_says_the_same(smoke: World) -> None:
     first, _ = run("table4", smoke)
     second, events = run("table4", again(smoke))
-    assert [event for event in events if event["event"] in ("trial", "stage")] == []
+    assert [event for event in events if isinstance(event, TrialBegun | StageBegun)] == []
     assert second == first
 
 
@@ -103,7 +104,7 @@ def test_a_cell_that_fails_is_missing_and_there_is_no_mean_over_the_rest(tmp_pat
     world = World(choices_in(tmp_path))
     entry = replace(entry_of("table10"), tasks=("news_categorize",))
     cells = placed(entry, world)
-    run_cells([one.cell for one in cells if one.cell is not None and one.slot.seed == 0], world, lambda event: None)
+    run_cells([one.cell for one in cells if one.cell is not None and one.slot.seed == 0], world, SILENT)
     broken = next(one.cell for one in cells if one.slot.row.label == "PerFit" and one.slot.seed == 1)
     assert broken is not None
     where = broken.folder.trial_folder(broken.trial) / "work"
@@ -148,7 +149,7 @@ def test_stage_2_stands_on_another_tasks_stage_1(tmp_path: Path) -> None:
     crossed = next(cell for cell in cells if cell is not None and cell.place.task == "news_categorize")
     assert crossed.needs is not None
     assert crossed.needs.place.task == "movie_tagging"
-    run_cells([crossed], world, lambda event: None)
+    run_cells([crossed], world, SILENT)
     assert crossed.record().status == "done", why_failed(crossed)
     shared = crossed.folder.path / "shared" / "seed-0"
     taken = list(shared.glob("collective-shift-*/collective.safetensors"))

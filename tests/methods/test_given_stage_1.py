@@ -11,6 +11,7 @@ from method_world import ANNA, BEN, OTHERS, asks, make, ready, setting
 from safetensors.torch import load_file
 
 from perfit.errors import ConfigError, StoreError
+from perfit.events import StageBegun
 
 
 def stage_1(folder: Path, **changes: Any) -> Path:
@@ -22,10 +23,10 @@ def stage_1(folder: Path, **changes: Any) -> Path:
 
 def test_users_stand_on_what_was_given_and_nothing_trains(tmp_path: Path) -> None:
     given = stage_1(tmp_path / "a", seed=5)
-    events: list[dict[str, Any]] = []
-    method = make("perfit", setting(tmp_path / "b", emit=events.append), collective=str(given))
+    events: list[Any] = []
+    method = make("perfit", setting(tmp_path / "b", listener=events.append), collective=str(given))
     method.fit(OTHERS)
-    assert [event for event in events if event.get("stage") == 1 and event["event"] != "found"] == []
+    assert [event for event in events if isinstance(event, StageBegun)] == []
     (taken,) = (tmp_path / "b" / "shared").glob("collective-shift-*/collective.safetensors")
     ours, theirs = load_file(taken), load_file(given)
     assert ours.keys() == theirs.keys()

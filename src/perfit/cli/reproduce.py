@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perfit.cli.ending import ERROR, say_error
-from perfit.cli.given import parse_settings
-from perfit.cli.options import CONFIG, DEVICE, JSON
+from perfit.cli.given import dtype_setting, parse_settings
+from perfit.cli.options import CONFIG, JSON, opens_a_base
 from perfit.cli.show import Screen, as_json, no_loading_bars, say, table
 from perfit.errors import ConfigError
+from perfit.events import Event, TrialBegun, TrialEnded
+from perfit.how_to_open import USUAL, HowToOpen
 
 if TYPE_CHECKING:
     from perfit.experiments.outcome import Outcome
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _PAGE = Path("docs/reproduction.md")
 
 
+@opens_a_base
 def reproduce(
     what: Annotated[
         str, typer.Argument(help="A table or figure such as table4, all, list, or page (docs/reproduction.md).")
@@ -46,7 +50,7 @@ def reproduce(
     trials: Annotated[int | None, typer.Option(help="At most so many trials of a search.")] = None,
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all cells: --set stage2.epochs=2.")] = [],  # noqa: B006
-    device: DEVICE = "auto",
+    how: HowToOpen = USUAL,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="At the paper's scale: check data and parameters, estimate cost, and stop."),
@@ -73,7 +77,7 @@ def reproduce(
         measured_queries=queries,
         tasks=None if tasks is None else tuple(part.strip() for part in tasks.split(",") if part.strip()),
     )
-    choices = Choices(chosen, out, data, _bases(base), device, parse_settings(config, set_))
+    choices = Choices(chosen, out, data, _bases(base), how, parse_settings(config, set_) | dtype_setting(how))
     if what == "list":
         _list(choices, json)
         return
@@ -100,11 +104,12 @@ def _run(names: Sequence[str], choices: Choices, json: bool, *, runs: bool) -> N
     from perfit.experiments.paper.registry import entries
     from perfit.experiments.reproduce import reproduce as run_entry
     from perfit.experiments.reproduce import results_folder
+    from perfit.experiments.work import Watch
     from perfit.experiments.world import World
 
     no_loading_bars()
     screen, world = Screen(quiet=json), World(choices)
-    watch = _Watch(screen)
+    watch = Watch(screen.say, partial(_heard, screen))
     found: list[Outcome] = []
     for name in names:
         outcome = run_entry(entries()[name], world, _words(), watch, runs=runs)
@@ -245,23 +250,9 @@ def _write_page(out: Path, json: bool) -> None:
         say(f"page: {_PAGE}")
 
 
-class _Watch:
-    """Turns events into lines: what begins, and what comparisons and trainings say."""
-
-    def __init__(self, screen: Screen):
-        self.screen = screen
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "entry":
-            self.screen.say(f"{event['entry']}: {event['title']}")
-        elif kind == "place":
-            self.screen.say(f"  {event['task']} on {event['base']}: {event['cells']} cells to do")
-        elif kind == "trial":
-            self.screen.say(f"    {event['method']}, seed {event['seed']}")
-        elif kind == "ended" and event["error"] is not None:
-            self.screen.say(f"    {event['method']}, seed {event['seed']} failed: {event['error']}")
-        elif kind in ("measure", "search"):
-            self.screen.say(f"  {event['task']} on {event['base']}: {kind}")
-        elif kind == "abilities":
-            self.screen.say(f"  {event['row']}: {event['owners']} owners")
+def _heard(screen: Screen, event: Event) -> None:
+    """Of all that happens, what begins and what fails."""
+    if isinstance(event, TrialBegun):
+        screen.say(f"    {event.method}, seed {event.seed}")
+    elif isinstance(event, TrialEnded) and event.error is not None:
+        screen.say(f"    {event.method}, seed {event.seed} failed: {event.error}")

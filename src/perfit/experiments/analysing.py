@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from perfit.experiments.cells import tasks_at
 from perfit.experiments.paper.entry import Entry
 from perfit.experiments.work import Watch
 from perfit.experiments.world import World
+from perfit.pages.drawing import Drawn
 from perfit.tasks import get_task
 
 _RANDOM = "random"
@@ -75,7 +75,7 @@ def deltas_of(task: str, base: str, group: str, world: World, watch: Watch) -> D
     )
     names = [user.id for user in users]
     key = digest_of(opened.identity.as_dict(), str(backbone.dtype), recipe.as_dict(), names, data.fingerprint())
-    watch({"event": "measure", "task": task, "base": base, "users": len(users)})
+    watch.say(f"  {task} on {base}: δ-vectors of {len(users)} users")
     return extract(
         backbone,
         get_task(task),
@@ -169,7 +169,7 @@ def _together(found: Mapping[str, DeltaVectors]) -> dict[str, float]:
     return pairs | ({"together.labels_minus_mixed": alike - float(np.mean(mixed))} if mixed else {})
 
 
-def _figure(part: str, found: Mapping[str, DeltaVectors]) -> Any | None:
+def _figure(part: str, found: Mapping[str, DeltaVectors]) -> Drawn | None:
     """The figure in the paper's form; None where the part is a table."""
     if part == "ranks":
         return None
@@ -184,10 +184,3 @@ def _figure(part: str, found: Mapping[str, DeltaVectors]) -> Any | None:
         return figures.layers_figure(shown, names)
     makers = {"observations": figures.observations, "controls": figures.controls, "cases": figures.cases}
     return makers[part](shown, names, layer)
-
-
-def save_figure(figure: Any, folder: Path, name: str) -> str:
-    """Write an analysis' figure; the name of its file."""
-    from perfit.analysis.style import save
-
-    return save(figure, folder, name).name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from perfit.evaluation.bootstrap import interval
 from perfit.evaluation.score import HIGHER_IS_BETTER
-from perfit.evaluation.significance import interval
 from perfit.experiments.paper.entry import METRICS, Claim
 from perfit.experiments.scores import Key, Scored
 

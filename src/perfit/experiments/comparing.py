@@ -8,7 +8,7 @@ from statistics import variance
 from typing import Any
 
 from perfit.comparison.folder import TrialRecord
-from perfit.evaluation.significance import bootstrap_p
+from perfit.evaluation.bootstrap import bootstrap_p
 from perfit.experiments.cells import tasks_at
 from perfit.experiments.claims import judge
 from perfit.experiments.orderings import ordering

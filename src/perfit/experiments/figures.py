@@ -7,7 +7,7 @@ from typing import Any
 
 from perfit.experiments.outcome import OutcomeRow
 from perfit.experiments.paper.entry import METRICS, Entry
-from perfit.report.drawing import BLUE, GREY, MUTED, ORANGE, Drawn, draw
+from perfit.pages.drawing import BLUE, GREY, MUTED, ORANGE, Drawn, draw
 
 _LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREY, "^", ":"))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfit.evaluation.significance import Floats, interval
+from perfit.evaluation.bootstrap import Floats, interval
 
 FEWEST = 3
 """Rows that an order needs at least."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from perfit.experiments.paper.entry import Entry
 from perfit.experiments.paper.registry import entries
 from perfit.experiments.scale import Choices, Scale
 from perfit.experiments.scores import Scored
-from perfit.experiments.work import Watch
+from perfit.experiments.work import SILENT, Watch
 from perfit.experiments.world import World
 
 RESULTS = "results"
@@ -29,16 +29,14 @@ def results_folder(choices: Choices) -> Path:
     return choices.out / RESULTS / choices.scale.name
 
 
-def reproduce(
-    entry: Entry, world: World, words: str = "", watch: Watch = lambda event: None, *, runs: bool = True
-) -> Outcome:
+def reproduce(entry: Entry, world: World, words: str = "", watch: Watch = SILENT, *, runs: bool = True) -> Outcome:
     """Run what is missing of an entry, and save what came of it.
 
     Args:
         entry: The table or figure.
         world: What is opened; the same one for several entries shares bases and data.
         words: What was given on the command line beside the entry's name.
-        watch: Receives the events of training and of comparisons, "place", "measure", "search" and "abilities".
+        watch: Who is told.
         runs: Of a comparison that was stopped, False says what is there so far; what else was not run stays unsaid.
 
     Raises:
@@ -46,7 +44,7 @@ def reproduce(
     """
     if not runs and entry.kind != "compare":
         return outcome_of(entry, world.choices)
-    watch({"event": "entry", "entry": entry.name, "title": entry.title})
+    watch.say(f"{entry.name}: {entry.title}")
     began = time.perf_counter()
     parts = _run(entry, world, watch, runs)
     parts.setdefault("seconds", _seconds(entry, world.choices, parts["done"], time.perf_counter() - began))
@@ -62,7 +60,7 @@ def reproduce(
         command=" ".join(["perfit reproduce", entry.name, words]).strip(),
         base=_bases(entry, world),
         data=_data(entry, world),
-        hardware=hardware(world.choices.device),
+        hardware=hardware(world.choices.how.device),
         missing=missing,
         **{name: value for name, value in parts.items() if name != "measures"},
         figures=_save_figure(entry, figure, parts, world),
@@ -147,19 +145,15 @@ def _data(entry: Entry, world: World) -> dict[str, str]:
 
 
 def _save_figure(entry: Entry, figure: Any, parts: Mapping[str, Any], world: World) -> tuple[str, ...]:
-    folder = results_folder(world.choices) / "figures"
-    if figure is not None:
-        from perfit.experiments.analysing import save_figure
-
-        return (f"figures/{save_figure(figure, folder, entry.name)}",)
-    if entry.figure is not None:
+    if figure is None and entry.figure is not None:
         from perfit.experiments.figures import figure_of
 
-        drawn = figure_of(entry, {row.label: row for row in parts["rows"]}, tasks_at(entry, world.choices.scale))
-        if drawn is not None:
-            drawn.save(folder)
-            return (f"figures/{drawn.name}.svg",)
-    return ()
+        figure = figure_of(entry, {row.label: row for row in parts["rows"]}, tasks_at(entry, world.choices.scale))
+    if figure is None:
+        return ()
+    drawn = replace(figure, name=entry.name)
+    drawn.save(results_folder(world.choices) / "figures")
+    return (f"figures/{drawn.name}.svg",)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from perfit.backbone.packaged import DEFAULT_BASE
 from perfit.errors import ConfigError
 from perfit.experiments.paper.bases import PAPER_BASES
 from perfit.experiments.paper.entry import METRICS
+from perfit.how_to_open import USUAL, HowToOpen
 
 PROTOCOL: Mapping[str, Any] = {
     "stage1_users": "others",
@@ -125,7 +126,7 @@ class Choices:
         out: The folder of cells, results and figures.
         data: The folder that holds a folder a task; None: the smoke scale's own, else none.
         bases: What stands for the paper's bases, by their names, instead of the scale's; "" stands for all.
-        device: Where bases compute.
+        how: How bases are opened; their precision is the settings'.
         settings: Changes of all settings.
     """
 
@@ -133,7 +134,7 @@ class Choices:
     out: Path
     data: Path | None = None
     bases: Mapping[str, str] = field(default_factory=dict)
-    device: str = "auto"
+    how: HowToOpen = USUAL
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

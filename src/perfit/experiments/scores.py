@@ -8,8 +8,8 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from perfit.evaluation.bootstrap import Floats, interval, resampled, summed
 from perfit.evaluation.score import pool
-from perfit.evaluation.significance import Floats, interval, resampled, summed
 from perfit.experiments.paper.entry import METRICS
 from perfit.experiments.work import Placed, why_failed
 from perfit.experiments.world import Measured, World

@@ -53,7 +53,7 @@ def _search(task: str, base: str, entry: Entry, world: World, watch: Watch) -> t
     context = digest_of(bench.identity.as_dict(), bench.data.fingerprint(), task, _SHARE)
     plan = SearchPlan(trials=trials, space=space, config=bench.config, context=context)
     folder = world.choices.out / "searches" / f"{task}-{digest_of(context, plan.record('loss'))[:16]}"
-    watch({"event": "search", "task": task, "base": base, "trials": trials})
+    watch.say(f"  {task} on {base}: a search of {trials} trials")
     result = search(Material(backbone, bench.task, held, "loss"), plan, folder)
     best = result.best
     assert best is not None

@@ -12,6 +12,7 @@ from typing import Any
 from perfit.comparison.plan import Plan
 from perfit.comparison.runner import run
 from perfit.errors import PerfitError, StoreError
+from perfit.events import Listener, nobody
 from perfit.experiments.cells import Cell, Slot, cell_of, slots
 from perfit.experiments.paper.entry import Entry
 from perfit.experiments.world import World
@@ -20,7 +21,16 @@ from perfit.fitting import check_leaks
 from perfit.methods.collective_shift import CollectiveStage
 from perfit.methods.method import Setting
 
-Watch = Callable[[dict[str, Any]], None]
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told: a line at each new piece of work, and the events of comparisons and trainings."""
+
+    say: Callable[[str], None] = lambda line: None
+    listener: Listener = nobody
+
+
+SILENT = Watch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +89,9 @@ def _run(cells: list[Cell], world: World, watch: Watch) -> None:
     plan = Plan(tuple(methods), (cells[0].trial.seed,), {name: options for name, options in methods.items() if options})
     bench = world.bench(place)
     gc.freeze()  # what is loaded by now stays; the runner collects after each trial
-    watch({"event": "place", "task": place.task, "base": place.base, "cells": len(cells)})
-    check_leaks(bench.data, bench.task, True, watch)
-    run(bench, plan, folder.path, watch=watch)
+    watch.say(f"  {place.task} on {place.base}: {len(cells)} cells to do")
+    check_leaks(bench.data, bench.task, True, watch.listener)
+    run(bench, plan, folder.path, listener=watch.listener)
 
 
 def _standing(cell: Cell, world: World) -> Cell:

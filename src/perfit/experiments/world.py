@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ class World:
         """A loaded base."""
         if name not in self._bases:
             dtype = str({**self.choices.scale.settings, **self.choices.settings}.get("dtype", "auto"))
-            self._bases[name] = open_base(self._where(name), dtype=dtype, device=self.choices.device)
+            self._bases[name] = open_base(self._where(name), replace(self.choices.how, dtype=dtype))
         return self._bases[name]
 
     def _where(self, name: str) -> str:
@@ -150,7 +150,7 @@ class World:
                 data=path,
                 base=place.base,
                 task=place.task,
-                device=self.choices.device,
+                how=self.choices.how,
                 preset=scale.preset,
                 settings={**self.settings_of(place.task, place.base), **dict(place.settings)},
                 selection=Selection(scale.users, scale.queries, scale.history, pool, place.pool_seed),

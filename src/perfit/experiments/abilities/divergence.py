@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfit.edited import Edited
 from perfit.experiments.abilities.likelihood import next_tokens
+from perfit.inference.edited import Edited
 from perfit.pseudo_users import BASE
 from perfit.tasks.plain_text import plain_ids
 

@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from perfit.comparison.plan import Trial
-from perfit.edited import Edited
 from perfit.errors import PerfitError, StoreError
 from perfit.experiments.abilities.divergence import divergences
 from perfit.experiments.abilities.harness import harness_scores
@@ -17,6 +16,7 @@ from perfit.experiments.outcome import OutcomeRow, Value
 from perfit.experiments.paper.entry import Entry, Row
 from perfit.experiments.work import Watch, run_cells, why_failed
 from perfit.experiments.world import Place, World
+from perfit.inference.edited import Edited
 from perfit.methods.method import Ask, Setting
 from perfit.methods.personal_shift import ShiftMethod
 from perfit.methods.registry import METHODS, make_method
@@ -47,7 +47,7 @@ def abilities_entry(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
         groups = [(row.label, [BASE] if row.method == "base" else owners, False) for row in mine]
         groups.append((f"{prefix} collective".strip(), [COLLECTIVE], True))
         for label, many, extra in groups:
-            watch({"event": "abilities", "row": label, "owners": len(many)})
+            watch.say(f"  {label}: general abilities of {len(many)} owners")
             row = _measured(entry, label, edited, many, extra, paper)
             rows.append(row)
             measures |= {f"{label}/{name}": v.mean for name, v in row.values.items() if v.mean is not None}

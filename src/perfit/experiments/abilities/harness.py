@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perfit.backbone.generate import Decoding
 from perfit.backbone.room import positions_of
-from perfit.edited import Edited
 from perfit.experiments.abilities.likelihood import continuations
 from perfit.extras import import_extra
+from perfit.inference.decoding import Decoding
+from perfit.inference.edited import Edited
 from perfit.tasks.plain_text import plain_ids
 
 _ROOM = 2048

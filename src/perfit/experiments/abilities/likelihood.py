@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from perfit.edited import Edited
-from perfit.plan import EditPlan
+from perfit.edits.edit_plan import EditPlan
+from perfit.inference.edited import Edited
 
 Tokens = Sequence[int]
 _BATCH_TOKENS = 4096

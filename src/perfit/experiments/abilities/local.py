@@ -7,10 +7,10 @@ from statistics import fmean
 
 import numpy as np
 
-from perfit.edited import Edited
-from perfit.evaluation.significance import Floats
+from perfit.evaluation.bootstrap import Floats
 from perfit.experiments.abilities.items import Item, LocalTask, local_tasks
 from perfit.experiments.abilities.likelihood import continuations
+from perfit.inference.edited import Edited
 from perfit.tasks.plain_text import plain_ids
 
 AVERAGE = "average"
