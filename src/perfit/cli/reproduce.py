@@ -237,8 +237,8 @@ def _dry_run(names: Sequence[str], choices: Choices, json: bool) -> None:
 
 
 def _write_page(out: Path, json: bool) -> None:
+    from perfit.durable.files import write_atomically
     from perfit.experiments.page import page
-    from perfit.files import write_atomically
 
     folder = Path("docs/reproduction")
     if not folder.is_dir():

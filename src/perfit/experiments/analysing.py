@@ -15,7 +15,7 @@ from perfit.analysis.subspace import basis, complete, rank_table
 from perfit.analysis.tables import Tables, focus_layer, tables_of
 from perfit.analysis.tasks_together import tasks_together
 from perfit.backbone.room import positions_of
-from perfit.durable.records import digest_of
+from perfit.durable.identity import digest_of
 from perfit.errors import PerfitError
 from perfit.experiments.cells import tasks_at
 from perfit.experiments.paper.entry import Entry

@@ -9,6 +9,7 @@ from perfit.experiments.outcome import OutcomeRow
 from perfit.experiments.paper.entry import METRICS, Entry
 from perfit.pages.drawing import BLUE, GREY, MUTED, ORANGE, Drawn, draw
 
+_PANEL = 3.2  # inches
 _LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREY, "^", ":"))
 
 
@@ -18,8 +19,15 @@ def figure_of(entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ..
     if entry.figure is None or not whole:
         return None
     paint = {"lines": _lines, "scatter": _scatter, "heatmap": _heatmap}[entry.figure]
+    curves = len({row.curve for row in entry.rows if row.x is not None}) if entry.figure == "lines" else 1
+    panels = len(METRICS[tasks[0]]) if entry.figure == "heatmap" else len(tasks) * curves
     return draw(
-        entry.name, entry.title, f"{entry.title}; ours, the paper's dotted", 2.6, lambda f: paint(f, entry, rows, tasks)
+        entry.name,
+        entry.title,
+        f"{entry.title}; ours, the paper's dotted",
+        2.6,
+        lambda figure: paint(figure, entry, rows, tasks),
+        width=_PANEL * panels,
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perfit.durable.files import write_atomically
 from perfit.durable.records import parse_object, read_bounded
 from perfit.errors import DamagedError, StoreError
-from perfit.files import write_atomically
 
 FORMAT = 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perfit.durable.records import digest_of
+from perfit.durable.identity import digest_of
 from perfit.errors import PerfitError
 from perfit.experiments.cells import tasks_at
 from perfit.experiments.paper.entry import Entry

@@ -13,7 +13,7 @@ from perfit.comparison.folder import ComparisonFolder, identity_of
 from perfit.comparison.plan import Selection, Trial
 from perfit.data import read_dataset
 from perfit.data.schema import Dataset
-from perfit.durable.records import digest_of
+from perfit.durable.identity import digest_of
 from perfit.errors import ConfigError
 from perfit.evaluation.score import metrics_by_query
 from perfit.experiments.scale import Choices
