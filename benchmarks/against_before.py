@@ -112,6 +112,7 @@ def main() -> None:
         found = {tree: measure(tree.resolve(), work) for tree in order}
         if number:  # the first round fills caches
             seen.append((found[before], found[after]))
+            print(f"pair {number}: {json.dumps(seen[-1])}", file=sys.stderr)
     same = all(one["answers"] == other["answers"] for one, other in seen)
     users = f"{arguments.users} users of {arguments.items} items, {arguments.epochs} epochs, up to {arguments.tokens} tokens"
     print(
