@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from perfit.report.conclusion import of_run
+from perfit.comparison.table import Row, Table
+from perfit.evaluation.judged import Spread
+from perfit.report.conclusion import of_comparison, of_run
 from perfit.report.families import FAMILIES, family_of, front
 
 EFFECT = {
@@ -55,3 +58,20 @@ def test_kinds_of_methods_variants_and_strangers() -> None:
         "reference",
     ]
     assert family_of("somebody.elses:Method") == "other"
+
+
+def test_a_floor_that_is_best_is_what_perfit_is_held_against() -> None:
+    scores = {"floor-linear": ("Linear", 0.5), "perfit": ("PerFit", 0.75), "base": ("Base", 1.0)}
+    rows = tuple(
+        Row(name, label, (0,), None, metrics={"mae": Spread(value, None)}) for name, (label, value) in scores.items()
+    )
+    table = Table("ratings", "mae", "a base", 10, 20, 40, (0,), None, "free", rows)
+    assert of_comparison(table) == [
+        "Linear has the best mae of 3 methods: 0.500.",
+        "The best answer without a model: Linear, 0.500; PerFit is 0.250 worse.",
+    ]
+    assert of_comparison(replace(table, rows=rows[::2]))[1:] == []
+    better = (replace(rows[0], metrics={"mae": Spread(2.0, None)}), *rows[1:])
+    assert of_comparison(replace(table, rows=better))[1:] == [
+        "The best answer without a model: Linear, 2.000; PerFit is 1.250 better."
+    ]

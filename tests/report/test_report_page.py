@@ -177,6 +177,7 @@ def test_the_first_screen_says_who_is_best_and_what_is_sure(page: str) -> None:
         r"PERFIT has the best accuracy of 4 methods: 1\.000 \(95 % interval 1\.000 to 1\.000\)\.$", lines[0]
     )
     assert re.match(r"Against OPPU, of 3 methods \d are better and \d worse beyond chance", lines[1])
+    assert lines[1].endswith("With only 6 users such p come out too small.")
     assert lines[2].startswith("PERFIT gains +")
     assert re.match(r"PERFIT helps \d of 6 users and harms 0, against BASE\.", lines[3])
     assert "1 of 5 methods lack results; the tables say why." in lines

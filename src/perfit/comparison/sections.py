@@ -9,7 +9,8 @@ from perfit.evaluation.effect import Effect
 from perfit.evaluation.judged import column_text
 from perfit.pages.section import Cell, Section
 
-_FEW_USERS = 10
+FEW_USERS = 10
+"""With fewer, p-values by the bootstrap over users come out too small."""
 _FEW = "only {n} users: bootstrap p-values over users come out too small; Wilcoxon's cannot be below {least}"
 
 
@@ -138,11 +139,7 @@ def _differences(table: Table) -> Section:
         notes=(
             "p users, p queries: paired bootstrap, two-sided, drawing users or queries; p Holm: p users adjusted for "
             "testing all methods",
-            *(
-                [_FEW.format(n=table.n_users, least=p_value(2 / 2**table.n_users))]
-                if table.n_users < _FEW_USERS
-                else []
-            ),
+            *([_FEW.format(n=table.n_users, least=p_value(2 / 2**table.n_users))] if table.n_users < FEW_USERS else []),
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perfit.comparison.sections import p_value, signed
+from perfit.comparison.sections import FEW_USERS, p_value, signed
 from perfit.comparison.table import Row, Table
 from perfit.evaluation.best_floor import AboveFloor, above_floors
 from perfit.evaluation.score import higher_is_better
@@ -38,7 +38,7 @@ def of_comparison(table: Table) -> list[str]:
             f"{own.label} helps {effect.helped} of {effect.n_users} users and harms {effect.harmed.users}, against "
             f"{_label(table, effect.against)}."
         )
-    lines += _floor(done, best, primary)
+    lines += _floor(done, best, own, primary)
     missing = sum(row.problem is not None for row in table.rows)
     return lines + ([f"{missing} of {len(table.rows)} methods lack results; the tables say why."] if missing else [])
 
@@ -59,9 +59,10 @@ def _against(table: Table, done: Sequence[Row], own: Row | None) -> list[str]:
     better = sum(row.differences[primary].gain > 0 for row in sure)
     lines = []
     if tested:
+        few = f" With only {table.n_users} users such p come out too small." if table.n_users < FEW_USERS else ""
         lines.append(
             f"Against {reference}, of {len(tested)} methods {better} are better and {len(sure) - better} worse beyond chance (p "
-            f"below {_SURE:g}, adjusted for testing all)."
+            f"below {_SURE:g}, adjusted for testing all).{few}"
         )
     if own is not None and own.differences:
         found = own.differences[primary]
@@ -71,14 +72,16 @@ def _against(table: Table, done: Sequence[Row], own: Row | None) -> list[str]:
     return lines
 
 
-def _floor(done: Sequence[Row], best: Row, primary: str) -> list[str]:
+def _floor(done: Sequence[Row], best: Row, own: Row | None, primary: str) -> list[str]:
+    """The best method against the best floor; where that is the best of all, PerFit against it."""
     floors = [row.name for row in done if row.name.startswith(PREFIX)]
-    if not floors or best.name in floors:
+    held = best if best.name not in floors else own
+    if not floors or held is None:
         return []
     labels = {row.name: row.label for row in done}
     values = {row.name: {name: value.mean for name, value in row.metrics.items()} for row in done}
-    (found,) = above_floors(values, floors, best.name, primary, [primary])
-    return [_sentence(found, labels[found.floor], best.label)]
+    (found,) = above_floors(values, floors, held.name, primary, [primary])
+    return [_sentence(found, labels[found.floor], held.label)]
 
 
 def _sentence(found: AboveFloor, floor: str, method: str) -> str:
