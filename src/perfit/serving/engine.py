@@ -33,6 +33,8 @@ class Request:
         seed: A request's draws depend on it and on the prompt alone, never on the rows beside it.
         stop: Texts that end the answer and are no part of it.
         n_logprobs: How many of the most probable tokens are told with each token; its own is told always.
+        tenant: Who asks, where ``who`` is None; a version brings its own. What one tenant asked is never computed faster
+            for another: that would tell them.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Request:
     seed: int = 0
     stop: tuple[str, ...] = ()
     n_logprobs: int = 0
+    tenant: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt:

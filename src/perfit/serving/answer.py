@@ -1,0 +1,172 @@
+"""One answer while it is made: which token comes next, what it adds to the text, and whether it ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perfit.backbone.model import Backbone
+from perfit.errors import BaseModelError
+from perfit.positions import Positions
+from perfit.serving.engine import Finished, Handle, Reason, Request, Token
+from perfit.stop_strings import stops, until_stop
+
+
+class Answer:
+    """A request, its tokens so far, and where they go.
+
+    Args:
+        handle: Whom its events are told.
+        backbone: The base, for its tokenizer and its end tokens.
+
+    Attributes:
+        tokens: The answer so far, end tokens left out.
+        edited: Positions of the prompt that are edited.
+        cached: Tokens of the prompt that need not be computed; engines set it.
+        finished: Whether ``Finished`` was told.
+    """
+
+    def __init__(self, handle: Handle, backbone: Backbone):
+        self.request = handle.request
+        self.tokens: list[int] = []
+        self.edited = edited_positions(self.request)
+        self.cached = 0
+        self.finished = False
+        self._handle = handle
+        self._tokenizer = backbone.tokenizer
+        self._ends = end_tokens(backbone, self.request.stop)
+        self._chance = _chance_of(self.request) if self.request.temperature else None
+        self._sent = ""
+        self._text = ""
+
+    def take(self, token: int, logprob: float, top: tuple[tuple[int, float], ...] = ()) -> bool:
+        """Append a token; True where the answer is finished with it."""
+        if token in self._ends:
+            self.finish("stop")
+            return True
+        self.tokens.append(token)
+        self._text = self._tokenizer.decode(self.tokens, skip_special_tokens=True)
+        stopped = stops(self._text, self.request.stop)
+        if stopped:
+            self._text = until_stop(self._text, self.request.stop)
+        shown = self._text if stopped else _settled(self._text, self.request.stop)
+        piece = ""
+        # A tokenizer may write what came before anew; such a text waits for the end.
+        if shown.startswith(self._sent):
+            piece, self._sent = shown[len(self._sent) :], shown
+        self._handle.put(Token(token, piece, logprob, top))
+        if stopped:
+            self.finish("stop")
+        elif len(self.tokens) == self.request.max_new_tokens:
+            self.finish("length")
+        return self.finished
+
+    def finish(self, reason: Reason, problem: Exception | None = None) -> None:
+        """Tell the end; nothing can be told after it."""
+        if self.finished:
+            return
+        self.finished = True
+        self._handle.put(
+            Finished(
+                reason,
+                text=self._text[len(self._sent) :],
+                prompt_tokens=len(self.request.prompt),
+                new_tokens=len(self.tokens),
+                cached_tokens=self.cached,
+                edited=self.edited,
+                problem=problem,
+            )
+        )
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Scores of the vocabulary, the largest of which is the next token: logits [vocabulary], fp32 on the CPU."""
+        if self._chance is None:
+            return logits
+        warm = logits / self.request.temperature
+        if self.request.top_p < 1:
+            ordered, order = warm.softmax(-1).sort(descending=True, stable=True)
+            beyond = ordered.cumsum(-1) - ordered >= self.request.top_p  # the most probable always stays
+            warm = warm.masked_fill(beyond[order.argsort()], -torch.inf)
+        # Gumbel noise and the largest of all is sampling; the noise is this request's alone, whoever is served beside it.
+        noise = torch.empty(len(logits)).exponential_(generator=self._chance)
+        return warm - noise.log()
+
+
+def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
+    """Choose and take the next token of each answer.
+
+    Args:
+        logits: [answers, vocabulary] after the last token of each, fp32.
+        answers: Those not finished.
+
+    Returns:
+        The tokens. An answer whose logits are not finite ends in an error, its token means nothing, and no other
+        answer is touched.
+    """
+    sound = logits.isfinite().all(-1)
+    logits = logits.masked_fill(~sound.unsqueeze(-1), 0.0)
+    chosen = logits.argmax(-1)
+    for row, answer in enumerate(answers):
+        if answer.request.temperature:
+            chosen[row] = answer.score(logits[row].cpu()).argmax()
+    logprobs = logits.log_softmax(-1)
+    own = logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+    wanted = max(answer.request.n_logprobs for answer in answers)
+    best = logprobs.topk(min(wanted, logits.shape[-1]))
+    places, values = best.indices.tolist(), best.values.tolist()
+    tokens: list[int] = chosen.tolist()
+    for row, (answer, fine, logprob) in enumerate(zip(answers, sound.tolist(), own.tolist(), strict=True)):
+        if fine:
+            count = answer.request.n_logprobs
+            top = tuple(zip(places[row][:count], values[row][:count], strict=True))
+            answer.take(tokens[row], logprob, top)
+        else:
+            answer.finish("error", not_finite())
+    return tokens
+
+
+def not_finite() -> BaseModelError:
+    """What an answer ends with whose numbers went out of bounds."""
+    return BaseModelError("the base gives numbers that are not finite with this user's shift; personalise the user again")
+
+
+def edited_positions(request: Request) -> tuple[int, ...]:
+    """Positions of a request's prompt that are edited; none for the base.
+
+    Raises:
+        ConfigError: The version's positions are no rule.
+    """
+    if request.who is None:
+        return ()
+    return Positions.parse(request.who.positions).of(len(request.prompt))
+
+
+def end_tokens(backbone: Backbone, stop: Sequence[str]) -> frozenset[int]:
+    """Tokens that end an answer: the base's own, and control tokens that are named as stop strings."""
+    tokenizer: Any = backbone.tokenizer
+    own = backbone.model.generation_config.eos_token_id
+    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
+    named = {number for number, token in tokenizer.added_tokens_decoder.items() if token.content in stop} if stop else set()
+    return frozenset(ends | named)
+
+
+def _chance_of(request: Request) -> torch.Generator:
+    text = " ".join(map(str, (request.seed, *request.prompt)))
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
+
+
+def _settled(text: str, stop: Sequence[str]) -> str:
+    """The text without an end that is no whole character yet, or that may become a stop string."""
+    if text.endswith("\ufffd"):
+        text = text.rstrip("\ufffd")
+    longest = max((_overlap(text, one) for one in stop), default=0)
+    return text[: len(text) - longest]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
