@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.edits.positions import Positions
 from perfit.errors import BaseModelError
-from perfit.positions import Positions
+from perfit.inference.next_token import chance_of, end_tokens
 from perfit.serving.engine import Finished, Handle, Reason, Request, Token
 from perfit.stop_strings import stops, until_stop
 
@@ -39,7 +38,7 @@ class Answer:
         self._handle = handle
         self._tokenizer = backbone.tokenizer
         self._ends = end_tokens(backbone, self.request.stop)
-        self._chance = _chance_of(self.request) if self.request.temperature else None
+        self._chance = chance_of(self.request.seed, self.request.prompt) if self.request.temperature else None
         self._sent = ""
         self._text = ""
 
@@ -131,7 +130,9 @@ def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
 
 def not_finite() -> BaseModelError:
     """What an answer ends with whose numbers went out of bounds."""
-    return BaseModelError("the base gives numbers that are not finite with this user's shift; personalise the user again")
+    return BaseModelError(
+        "the base gives numbers that are not finite with this user's shift; personalise the user again"
+    )
 
 
 def edited_positions(request: Request) -> tuple[int, ...]:
@@ -143,20 +144,6 @@ def edited_positions(request: Request) -> tuple[int, ...]:
     if request.who is None:
         return ()
     return Positions.parse(request.who.positions).of(len(request.prompt))
-
-
-def end_tokens(backbone: Backbone, stop: Sequence[str]) -> frozenset[int]:
-    """Tokens that end an answer: the base's own, and control tokens that are named as stop strings."""
-    tokenizer: Any = backbone.tokenizer
-    own = backbone.model.generation_config.eos_token_id
-    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
-    named = {number for number, token in tokenizer.added_tokens_decoder.items() if token.content in stop} if stop else set()
-    return frozenset(ends | named)
-
-
-def _chance_of(request: Request) -> torch.Generator:
-    text = " ".join(map(str, (request.seed, *request.prompt)))
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
 
 def _settled(text: str, stop: Sequence[str]) -> str:

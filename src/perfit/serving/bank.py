@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from perfit.shift import Shift, ShiftBank
+from perfit.edits.shift import Shift, ShiftBank
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.edits.shift import Shift
 from perfit.errors import BaseModelError
 from perfit.serving.answer import Answer, choose, not_finite
 from perfit.serving.bank import ResidentBank
@@ -19,7 +20,6 @@ from perfit.serving.engine import Stats
 from perfit.serving.loading import Loaded
 from perfit.serving.packed import PackedEdits, Piece, Slots
 from perfit.serving.version import ShiftVersion
-from perfit.shift import Shift
 
 _COLLECTIVES = 8  # of several runs on one base, resident beside the requests' own
 
@@ -59,7 +59,9 @@ class Batched:
         size = (len(layers), backbone.hidden_size, backbone.device)
         # Each request in flight needs one first shift, and one or two second ones: no request ever waits for a slot.
         self._firsts = ResidentBank(paging.rows + _COLLECTIVES, size[0], ranks[0], *size[1:])
-        self._seconds = ResidentBank(max(resident, paging.rows) + paging.rows + _COLLECTIVES, size[0], ranks[1], *size[1:])
+        self._seconds = ResidentBank(
+            max(resident, paging.rows) + paging.rows + _COLLECTIVES, size[0], ranks[1], *size[1:]
+        )
         self._most = paging.rows
         self._rows: dict[str, _Row] = {}
 
@@ -83,9 +85,7 @@ class Batched:
             BaseModelError: Its shifts are of a larger rank than there is room for.
         """
         request = answer.request
-        slots, pinned = Slots(), ()
-        if request.who is not None:
-            slots, pinned = self._pinned(request.who, loaded)
+        slots, pinned = (Slots(), ()) if request.who is None else self._pinned(request.who, loaded)
         self._rows[request.id] = _Row(answer, slots, pinned)
         self._pages.add(request.id, request.prompt, edits_of(answer))
 
@@ -97,8 +97,7 @@ class Batched:
             return
         rows = [self._rows[one.id] for one in running]
         pieces = [
-            Piece(one.start, one.count, row.answer.edited, row.slots)
-            for one, row in zip(running, rows, strict=True)
+            Piece(one.start, one.count, row.answer.edited, row.slots) for one, row in zip(running, rows, strict=True)
         ]
         edits = PackedEdits(pieces, self.layers, self._firsts.bank, self._seconds.bank)
         backbone = self._pages.backbone

@@ -192,7 +192,7 @@ class Pages:
         self._choose = choose
         self._unsound = None
         running(lambda: self._processor._generation_step(self.backbone.model), changes)
-        unsound = []
+        unsound: list[str] = []
         if self._unsound is not None:
             begin, flags = 0, self._unsound.tolist()
             for one in batch:
@@ -209,6 +209,7 @@ class Pages:
         cache.free_blocks(request, no_cache=not keep)
         scheduler.set_request_cancellation(request)
         scheduler.clear_cancelled_requests()
+        scheduler.block_new_requests = False  # those who were put out may come in again, as where it ends one itself
         self._edits.pop(request, None)
 
     def wipe(self) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from perfit.edits.shift import Shift, from_stored
 from perfit.errors import BaseModelError, DamagedError
 from perfit.serving.engine import Shifts
 from perfit.serving.version import ShiftVersion, shift_digest
-from perfit.shift import Shift, from_stored
 from perfit.store.collective_file import Collective
 
 # A shift comes from a file that anybody may have made: one of enormous numbers would overflow a base in half precision.
@@ -63,7 +63,9 @@ class Loader:
         if version.personal is not None:
             stored = self._shifts.personal(version)
             if shift_digest(stored.tensors) != version.personal:
-                raise DamagedError("a user's shift is not the one that was asked for; ask again with the present version")
+                raise DamagedError(
+                    "a user's shift is not the one that was asked for; ask again with the present version"
+                )
             own = self._checked(stored.tensors)
         return Loaded(version, first, shared, own)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perfit.plan import SlotGroups
-from perfit.shift import ShiftBank
+from perfit.edits.edit_plan import SlotGroups
+from perfit.edits.shift import ShiftBank
 
 
 @dataclass(frozen=True)

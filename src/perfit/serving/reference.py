@@ -9,12 +9,12 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.taps import running
-from perfit.plan import EditPlan, TwoStageShift
+from perfit.edits.edit_plan import EditPlan, TwoStageShift
+from perfit.edits.shift import blended
 from perfit.serving.answer import Answer, choose
 from perfit.serving.engine import Stats
 from perfit.serving.loading import Loaded
 from perfit.serving.version import ShiftVersion
-from perfit.shift import blended
 from perfit.training.stages import bank_of
 
 
