@@ -43,7 +43,7 @@ class Batched:
         paging: How much at a time.
     """
 
-    name = "batched"
+    name = "transformers"
 
     def __init__(
         self,

@@ -201,7 +201,7 @@ class Engine(Protocol):
     """Serves requests of any users in any order; all methods may be called from any thread."""
 
     name: str
-    """Which engine, for receipts: "reference", "batched"."""
+    """Which engine, for receipts: "reference", "transformers"."""
 
     def submit(self, request: Request, listener: Callable[[Event], None] | None = None) -> Handle:
         """Take in a request; its events come through the handle, or to the listener from the engine's thread.

@@ -1,59 +1,25 @@
-"""The engine for a base: many at once where the base proves that it can, one after the other where it cannot."""
+"""Whether a base answers many at once as it answers each alone: tried before it serves anybody."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from perfit.backbone.model import Backbone
-from perfit.config import PerFitConfig
 from perfit.edits.shift import new_shift
 from perfit.errors import BaseModelError
 from perfit.serving.answer import Answer
 from perfit.serving.batched import Batched
 from perfit.serving.continuous import Paging
-from perfit.serving.engine import Event, Finished, Handle, Request, Shifts, Token
+from perfit.serving.engine import Event, Finished, Handle, Request, Token
 from perfit.serving.loading import Loaded
 from perfit.serving.reference import Reference
-from perfit.serving.served import Core, Served
+from perfit.serving.served import Core
 from perfit.serving.version import ShiftVersion
 
 _SMALL = Paging(rows=4, page=4, tokens=128, step=8)  # prompts come in pieces, and share their beginnings
 _ALLOWED, _ALLOWED_HALF = 1e-3, 0.3  # of log-probabilities; in half precision the order of sums shows
-
-
-def open_engine(
-    backbone: Backbone,
-    config: PerFitConfig,
-    shifts: Shifts,
-    base: str,
-    *,
-    resident: int = 256,
-    paging: Paging | None = None,
-    emit: Callable[[dict[str, Any]], None] = lambda event: None,
-) -> Served:
-    """An engine for users whose shifts were trained with these settings.
-
-    Args:
-        backbone: The base; nobody but the engine runs it from here on, or they wait for one another's cores.
-        config: The run's settings: its layers and ranks.
-        shifts: Where shifts come from.
-        base: Digest of the base, as versions name it.
-        resident: Users whose shifts stay beside the base.
-        paging: How much at a time.
-        emit: Receives a warning event where the base cannot answer many at once.
-    """
-    core: Core
-    try:
-        prove(backbone, config.layers)
-        ranks = (config.collective_rank, config.personal_rank)
-        core = Batched(backbone, config.layers, ranks, resident=resident, paging=paging)
-    except BaseModelError as error:
-        emit({"event": "warning", "text": f"answers come one after the other: {error}"})
-        core = Reference(backbone, config.layers)
-    return Served(core, backbone, shifts, base)
 
 
 def prove(backbone: Backbone, layers: tuple[int, ...]) -> None:
