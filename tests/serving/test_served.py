@@ -1,0 +1,174 @@
+"""The engine's threads: who asks, who loads and who owns the base never wait for one another's work, nor mix it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import families
+import pytest
+from served_world import BASE, LAYERS, RANKS, SMALL, World, answered, end_of, prompt, reference, same
+
+from perfit.errors import ClosedError, ConfigError, UnknownUserError
+from perfit.serving.batched import Batched
+from perfit.serving.engine import Event, Finished, Request, Token
+from perfit.serving.reference import Reference
+from perfit.serving.served import Served
+from perfit.serving.version import ShiftVersion
+from perfit.store.payload import StoredShift
+
+LLAMA = families.tiny("llama")
+LONG = 60
+
+
+class SlowWorld(World):
+    """A store that answers when it is told to."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.open = threading.Event()
+        self.open.set()
+
+    def personal(self, version: ShiftVersion) -> StoredShift:
+        assert self.open.wait(30)
+        return super().personal(version)
+
+
+@pytest.fixture
+def world() -> SlowWorld:
+    return SlowWorld()
+
+
+@pytest.fixture(params=["transformers", "reference"])
+def engine(request: pytest.FixtureRequest, world: SlowWorld) -> Iterator[Served]:
+    core = Batched(LLAMA, LAYERS, RANKS, resident=0, paging=SMALL) if request.param == "transformers" else None
+    one = Served(core or Reference(LLAMA, LAYERS), LLAMA, world, BASE)
+    assert one.name == request.param
+    yield one
+    world.open.set()
+    one.close()
+    one.close()
+
+
+def test_many_threads_get_their_own_answers(engine: Served, world: SlowWorld) -> None:
+    owners = [*(world.train(f"user {n}", positions="f1+l2") for n in range(6)), world.shared(), None]
+    asked = [Request(f"{n}", prompt(n % 5, 12), owners[n % len(owners)], max_new_tokens=4) for n in range(32)]
+    plain = answered(reference(world, LLAMA), asked)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda request: list(engine.submit(request)), asked))
+    assert all(same(one, other) for one, other in zip(found, plain, strict=True))
+    assert engine.drain(30)
+    stats = engine.stats()
+    assert (stats.finished, stats.waiting, stats.running, stats.pinned) == (32, 0, 0, 0)
+    assert stats.new_tokens == sum(end_of(events).new_tokens for events in plain)
+    assert stats.prompt_tokens == 32 * 12
+
+
+def test_a_listener_hears_what_a_handle_would(engine: Served, world: SlowWorld) -> None:
+    heard: list[Event] = []
+    ended = threading.Event()
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Finished):
+            ended.set()
+
+    request = Request("a", prompt(1, 9), world.train("anna"), max_new_tokens=4)
+    engine.submit(request, listen)
+    assert ended.wait(30)
+    assert same(heard, answered(reference(world, LLAMA), [request])[0])
+
+
+def test_a_slow_store_holds_up_nobody_else(engine: Served, world: SlowWorld) -> None:
+    world.open.clear()
+    waits = engine.submit(Request("a", prompt(1, 9), world.train("anna"), max_new_tokens=2))
+    others = [
+        engine.submit(Request(f"{n}", prompt(n, 9), who, max_new_tokens=4))
+        for n, who in enumerate((None, world.shared()))
+    ]
+    assert [end_of([handle.get(30) for _ in range(5)]).reason for handle in others[:1]] == ["length"]
+    assert engine.stats().waiting >= 1
+    with pytest.raises(TimeoutError):
+        waits.get(timeout=0.05)
+    world.open.set()
+    assert end_of(list(waits)).reason == "length"
+
+
+def test_cancelled_while_waiting_and_while_running(engine: Served, world: SlowWorld) -> None:
+    running = engine.submit(Request("running", prompt(0, 9), max_new_tokens=LONG))
+    first = running.get(30)
+    assert isinstance(first, Token)
+    assert engine.cancel("running")
+    events = [first, *running]
+    assert end_of(events).reason == "cancelled"
+    assert end_of(events).new_tokens == len(events) - 1 < LONG
+    world.open.clear()
+    waiting = engine.submit(Request("waiting", prompt(0, 9), world.train("anna"), max_new_tokens=3))
+    assert engine.cancel("waiting")
+    assert end_of(list(waiting)).reason == "cancelled"
+    assert not engine.cancel("waiting")
+    assert not engine.cancel("nobody's")
+
+
+def test_an_update_leaves_those_in_flight_and_counts_for_the_next(engine: Served, world: SlowWorld) -> None:
+    old = world.train("anna", positions="f1")
+    long = engine.submit(Request("old", prompt(0, 9), old, max_new_tokens=30))
+    begun = long.get(30)
+    new = world.train("anna", positions="f1")
+    other = list(engine.submit(Request("new", prompt(0, 9), new, max_new_tokens=3)))
+    alone = reference(world, LLAMA)
+    assert same([begun, *long], answered(alone, [long.request])[0])
+    assert same(other, answered(alone, [Request("new", prompt(0, 9), new, max_new_tokens=3)])[0])
+
+
+def test_a_user_who_is_forgotten_is_answered_no_more(engine: Served, world: SlowWorld) -> None:
+    anna, ben = world.train("anna"), world.train("ben")
+    hers = engine.submit(Request("hers", prompt(0, 9), anna, max_new_tokens=LONG))
+    his = engine.submit(Request("his", prompt(0, 9), ben, max_new_tokens=20))
+    hers.get(30)
+    world.delete("t", "anna")
+    engine.forget("t", "anna")
+    assert any(isinstance(event, Finished) and event.reason == "cancelled" for event in hers)
+    assert same(list(his), answered(reference(world, LLAMA), [his.request])[0])
+    again = end_of(list(engine.submit(Request("again", prompt(0, 9), anna, max_new_tokens=2))))
+    assert again.reason == "error"
+    assert isinstance(again.problem, UnknownUserError)
+
+
+def test_draining_ends_what_is_there_and_takes_no_more(engine: Served) -> None:
+    handle = engine.submit(Request("a", prompt(0, 9), max_new_tokens=20))
+    assert not engine.drain(timeout=0.0)
+    with pytest.raises(ClosedError):
+        engine.submit(Request("b", prompt(0, 9), max_new_tokens=2))
+    assert engine.drain(30)
+    assert end_of(list(handle)).reason == "length"
+
+
+def test_closing_tells_everybody(engine: Served, world: SlowWorld) -> None:
+    world.open.clear()
+    handles = [
+        engine.submit(Request("a", prompt(0, 9), max_new_tokens=LONG)),
+        engine.submit(Request("b", prompt(0, 9), world.train("anna"), max_new_tokens=2)),
+    ]
+    handles[0].get(30)
+    threading.Timer(0.2, world.open.set).start()
+    engine.close()
+    assert [end_of(list(handle)[-1:]).reason for handle in handles] == ["cancelled", "cancelled"]
+    assert engine.forget("t", "anna") == 0
+    with pytest.raises(ClosedError):
+        engine.submit(Request("c", prompt(0, 9), max_new_tokens=2))
+
+
+def test_an_id_is_one_requests_while_it_is_in_flight(engine: Served) -> None:
+    request = Request("a", prompt(0, 9), max_new_tokens=20)
+    handle = engine.submit(request)
+    with pytest.raises(ConfigError, match="in flight"):
+        engine.submit(replace(request, max_new_tokens=1))
+    list(handle)
+    until = time.monotonic() + 10
+    while engine.stats().running and time.monotonic() < until:
+        time.sleep(0.01)
+    assert end_of(list(engine.submit(request))).reason == "length"
