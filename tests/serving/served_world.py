@@ -113,8 +113,11 @@ class Stepped(Served):
 
     def run(self) -> None:
         """All turns until nobody is in flight."""
-        while self._waiting or self._running:
+        for _ in range(5_000):
+            if not self._waiting and not self._running:
+                return
             self.step()
+        raise AssertionError("the engine stands still")
 
     def wipe(self, tenant: str, user: str) -> int:
         """What ``forget`` does, by the test's own turns."""

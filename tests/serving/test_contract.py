@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import families
 import pytest
+import torch
 import transformers
 from served_world import LAYERS, SMALL
 
@@ -66,8 +67,9 @@ def test_versions_outside_the_window_are_refused(version: str, known: bool, monk
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
-def test_a_base_proves_itself(family: str) -> None:
-    proof.prove(families.tiny(family), LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_base_proves_itself(family: str, dtype: torch.dtype) -> None:
+    proof.prove(families.tiny(family, dtype), LAYERS)
 
 
 def test_a_base_that_differs_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

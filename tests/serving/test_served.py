@@ -12,7 +12,9 @@ import families
 import pytest
 from served_world import BASE, LAYERS, RANKS, SMALL, World, answered, end_of, prompt, reference, same
 
+from perfit.edits.positions import Positions
 from perfit.errors import ClosedError, ConfigError, UnknownUserError
+from perfit.inference.decode import decode
 from perfit.serving.batched import Batched
 from perfit.serving.engine import Event, Finished, Request, Token
 from perfit.serving.reference import Reference
@@ -65,6 +67,25 @@ def test_many_threads_get_their_own_answers(engine: Served, world: SlowWorld) ->
     assert (stats.finished, stats.waiting, stats.running, stats.pinned) == (32, 0, 0, 0)
     assert stats.new_tokens == sum(end_of(events).new_tokens for events in plain)
     assert stats.prompt_tokens == 32 * 12
+
+
+def test_whoever_uses_the_base_meanwhile_gets_what_they_would_alone(engine: Served, world: SlowWorld) -> None:
+    """The engine owns the base as a server; a ``PerFit`` on it, which learns while it serves, is not in its way."""
+    shift, asked = families.random_shift(LAYERS), [prompt(n, 12) for n in range(3)]
+
+    def by_the_library() -> list[list[int]]:
+        rule = Positions.parse("f1+l2")
+        return decode(LLAMA, asked, [(1, 1), (2, 3), (0, 0)], shift, rule, limit=4, stops=[])
+
+    alone = by_the_library()
+    owners = [world.train(f"user {n}", positions="f1+l2") for n in range(3)]
+    requests = [Request(f"{n}", prompt(n, 12), owners[n % 3], max_new_tokens=8) for n in range(12)]
+    handles = [engine.submit(request) for request in requests]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: by_the_library(), range(12)))
+    assert found == [alone] * 12
+    expected = answered(reference(world, LLAMA), requests)
+    assert all(same(list(handle), other) for handle, other in zip(handles, expected, strict=True))
 
 
 def test_a_listener_hears_what_a_handle_would(engine: Served, world: SlowWorld) -> None:
