@@ -186,7 +186,8 @@ class Pages:
             choose: Turns logits [asked, vocabulary], fp32, into the next token of each of ``asked``.
 
         Returns:
-            Requests whose states were not finite. What was computed of them is zeros to all others, and is not kept.
+            Requests whose states were not finite. What was computed of them is zeros to all others; end them without
+            ``keep``.
         """
         batch = self._batch()
         self._choose = choose
@@ -197,7 +198,6 @@ class Pages:
             begin, flags = 0, self._unsound.tolist()
             for one in batch:
                 if any(flags[begin : begin + one.query_length]):
-                    one.complete_blocks = {}  # not to be found by anybody
                     unsound.append(one.state.request_id)
                 begin += one.query_length
         self._processor.update_batch()

@@ -119,7 +119,8 @@ class Served:
         with self._changed:
             if self._draining or self._closed:
                 raise ClosedError("this engine takes no more requests; ask again when it is back")
-            if request.id in self._waiting or request.id in self._running:
+            before = self._running.get(request.id)
+            if request.id in self._waiting or (before is not None and not before.finished):
                 raise ConfigError("id: a request of this id is in flight; give another")
             self._waiting[request.id] = _Waiting(answer)
             self._changed.notify_all()
@@ -208,6 +209,7 @@ class Served:
             orders, self._orders = self._orders, []
         for order in orders:
             order()
+        self._settle()  # an id that is over may be another request's from here on
         self._admit()
         if self._running:
             try:
