@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.errors import DataError
 from perfit.inference.batches import batches
+from perfit.inference.chance import chance_of
 from perfit.inference.decode import Choice, decode, edited_steps
 from perfit.inference.decoding import Decoding
 from perfit.inference.ends import end_tokens
@@ -205,9 +205,7 @@ def _sampler(
             TopPLogitsWarper(float(decoding.top_p)),
         ]
     )
-    texts = [" ".join(map(str, [decoding.seed, *prompt])) for prompt in prompts]
-    seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") for text in texts]
-    sources = [torch.Generator().manual_seed(seed) for seed in seeds]
+    sources = [chance_of(decoding.seed, prompt) for prompt in prompts]
 
     def scores(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         warped: torch.Tensor = warpers(None, logits)

@@ -10,9 +10,10 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.edits.positions import Positions
 from perfit.errors import BaseModelError
-from perfit.inference.next_token import chance_of, end_tokens
+from perfit.inference.chance import chance_of
+from perfit.inference.ends import end_tokens
+from perfit.inference.growing_text import GrowingText
 from perfit.serving.engine import Finished, Handle, Reason, Request, Token
-from perfit.stop_strings import stops, until_stop
 
 
 class Answer:
@@ -23,7 +24,6 @@ class Answer:
         backbone: The base, for its tokenizer and its end tokens.
 
     Attributes:
-        tokens: The answer so far, end tokens left out.
         edited: Positions of the prompt that are edited.
         cached: Tokens of the prompt that need not be computed; engines set it.
         finished: Whether ``Finished`` was told.
@@ -31,34 +31,26 @@ class Answer:
 
     def __init__(self, handle: Handle, backbone: Backbone):
         self.request = handle.request
-        self.tokens: list[int] = []
         self.edited = edited_positions(self.request)
         self.cached = 0
         self.finished = False
         self._handle = handle
-        self._tokenizer = backbone.tokenizer
         self._ends = end_tokens(backbone, self.request.stop)
         self._chance = chance_of(self.request.seed, self.request.prompt) if self.request.temperature else None
-        self._sent = ""
-        self._text = ""
+        self._text = GrowingText(backbone.tokenizer, self.request.stop)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The answer so far, end tokens left out."""
+        return self._text.tokens
 
     def take(self, token: int, logprob: float, top: tuple[tuple[int, float], ...] = ()) -> bool:
         """Append a token; True where the answer is finished with it."""
         if token in self._ends:
             self.finish("stop")
             return True
-        self.tokens.append(token)
-        self._text = self._tokenizer.decode(self.tokens, skip_special_tokens=True)
-        stopped = stops(self._text, self.request.stop)
-        if stopped:
-            self._text = until_stop(self._text, self.request.stop)
-        shown = self._text if stopped else _settled(self._text, self.request.stop)
-        piece = ""
-        # A tokenizer may write what came before anew; such a text waits for the end.
-        if shown.startswith(self._sent):
-            piece, self._sent = shown[len(self._sent) :], shown
-        self._handle.put(Token(token, piece, logprob, top))
-        if stopped:
+        self._handle.put(Token(token, self._text.take(token), logprob, top))
+        if self._text.ended:
             self.finish("stop")
         elif len(self.tokens) == self.request.max_new_tokens:
             self.finish("length")
@@ -72,7 +64,7 @@ class Answer:
         self._handle.put(
             Finished(
                 reason,
-                text=self._text[len(self._sent) :],
+                text=self._text.rest(),
                 prompt_tokens=len(self.request.prompt),
                 new_tokens=len(self.tokens),
                 cached_tokens=self.cached,
@@ -144,16 +136,3 @@ def edited_positions(request: Request) -> tuple[int, ...]:
     if request.who is None:
         return ()
     return Positions.parse(request.who.positions).of(len(request.prompt))
-
-
-def _settled(text: str, stop: Sequence[str]) -> str:
-    """The text without an end that is no whole character yet, or that may become a stop string."""
-    if text.endswith("\ufffd"):
-        text = text.rstrip("\ufffd")
-    longest = max((_overlap(text, one) for one in stop), default=0)
-    return text[: len(text) - longest]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that ``stop`` begins with."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
