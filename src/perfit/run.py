@@ -46,6 +46,7 @@ FILES = """| file | what it holds |
 | `metrics.json`, `metrics.md` | scores of the last evaluation, and the hashes of the predictions they are of |
 | `report.html`, `figures/*` | what `perfit report` made; the page has users' texts where it was given the data |
 | `erased.json` | who was erased, by keyed hashes; `train` and `evaluate` leave them out |
+| `serving.sqlite` | what `perfit serve` keeps of users: histories, feedback, queued trainings, versions, and the key of receipts |
 | `elsewhere.json` | frozen caches that trainings used, and pages written to other places: erasing a user goes there too |
 | `.lock` | keeps a second training or evaluation out while one runs |
 """

@@ -16,6 +16,8 @@ from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
 from perfit.errors import StoreError
 from perfit.model_card import shows_scores, write_card
+from perfit.notebook.database import FILE as NOTEBOOK
+from perfit.notebook.database import Notebook
 from perfit.run import RunDirectory
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import Tombstones
@@ -24,6 +26,7 @@ from perfit.training.record import TrainingRecord
 # Files whose content is known, and dealt with where it may name users.
 _KNOWN = (
     *("README.md", "manifest.json", "collective.safetensors", "personal.sqlite*", "training.*", "events.jsonl"),
+    *("serving.sqlite*", ".worker.lock"),
     *("checkpoints/*", "predictions/*.json*", "metrics.*", "report.html", "figures/*", "erased.json", "elsewhere.json"),
     *("*.lock", "*/.lock", "tensorboard/*"),
 )
@@ -51,7 +54,12 @@ class RunPlace:
 
     def knows(self, user: str) -> bool:
         """Whether the user is stored, was trained, answered, or is told of in the events."""
-        if self._stored(user) or self._answered(user, unknown=False) or user in TrainingRecord(self.run).users:
+        if (
+            self._noted(user)
+            or self._stored(user)
+            or self._answered(user, unknown=False)
+            or user in TrainingRecord(self.run).users
+        ):
             return True
         return any(
             event.get("learner") == user for event in read_lines(self.run.events_path) if isinstance(event, dict)
@@ -81,6 +89,10 @@ class RunPlace:
         ]
         if user in TrainingRecord(self.run).users:
             steps.append(Step(self.run.training_path, "the user's record taken out", lambda: self._forget(user)))
+        if self._noted(user):
+            steps.append(
+                Step(self.path / NOTEBOOK, "history, feedback, jobs and versions overwritten", lambda: self._tear(user))
+            )
         if self._stored(user):
             steps.append(Step(self.run.store_path, "the user's shift overwritten", lambda: self._drop(user)))
         return steps
@@ -136,6 +148,17 @@ class RunPlace:
         # For writing: this finishes the overwriting that a kill cut off after the row was gone.
         with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"]) as store:
             return user in store
+
+    def _noted(self, user: str) -> bool:
+        if not (self.path / NOTEBOOK).exists():
+            return False
+        with Notebook(self.path) as notebook:
+            notebook.finish_erasing()
+            return notebook.knows(user)
+
+    def _tear(self, user: str) -> None:
+        with Notebook(self.path) as notebook:
+            notebook.erase(user)
 
     def _drop(self, user: str) -> None:
         with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"]) as store:

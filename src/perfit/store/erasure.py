@@ -25,7 +25,7 @@ def erase(path: Path, database: sqlite3.Connection, user: str) -> bool:
         DamagedError: A row of this user would live on.
         sqlite3.Error: The file cannot be written.
     """
-    with _without_traces(path, database):
+    with without_traces(path, database):
         with transaction(database):
             found = database.execute("DELETE FROM users WHERE user_id = ?", (user,)).rowcount
             if not found:
@@ -48,7 +48,7 @@ def finish(path: Path, database: sqlite3.Connection) -> None:
         sqlite3.Error: The file cannot be written.
     """
     if is_pending(database):
-        with _without_traces(path, database):
+        with without_traces(path, database):
             _rewrite(database)
 
 
@@ -64,7 +64,7 @@ def _rewrite(database: sqlite3.Connection) -> None:
 
 
 @contextlib.contextmanager
-def _without_traces(path: Path, database: sqlite3.Connection) -> Iterator[None]:
+def without_traces(path: Path, database: sqlite3.Connection) -> Iterator[None]:
     """Keep the journals of what is done inside, to overwrite them before they are removed."""
     database.execute("PRAGMA journal_mode = PERSIST").fetchall()
     try:

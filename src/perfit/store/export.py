@@ -39,13 +39,19 @@ def write_export(
     Raises:
         StoreError: The file cannot be written.
     """
+    content = export_bytes(user, tensors, parts)
+    with faults(path):
+        write_atomically(path, content)
+
+
+def export_bytes(user: str, tensors: Mapping[str, torch.Tensor], parts: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The content of the file that ``write_export`` writes."""
     metadata = {"format": _FORMAT, "user": user, "sha256": _BLANK.decode()}
     content = to_bytes(tensors, metadata | {part: to_json(parts[part], part) for part in _PARTS})
     place = _place(content)
     assert place is not None
     digest = hashlib.sha256(content).hexdigest().encode()
-    with faults(path):
-        write_atomically(path, content[:place] + digest + content[place + len(digest) :])
+    return content[:place] + digest + content[place + len(digest) :]
 
 
 def read_export(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, dict[str, Any]]]:

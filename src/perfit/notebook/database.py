@@ -1,0 +1,160 @@
+"""The SQLite side of a notebook: one private file in a run, shared by a gateway and the worker that trains for it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from perfit.errors import StoreError
+from perfit.private import private_file
+from perfit.store.database import faults, transaction
+from perfit.store.erasure import without_traces
+
+FILE = "serving.sqlite"
+FORMAT = 1
+_APPLICATION_ID = 0x50464E42
+_BUSY_SECONDS = 30.0
+_PENDING = "erasing"
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (
+    user TEXT NOT NULL, place INTEGER NOT NULL, fields TEXT NOT NULL, turns TEXT NOT NULL, date TEXT,
+    held_out INTEGER NOT NULL,
+    PRIMARY KEY (user, place)
+);
+CREATE TABLE feedback (
+    user TEXT NOT NULL, place INTEGER NOT NULL, verdict TEXT NOT NULL, input TEXT NOT NULL, answer TEXT NOT NULL,
+    created TEXT NOT NULL, PRIMARY KEY (user, place)
+);
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
+    created TEXT NOT NULL, ended TEXT, result TEXT
+);
+CREATE INDEX jobs_of_user ON jobs (user, id);
+CREATE INDEX jobs_by_state ON jobs (state, id);
+CREATE TABLE versions (
+    user TEXT NOT NULL, number INTEGER NOT NULL, created TEXT NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL,
+    digest TEXT NOT NULL, sha256 TEXT NOT NULL, meta TEXT NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (user, number)
+);
+"""
+_TABLES = ("items", "feedback", "jobs", "versions")
+
+
+class Notebook:
+    """``serving.sqlite`` of a run; made where there is none. One object may be used from several threads.
+
+    Args:
+        run: The run's folder.
+
+    Raises:
+        StoreError: The file cannot be made or is none of ours.
+    """
+
+    def __init__(self, run: Path):
+        self.path = run / FILE
+        self._lock = threading.RLock()
+        with faults(self.path):
+            private_file(self.path)
+            self._database = sqlite3.connect(
+                self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _prepare(self) -> None:
+        database = self._database
+        database.execute("PRAGMA trusted_schema = OFF")
+        database.execute("PRAGMA secure_delete = ON").fetchall()
+        # What was acknowledged is on the disk.
+        database.execute("PRAGMA synchronous = EXTRA")
+        with transaction(database):
+            found = database.execute("PRAGMA application_id").fetchone()[0]
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            empty = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if empty and (found, version) == (0, 0):
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute("INSERT INTO meta VALUES ('key', ?)", (secrets.token_hex(32),))
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {FORMAT}")
+            elif found != _APPLICATION_ID:
+                raise StoreError(f"{self.path} is not what perfit serve keeps but another SQLite file; move it away")
+            elif version != FORMAT:
+                raise StoreError(
+                    f"{self.path} has format {version}, this perfit reads format {FORMAT}; use the version that wrote it"
+                )
+
+    @property
+    def key(self) -> bytes:
+        """A secret of this run, made with the file: what receipts are signed with and users' ids are hidden behind."""
+        with self.reading() as database:
+            row = database.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()
+        return bytes.fromhex(row[0])
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One look, or several that nobody writes between within this process."""
+        with self._lock, faults(self.path):
+            yield self._database
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; on the disk when it is over."""
+        with self._lock, faults(self.path), transaction(self._database):
+            yield self._database
+
+    def knows(self, user: str) -> bool:
+        """Whether anything here is of this user."""
+        with self.reading() as database:
+            return any(
+                database.execute(f"SELECT 1 FROM {table} WHERE user = ? LIMIT 1", (user,)).fetchone()
+                for table in _TABLES
+            )
+
+    def erase(self, user: str) -> None:
+        """Erase a user: no byte of theirs stays in this file or its journal."""
+        with self._lock, faults(self.path), without_traces(self.path, self._database):
+            with transaction(self._database):
+                for table in _TABLES:
+                    self._database.execute(f"DELETE FROM {table} WHERE user = ?", (user,))
+                self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (_PENDING,))
+            self._rewrite()
+
+    def erasing(self) -> bool:
+        """Whether an erasure was cut off before the file was written anew."""
+        with self.reading() as database:
+            return database.execute("SELECT 1 FROM meta WHERE key = ?", (_PENDING,)).fetchone() is not None
+
+    def finish_erasing(self) -> None:
+        """Finish an erasure that was cut off after the rows were gone."""
+        if self.erasing():
+            with self._lock, faults(self.path), without_traces(self.path, self._database):
+                self._rewrite()
+
+    def _rewrite(self) -> None:
+        # Rows that moved between pages left copies in the gaps.
+        self._database.execute("VACUUM")
+        with transaction(self._database):
+            self._database.execute("DELETE FROM meta WHERE key = ?", (_PENDING,))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> Notebook:
+        """Use as a context manager: closed at the end."""
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Close the file."""
+        self.close()

@@ -1,0 +1,120 @@
+"""A user's versions: every shift that was live, and those that were not put live and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from perfit.errors import DamagedError, UnknownUserError
+from perfit.notebook.database import Notebook
+from perfit.store import payload as codec
+from perfit.store.payload import StoredShift
+
+MOST = 10
+_COLUMNS = "number, created, state, note, digest"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a user, without its shift.
+
+    Attributes:
+        number: Counted up with each training, never given twice while the user is there.
+        created: When, ISO 8601 in UTC.
+        state: "kept" of one that was live, "kept back" of one that was worse on what was held out.
+        note: What is known of it: losses on what was held out, steps.
+        digest: Of its tensors in their stored form.
+    """
+
+    number: int
+    created: str
+    state: str
+    note: Mapping[str, Any]
+    digest: str
+
+
+class Versions:
+    """Versions of a notebook: the newest ten of a user, the live one always among them.
+
+    Args:
+        notebook: Where they lie.
+    """
+
+    def __init__(self, notebook: Notebook):
+        self.notebook = notebook
+
+    def add(self, user: str, stored: StoredShift, digest: str, *, state: str, note: Mapping[str, Any]) -> int:
+        """Keep a shift as a new version and return its number; a shift that is kept already keeps its own."""
+        dtype = "fp32" if str(stored.tensors["R"].dtype) == "torch.float32" else "bf16"
+        content, meta = codec.encode(stored.tensors, dtype, {}), codec.to_json(stored.meta, "meta")
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        seal = codec.checksum(user, content, meta, created)
+        with self.notebook.writing() as database:
+            known = database.execute(
+                "SELECT number FROM versions WHERE user = ? AND digest = ?", (user, digest)
+            ).fetchone()
+            if known is not None:
+                return int(known[0])
+            number = int(
+                database.execute(
+                    "SELECT coalesce(max(number), 0) + 1 FROM versions WHERE user = ?", (user,)
+                ).fetchone()[0]
+            )
+            database.execute(
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (user, number, created, state, json.dumps(dict(note)), digest, seal, meta, content),
+            )
+        return number
+
+    def prune(self, user: str, live: str) -> None:
+        """Forget the oldest beyond ten; never the live one, named by its digest."""
+        with self.notebook.writing() as database:
+            database.execute(
+                "DELETE FROM versions WHERE user = ?1 AND digest != ?2 AND number NOT IN "
+                "(SELECT number FROM versions WHERE user = ?1 ORDER BY number DESC LIMIT ?3)",
+                (user, live, MOST),
+            )
+
+    def of(self, user: str) -> list[Version]:
+        """All versions of a user, oldest first."""
+        with self.notebook.reading() as database:
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM versions WHERE user = ? ORDER BY number", (user,)
+            ).fetchall()
+        return [
+            Version(number, created, state, json.loads(note), digest) for number, created, state, note, digest in rows
+        ]
+
+    def number_of(self, user: str, digest: str) -> int | None:
+        """The number of the version with this digest."""
+        with self.notebook.reading() as database:
+            row = database.execute(
+                "SELECT number FROM versions WHERE user = ? AND digest = ?", (user, digest)
+            ).fetchone()
+        return None if row is None else int(row[0])
+
+    def stored(self, user: str, number: int) -> StoredShift:
+        """The shift of a version.
+
+        Raises:
+            UnknownUserError: The user has no such version.
+            DamagedError: It is not as it was written.
+        """
+        with self.notebook.reading() as database:
+            row = database.execute(
+                "SELECT sha256, meta, created, payload FROM versions WHERE user = ? AND number = ?", (user, number)
+            ).fetchone()
+        if row is None:
+            raise UnknownUserError(f"there is no version {number} of this user; GET versions lists those that are kept")
+        claimed, meta, created, content = row
+        if not codec.is_intact(user, claimed, meta, created, content):
+            raise DamagedError(f"{self.notebook.path}: version {number} of a user is damaged; choose another version")
+        return StoredShift(codec.decode(content, {}), codec.from_json(meta, "its record"))
+
+    def digests(self) -> set[str]:
+        """The digests of all versions of all users, for whoever checks a receipt."""
+        with self.notebook.reading() as database:
+            return {row[0] for row in database.execute("SELECT digest FROM versions")}

@@ -1,0 +1,156 @@
+"""The notebook at rest: durable, private, refused when it is another's, and torn out without a trace."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_base import person
+
+from perfit.edits.shift import new_shift, to_stored
+from perfit.errors import DamagedError, StoreError, UnknownUserError
+from perfit.notebook.database import FILE, Notebook
+from perfit.notebook.items import Items
+from perfit.notebook.jobs import Jobs
+from perfit.notebook.versions import Versions
+from perfit.store.payload import StoredShift
+
+ROOT = Path(__file__).parents[2]
+
+
+def planted(folder: Path, text: str) -> list[str]:
+    return [path.name for path in folder.iterdir() if text.encode() in path.read_bytes()]
+
+
+def shift(seed: int = 0) -> StoredShift:
+    made = to_stored(new_shift((1, 2, 8), init="loreft", generator=torch.Generator().manual_seed(seed)))
+    return StoredShift(made, {"strength": 0.5})
+
+
+def test_it_is_for_its_owner_alone_and_keeps_its_key(tmp_path: Path) -> None:
+    with Notebook(tmp_path) as first:
+        key = first.key
+    with Notebook(tmp_path) as again:
+        assert again.key == key
+        assert len(key) == 32
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE something (a)")
+    with pytest.raises(StoreError, match="another SQLite file"):
+        Notebook(tmp_path)
+    path.write_bytes(b"no database at all, and long enough to be looked at" * 40)
+    with pytest.raises(StoreError):
+        Notebook(tmp_path)
+    path.unlink()
+    Notebook(tmp_path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 9")
+    with pytest.raises(StoreError, match="format 9"):
+        Notebook(tmp_path)
+
+
+def test_versions_come_back_as_they_were_and_no_other_bytes_do(tmp_path: Path) -> None:
+    with Notebook(tmp_path) as notebook:
+        versions, kept = Versions(notebook), shift()
+        assert versions.add("anna", kept, "d1", state="kept", note={"steps": 3}) == 1
+        assert versions.add("anna", kept, "d1", state="kept", note={}) == 1
+        assert versions.add("ben", kept, "d1", state="kept", note={}) == 1
+        found = versions.stored("anna", 1)
+        assert found.meta == kept.meta
+        assert all(torch.equal(found.tensors[name], kept.tensors[name]) for name in kept.tensors)
+        with pytest.raises(UnknownUserError):
+            versions.stored("anna", 2)
+        with notebook.writing() as database:
+            payload = bytearray(database.execute("SELECT payload FROM versions WHERE user = 'anna'").fetchone()[0])
+        for place in range(0, len(payload), 7):
+            broken = bytes(payload[:place]) + bytes([payload[place] ^ 1]) + bytes(payload[place + 1 :])
+            with notebook.writing() as database:
+                database.execute("UPDATE versions SET payload = ? WHERE user = 'anna'", (broken,))
+            with pytest.raises(DamagedError):
+                versions.stored("anna", 1)
+        # A row of one user is not another's.
+        with notebook.writing() as database:
+            database.execute("UPDATE versions SET payload = ? WHERE user = 'anna'", (bytes(payload),))
+            database.execute("UPDATE versions SET user = 'cleo' WHERE user = 'ben'")
+        versions.stored("anna", 1)
+        with pytest.raises(DamagedError):
+            versions.stored("cleo", 1)
+
+
+def test_one_job_waits_for_a_user_and_the_oldest_is_taken_first(tmp_path: Path) -> None:
+    with Notebook(tmp_path) as notebook:
+        jobs = Jobs(notebook)
+        first, second = jobs.ask("anna"), jobs.ask("ben")
+        assert jobs.ask("anna").id == first.id
+        taken = jobs.take()
+        assert taken is not None
+        assert (taken.id, taken.state) == (first.id, "running")
+        assert jobs.runs(first.id)
+        # While one runs another may wait: what was told meanwhile is learnt too.
+        assert jobs.ask("anna").id not in (first.id, second.id)
+        jobs.end(first.id, "live", {"version": 2})
+        assert not jobs.runs(first.id)
+        assert jobs.waiting() == 2
+        notebook.erase("ben")
+        assert not jobs.runs(second.id)
+        third = jobs.take()
+        assert third is not None
+        assert third.user == "anna"
+
+
+def test_an_acknowledged_job_is_there_after_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from perfit.notebook.database import Notebook; from perfit.notebook.jobs import Jobs\n"
+        "print(Jobs(Notebook(Path(sys.argv[1]))).ask('anna').id, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stdout.strip()) == (-9, "1")
+    with Notebook(tmp_path) as notebook:
+        assert Jobs(notebook).waiting() == 1
+
+
+def test_erasing_leaves_nothing_and_others_whole(tmp_path: Path) -> None:
+    with Notebook(tmp_path) as notebook:
+        items = Items(notebook)
+        for name in ("anna", "canary-77", "ben"):
+            items.replace(person(name, history=40))
+            Jobs(notebook).ask(name)
+            Versions(notebook).add(name, shift(), name, state="kept", note={})
+        items.replace(person("canary-77", history=3))
+        text = items.of("canary-77").training.history[0].fields["text"]
+        before = items.of("anna"), items.of("ben"), notebook.key
+        assert planted(tmp_path, "canary-77")
+        notebook.erase("canary-77")
+        assert not notebook.knows("canary-77")
+        assert planted(tmp_path, "canary-77") == []
+        assert planted(tmp_path, text) == []
+        assert (items.of("anna"), items.of("ben"), notebook.key) == before
+        assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_an_erasure_that_was_cut_off_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Notebook(tmp_path) as notebook:
+        Items(notebook).replace(person("canary-77", history=40))
+        with monkeypatch.context() as patch:
+            patch.setattr(Notebook, "_rewrite", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                notebook.erase("canary-77")
+        assert notebook.erasing()
+        assert not notebook.knows("canary-77")
+    with Notebook(tmp_path) as again:
+        again.finish_erasing()
+        assert not again.erasing()
+    assert planted(tmp_path, "canary-77") == []
