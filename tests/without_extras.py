@@ -19,6 +19,7 @@ from typing import Any
 BROUGHT = (
     "accelerate", "bitsandbytes", "gguf", "jinja2", "lm_eval", "matplotlib", "optuna", "peft", "plotly", "pyarrow",
     "rank_bm25", "rouge_score", "scipy", "sklearn", "tensorboard", "trackio", "wandb",
+    "fastapi", "prometheus_client", "starlette", "uvicorn",
 )  # fmt: skip
 
 
@@ -120,6 +121,12 @@ def baselines(folder: Path) -> None:
     adapted(SimpleNamespace(), {}, LoraShape(4, 8, 0.0))  # type: ignore[arg-type]
 
 
+def serve(folder: Path) -> None:
+    from perfit.serving.app import check_extra
+
+    check_extra()
+
+
 USES: dict[str, Callable[[Path], None]] = {
     "eval": eval_extra,
     "retrieval": retrieval,
@@ -134,6 +141,7 @@ USES: dict[str, Callable[[Path], None]] = {
     "trackio": trackio,
     "baselines": baselines,
     "abilities": abilities,
+    "serve": serve,
 }
 
 

@@ -30,8 +30,22 @@ VERBS = list(verbs(typer.main.get_command(app)))
 
 def test_the_verbs_are_those_that_are_meant() -> None:
     assert {" ".join(verb) for verb in VERBS} == {
-        *("quickstart", "train", "evaluate", "compare", "analyze", "report", "search", "reproduce", "generate", "info"),
+        *(
+            "quickstart",
+            "train",
+            "evaluate",
+            "compare",
+            "analyze",
+            "report",
+            "search",
+            "reproduce",
+            "generate",
+            "info",
+            "serve",
+            "verify",
+        ),
         *(f"users {verb}" for verb in ("list", "show", "add", "export", "import", "delete")),
+        *(f"keys {verb}" for verb in ("add", "list")),
         *(f"data {verb}" for verb in ("audit", "convert", "download", "demo")),
     }
 

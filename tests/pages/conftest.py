@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 for room in ("comparison", "analysis"):
     sys.path.insert(0, str(Path(__file__).parents[1] / room))
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A Chromium; whoever asks for it is skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    if found is None:
-        pytest.skip(f"needs a Chromium on the PATH ({', '.join(_NAMES)}), such as Debian's package chromium")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=found)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perfit.cli import data, ending, users
+from perfit.cli import data, ending, keys, users
 from perfit.cli.analyze import analyze
 from perfit.cli.compare import compare
 from perfit.cli.evaluate import evaluate
@@ -17,8 +17,10 @@ from perfit.cli.quickstart import quickstart
 from perfit.cli.report import report
 from perfit.cli.reproduce import reproduce
 from perfit.cli.search import search
+from perfit.cli.serve import serve
 from perfit.cli.show import say
 from perfit.cli.train import train
+from perfit.cli.verify import verify
 
 app = typer.Typer(
     name="perfit",
@@ -62,8 +64,11 @@ app.command(epilog="Example: perfit analyze demo.jsonl --task news_categorize --
 app.command(epilog="Example: perfit search demo.jsonl --task news_categorize --out runs/search --trials 4")(search)
 app.command(epilog="Example: perfit reproduce table4 --scale smoke --out runs/reproduce")(reproduce)
 app.command(epilog="Example: perfit info runs/quickstart")(info)
+app.command(epilog="Example: perfit serve runs/quickstart")(serve)
+app.command(epilog="Example: perfit verify RECEIPT --run runs/quickstart")(verify)
 app.add_typer(users.app, name="users")
 app.add_typer(data.app, name="data")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -1,0 +1,95 @@
+"""``POST /v1/chat/completions``: a conversation, tokenised by the base's own chat template."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from perfit.data.schema import Turn
+from perfit.serving.body import Body
+from perfit.serving.faults import RefusedError
+from perfit.serving.gateway import Gateway, asked_for
+from perfit.serving.keys import Tenant
+from perfit.serving.responding import answered
+from perfit.serving.shapes import ChatShape
+from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Wanted
+from perfit.tasks.plain_text import chat_ids
+from perfit.words import composed
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_DEFAULT_TOKENS = 256
+_MOST_TURNS = 512
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_FIELDS = (*COMMON, "messages", "top_logprobs", "max_completion_tokens")
+
+
+async def chat(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:
+    """Answer the last turn of a conversation.
+
+    Raises:
+        RefusedError: A field is impossible, or the user is not the tenant's.
+        UnknownUserError: The user has no shift.
+        ConfigError: The base has no chat template, or the conversation does not fit it.
+    """
+    body = Body(content)
+    body.only(_FIELDS, ignored=IGNORED, neutral=NEUTRAL)
+    wanted = Wanted.read(body, gateway)
+    asked = asked_for(tenant, body.optional_text("user"), body.flag("personalize", True))
+    turns = turns_of(body)
+    if not gateway.perfit.backbone.tokenizer.chat_template:
+        raise RefusedError(
+            400,
+            "messages: this base has no chat template; ask by /v1/completions or /v1/tasks/answer",
+            param="messages",
+            code="no_chat_template",
+        )
+    return await answered(
+        gateway,
+        request,
+        asked,
+        wanted,
+        ChatShape(gateway.tokens),
+        lambda: chat_ids(turns[-1].content, gateway.perfit.backbone.tokenizer, turns[:-1]),
+        limit=_DEFAULT_TOKENS,
+        stop=(),
+    )
+
+
+def turns_of(body: Body) -> list[Turn]:
+    """The turns of a request, the last one the user's.
+
+    Raises:
+        RefusedError: One is none, or the last is another's.
+    """
+    turns = [_turn(place, message) for place, message in enumerate(body.listed("messages", most=_MOST_TURNS))]
+    if turns[-1].role != "user":
+        raise RefusedError(400, "messages: the last one is not the user's; end with the user's", param="messages")
+    return turns
+
+
+def _turn(place: int, message: Any) -> Turn:
+    where = f"messages[{place}]"
+    if not isinstance(message, dict):
+        raise RefusedError(400, f"{where}: is no object; give role and content", param=where)
+    role = message.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise RefusedError(
+            400, f"{where}.role: is not possible; give one of {', '.join(_ROLES)}", param=f"{where}.role"
+        )
+    for name in ("tool_calls", "function_call", "audio"):
+        if message.get(name):
+            raise RefusedError(400, f"{where}.{name}: is not supported here; leave it out", param=f"{where}.{name}")
+    content = _text(message.get("content"))
+    if content is None:
+        raise RefusedError(400, f"{where}.content: must be a text, or parts of type text", param=f"{where}.content")
+    return Turn(_ROLES[role], composed(content))  # in the form that training has it
+
+
+def _text(content: Any) -> str | None:
+    """A text, or the text of its parts; None where there is another kind of part."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+    return "".join(map(str, parts)) if all(isinstance(part, str) for part in parts) else None

@@ -1,0 +1,164 @@
+"""Answers of an engine as HTTP: one JSON object, or server-sent events as the tokens come."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from perfit.serving.asking import ClientGoneError, Gathered, gathered
+from perfit.serving.engine import Request as EngineRequest
+from perfit.serving.faults import RefusedError, log_fault, refused
+from perfit.serving.gateway import Asked, Flight, Gateway, in_thread
+from perfit.serving.shapes import Shape
+from perfit.serving.wanted import Wanted
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+LOG = logging.getLogger("perfit.serving")
+RECEIPT = "x-perfit-receipt"
+
+
+async def answered(
+    gateway: Gateway,
+    request: Request,
+    asked: Asked,
+    wanted: Wanted,
+    shape: Shape,
+    prompt_of: Callable[[], Sequence[int]],
+    *,
+    limit: int,
+    stop: tuple[str, ...],
+) -> Response:
+    """Answer one prompt for one person.
+
+    Args:
+        gateway: The server.
+        request: The HTTP request.
+        asked: Who is asked for.
+        wanted: How.
+        shape: The form of the answer.
+        prompt_of: Makes the prompt's tokens, in a thread of its own.
+        limit: Most tokens where the request does not say.
+        stop: Texts that end an answer where the request does not say.
+
+    Raises:
+        RefusedError: There is no place, something does not fit, or the answer was cut off.
+        UnknownUserError: The user has no shift.
+        ConfigError: The prompt is impossible.
+    """
+    flight = Flight(gateway, asked, wanted.n)
+    handed_over = False
+    try:
+        await flight.take_off()
+        prompt = await in_thread(prompt_of)
+        if not prompt:
+            raise RefusedError(400, "prompt: has no tokens; give a text", param="prompt", code="invalid_value")
+        flight.ask(
+            EngineRequest(
+                id="",
+                prompt=tuple(prompt),
+                max_new_tokens=wanted.limit(limit, gateway.room(len(prompt))),
+                temperature=wanted.temperature,
+                top_p=wanted.top_p,
+                seed=wanted.seed,
+                stop=stop if wanted.stop is None else wanted.stop,
+                n_logprobs=wanted.top_logprobs,
+            )
+        )
+        response = await _respond(request, flight, shape, wanted)
+        handed_over = wanted.stream
+        return response
+    finally:
+        if not handed_over:
+            flight.end()
+
+
+async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wanted) -> Response:
+    from starlette.responses import JSONResponse
+
+    assert flight.receipt is not None
+    receipt = flight.receipt.signed(flight.gateway.notebook.key)
+    head: dict[str, Any] = {
+        "id": f"{shape.prefix}{secrets.token_hex(12)}",
+        "created": int(time.time()),
+        "model": flight.gateway.name,
+        "system_fingerprint": flight.gateway.people.base[:16],
+    }
+    mine = {"receipt": receipt, **flight.receipt.as_dict()}
+    headers = {RECEIPT: receipt}
+    if wanted.stream:
+        parts = _parts(request, flight, shape, wanted, head | {"object": shape.chunk}, mine)
+        return streamed(parts, headers, flight.end)
+    answers = [Gathered("", []) for _ in range(flight.answers)]
+    async for numbered in flight.events(request.is_disconnected):
+        answers[numbered.choice].add(numbered.event)
+    usage = _usage(flight, answers)
+    choices = [shape.choice(index, answer, wanted.logprobs) for index, answer in enumerate(answers)]
+    return JSONResponse(
+        head | {"object": shape.whole, "choices": choices, "usage": usage, "perfit": mine}, headers=headers
+    )
+
+
+async def _parts(
+    request: Request, flight: Flight, shape: Shape, wanted: Wanted, head: dict[str, Any], mine: dict[str, Any]
+) -> AsyncIterator[bytes]:
+    """The events of a stream; a fault in the middle is its last one."""
+    answers = [Gathered("", []) for _ in range(flight.answers)]
+    try:
+        for index in range(flight.answers):
+            if (opening := shape.opening(index)) is not None:
+                yield _event(head | {"choices": [opening]})
+        async for numbered in flight.events(request.is_disconnected):
+            answer = answers[numbered.choice]
+            part = shape.part(numbered.choice, numbered.event, wanted.logprobs, len(answer.text))
+            answer.add(numbered.event)
+            more = {"perfit": mine} if answer.end is not None else {}
+            if numbered.event.text or wanted.logprobs or answer.end is not None:
+                yield _event(head | {"choices": [part]} | more)
+        usage = _usage(flight, answers)
+        if wanted.include_usage:
+            yield _event(head | {"choices": [], "usage": usage})
+        yield b"data: [DONE]\n\n"
+    except ClientGoneError:
+        return
+    except Exception as error:
+        fault = refused(error)
+        log_fault(LOG, head["id"], "a stream", fault, error)
+        yield _event(fault.as_dict())
+
+
+def _usage(flight: Flight, answers: list[Gathered]) -> dict[str, Any]:
+    prompt, cached, new = gathered(answers)
+    flight.gateway.metrics.tokens(prompt, cached, new)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": new,
+        "total_tokens": prompt + new,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def streamed(parts: AsyncIterator[bytes], headers: dict[str, str], end: Callable[[], None]) -> Response:
+    """A response of server-sent events; ``end`` is called once it is over, also where it never began."""
+    from starlette.responses import StreamingResponse
+
+    class Streamed(StreamingResponse):
+        """The same, and what was held for it is let go whatever became of it."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                end()
+
+    return Streamed(parts, media_type="text/event-stream", headers={"cache-control": "no-store", **headers})

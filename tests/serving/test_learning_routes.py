@@ -1,0 +1,369 @@
+"""Learning while serving: what is told, trained, judged, put live, taken back and erased."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import torch
+from served_run import PROMPT, Site, site
+from small_base import person
+
+from perfit.belonging import open_store
+from perfit.data.schema import User
+from perfit.edits.shift import new_shift, to_stored
+from perfit.notebook.database import Notebook
+from perfit.notebook.items import Items
+from perfit.notebook.jobs import Jobs
+from perfit.notebook.versions import Versions
+from perfit.personalizer import PerFit
+from perfit.run import RunDirectory
+from perfit.serving import publishing
+from perfit.serving.receipts import read_receipt
+from perfit.serving.updating import Updates
+from perfit.serving.version import shift_digest
+from perfit.store.export import read_export
+from perfit.store.payload import StoredShift
+
+CANARY = "canary-5e1d"
+
+
+def history(name: str, items: int = 12) -> list[dict[str, str]]:
+    """A history of one taste, which a shift can learn: whatever it is, it is travel."""
+    return [{"text": item.fields["text"], "folder": "travel"} for item in person(name, history=items).history]
+
+
+def ask_for(one: Site, user: str) -> dict[str, Any]:
+    """Queue a training, do in this process what waits, as the worker does, and say what became of it."""
+    one.gateway.jobs.ask(user)
+    updates = Updates(one.perfit, RunDirectory(one.gateway.run), one.gateway.notebook, lambda: None)
+    while updates.run_one():
+        pass
+    found: dict[str, Any] = one.http.get(f"/v1/users/{user}/personalize").json()
+    return found
+
+
+def answer(one: Site, user: str) -> str:
+    said: str = one.post("/v1/completions", {"user": user, "prompt": PROMPT, "max_tokens": 8}).json()["choices"][0][
+        "text"
+    ]
+    return said
+
+
+def test_a_user_who_comes_is_trained_as_personalize_does(own_run: Path) -> None:
+    with site(own_run) as one:
+        assert one.post("/v1/completions", {"user": "dora", "prompt": PROMPT}).status_code == 404
+        put = one.http.put("/v1/users/dora/history", json={"history": history("dora")})
+        assert put.json() == {"items": 12, "held_out": 2, "notes": []}
+        done = ask_for(one, "dora")
+        assert done["state"] == "live"
+        assert done["result"]["loss_after"] < done["result"]["loss_before"]
+        learnt = one.gateway.items.of("dora")
+        assert [len(learnt.training.history), len(learnt.held_out.history)] == [10, 2]
+        served = one.gateway.people.stored("dora")
+        plain = PerFit.from_pretrained(own_run)
+        plain.personalize(User("dora", learnt.training.history), listener=lambda event: None)
+        assert shift_digest(plain.owners.personal.stored("dora").tensors) == shift_digest(served.tensors)
+        before = one.perfit.shift_of("anna")
+        assert answer(one, "dora") != answer(one, "collective")
+        torch.testing.assert_close(one.perfit.shift_of("anna").R, before.R, rtol=0, atol=0)
+
+
+def test_an_update_that_is_worse_is_not_put_live_and_says_so(own_run: Path) -> None:
+    with site(own_run) as one:
+        one.http.put("/v1/users/dora/history", json={"history": history("dora", 15)})
+        assert ask_for(one, "dora")["state"] == "live"
+        live, said = one.gateway.people.stored("dora"), answer(one, "dora")
+        # What is trained from now on says work, what is held out still says travel.
+        wrong = [
+            item if place % 5 == 4 else item | {"folder": "work"} for place, item in enumerate(history("dora", 15))
+        ]
+        one.http.put("/v1/users/dora/history", json={"history": wrong})
+        done = ask_for(one, "dora")
+        assert done["state"] == "kept back"
+        assert "worse on the held-out items" in done["result"]["problem"]
+        assert done["result"]["loss_after"] > done["result"]["loss_before"]
+        assert shift_digest(one.gateway.people.stored("dora").tensors) == shift_digest(live.tensors)
+        assert answer(one, "dora") == said
+        versions = one.http.get("/v1/users/dora/versions").json()["data"]
+        assert [version["state"] for version in versions] == ["live", "kept back"]
+        # Whoever wants it all the same takes it.
+        assert one.post("/v1/users/dora/rollback", {"version": 2}).json() == {"live": 2}
+        versions = one.http.get("/v1/users/dora/versions").json()["data"]
+        assert [version["state"] for version in versions] == ["kept", "live"]
+
+
+def test_what_is_held_out_is_never_trained_on_and_stays_held_out(own_run: Path) -> None:
+    with Notebook(own_run) as notebook:
+        items = Items(notebook)
+        first = person("dora", history=12)
+        assert items.replace(first) == (12, 2)
+        held = {item.fields["text"] for item in items.of("dora").held_out.history}
+        # The oldest are gone, and a new one has come first: who was held out still is.
+        later = User("dora", (*person("new", history=1).history, *first.history[3:]))
+        items.replace(later)
+        texts = {item.fields["text"] for item in items.of("dora").held_out.history}
+        assert held <= texts
+        assert not texts & {item.fields["text"] for item in items.of("dora").training.history}
+
+
+def test_feedback_becomes_history_and_a_rejected_answer_leaves_it(own_run: Path) -> None:
+    with site(own_run) as one:
+
+        def said(verdict: str, answer_: str, **more: str) -> dict[str, Any]:
+            body = {"input": "a storm", "verdict": verdict, "answer": answer_} | more
+            found: dict[str, Any] = one.post("/v1/users/dora/feedback", body).json()
+            return found
+
+        def learnt() -> list[str]:
+            both = one.gateway.items.of("dora")
+            return sorted(item.fields["folder"] for item in (*both.training.history, *both.held_out.history))
+
+        assert said("accepted", "work") == {"items": 1, "held_out": 0, "feedback": 1}
+        assert learnt() == ["work"]
+        assert said("edited", "work", text=" family ")["items"] == 1  # spelled as the task does, and work was wrong
+        assert learnt() == ["family"]
+        said("rejected", "family")
+        assert learnt() == []
+        assert said("accepted", "no label")["error"]["type"] == "invalid_request_error"
+        assert said("liked", "work")["error"]["param"] == "verdict"
+        assert (
+            one.post("/v1/users/dora/feedback", {"verdict": "edited", "input": "a"}).json()["error"]["param"] == "text"
+        )
+        assert learnt() == []
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [[], "x", [1], [{"text": "a"}], [{"text": "a", "folder": "elsewhere"}], [{"text": ["a"], "folder": "work"}]],
+)
+def test_a_history_that_cannot_be_learnt_from_changes_nothing(shared_site: Site, listed: object) -> None:
+    found = shared_site.http.put("/v1/users/dora/history", json={"history": listed})
+    assert found.status_code == 400, found.text
+    assert not shared_site.gateway.notebook.knows("dora")
+
+
+def test_nobody_and_nothing_cannot_learn(own_run: Path) -> None:
+    with site(own_run) as one:
+        for user in ("base", "collective"):
+            assert one.post(f"/v1/users/{user}/feedback", {"verdict": "accepted"}).status_code == 400
+        assert one.post("/v1/users/anna/personalize", {}).json()["error"]["code"] == "no_training"
+        assert one.http.get("/v1/users/anna/personalize").status_code == 404
+        assert one.http.get("/v1/users/nobody/versions").status_code == 404
+        assert one.http.get("/v1/users/nobody/shift").status_code == 404
+        assert one.http.delete("/v1/users/nobody").status_code == 404
+        assert one.post("/v1/users/anna/rollback", {"version": 7}).status_code == 404
+        assert one.post("/v1/users/anna/rollback", {}).json()["error"]["param"] == "version"
+        assert one.post("/v1/users/anna/rollback", {"version": 1}).json() == {"live": 1}
+
+
+def test_ids_are_data_and_never_paths(own_run: Path) -> None:
+    with site(own_run) as one:
+        before = {path.name for path in own_run.iterdir()}
+        for user in (
+            "../../etc/passwd",
+            "a/b",
+            "a%2Fb",
+            "\u202eevil",
+            "a" * 300,
+            "history",
+            "x/history",
+            "ß 漢字 😀",
+            "'; --",
+        ):
+            path = f"/v1/users/{quote(user, safe='')}"
+            assert one.http.put(f"{path}/history", json={"history": history("dora", 3)}).status_code == 200, user
+            assert one.http.get(f"{path}/versions").json()["learnt_from"]["items"] == 3
+            assert one.gateway.notebook.knows(user)
+            assert one.http.delete(path).json()["erased"]
+            assert not one.gateway.notebook.knows(user)
+        assert {path.name for path in own_run.iterdir()} <= before | {"erased.json"}
+
+
+def test_requests_in_flight_keep_their_version(own_run: Path) -> None:
+    """A stream that began before a swap ends as it began; the next request has the new version, and its receipt says so."""
+    with site(own_run) as one:
+        body = {"user": "anna", "prompt": PROMPT, "max_tokens": 40}
+        whole = one.post("/v1/completions", body)
+        old = whole.json()["choices"][0]["text"]
+        other = StoredShift(
+            to_stored(new_shift((2, 3, 32), init="loreft", generator=torch.Generator().manual_seed(5))),
+            {"strength": 1.0},
+        )
+        other.tensors["D"] *= 20
+        text, swapped = "", False
+        with one.http.stream("POST", "/v1/completions", json=body | {"stream": True}) as parts:
+            for line in parts.iter_lines():
+                if line.startswith("data: {"):
+                    text += json.loads(line[6:])["choices"][0]["text"]
+                if not swapped:
+                    publishing.publish(
+                        RunDirectory(own_run),
+                        one.gateway.versions,
+                        publishing.Publication("anna", other, {}, live=True),
+                        seconds=5,
+                    )
+                    swapped = True
+        assert text == old
+        after = one.post("/v1/completions", body)
+        assert after.json()["choices"][0]["text"] != old
+        key = one.gateway.notebook.key
+        receipts = [read_receipt(each.headers["x-perfit-receipt"], key) for each in (whole, after)]
+        assert [receipt["version"] for receipt in receipts] == [1, 2]
+        assert receipts[0]["user"] != receipts[1]["user"]
+        assert one.post("/v1/users/anna/rollback", {"version": 1}).json() == {"live": 1}
+        assert one.post("/v1/completions", body).json()["choices"][0]["text"] == old
+
+
+def test_an_export_is_the_live_shift_and_names_its_base(own_run: Path, tmp_path: Path) -> None:
+    with site(own_run) as one:
+        found = one.http.get("/v1/users/ben/shift")
+        path = tmp_path / "ben.safetensors"
+        path.write_bytes(found.content)
+        user, tensors, parts = read_export(path)
+        assert user == "ben"
+        assert found.headers["etag"] == f'"{shift_digest(tensors)}"'
+        assert parts["identity"] == one.perfit.identity.as_dict()
+        with open_store(RunDirectory(own_run)) as store:
+            store.export_user("ben", tmp_path / "own.safetensors")
+        same = read_export(tmp_path / "own.safetensors")
+        assert (user, parts) == (same[0], same[2])
+        assert shift_digest(tensors) == shift_digest(same[1])
+
+
+def planted(run: Path, *canaries: str) -> list[str]:
+    """Files of a run in which a canary stands in any byte."""
+    return [
+        str(path.relative_to(run))
+        for path in run.rglob("*")
+        if path.is_file() and any(canary.encode() in path.read_bytes() for canary in canaries)
+    ]
+
+
+def test_deleting_leaves_no_byte_and_names_what_stage_1_keeps(own_run: Path) -> None:
+    user = f"user-{CANARY}"
+    with site(own_run) as one:
+        items = [item | {"text": f"{item['text']} {CANARY}"} for item in history("dora", 30)]
+        one.http.put(f"/v1/users/{user}/history", json={"history": items})
+        one.post(
+            f"/v1/users/{user}/feedback",
+            {"input": f"storm {CANARY}", "verdict": "edited", "answer": "work", "text": "travel"},
+        )
+        assert ask_for(one, user)["state"] == "live"
+        one.http.put(f"/v1/users/{user}/history", json={"history": items[:20]})
+        ask_for(one, user)
+        one.gateway.jobs.ask(user)
+        digest = one.http.get(f"/v1/users/{user}/shift").headers["etag"].strip('"')
+        assert {"serving.sqlite", "personal.sqlite"} <= set(planted(own_run, CANARY, digest))
+        others = {name: answer(one, name) for name in ("anna", "ben")}
+
+        gone = one.http.delete(f"/v1/users/{user}")
+        assert gone.status_code == 200
+        assert {done["file"] for done in gone.json()["done"]} >= {"serving.sqlite", "personal.sqlite"}
+        kept = [left for left in gone.json()["not_reached"] if left["what"] == "collective.safetensors"]
+        assert "only a new run is without" in kept[0]["why"]
+        assert str(own_run.parent) not in gone.text
+        assert planted(own_run, CANARY, digest) == []
+        for path in ("shift", "versions", "personalize"):
+            assert one.http.get(f"/v1/users/{user}/{path}").status_code == 404
+        assert one.post("/v1/completions", {"user": user, "prompt": PROMPT}).status_code == 404
+        assert one.gateway.jobs.take() is None
+        assert {name: answer(one, name) for name in ("anna", "ben")} == others
+
+
+def test_who_is_erased_while_training_does_not_come_back(own_run: Path) -> None:
+    with site(own_run) as one:
+        one.http.put("/v1/users/dora/history", json={"history": history("dora")})
+        one.gateway.jobs.ask("dora")
+        deleted = []
+
+        def pause() -> None:
+            if not deleted:
+                deleted.append(one.http.delete("/v1/users/dora").status_code)
+
+        updates = Updates(one.perfit, RunDirectory(own_run), one.gateway.notebook, pause)
+        assert updates.run_one()
+        assert deleted == [200]
+        assert "dora" not in one.perfit.users()
+        assert planted(own_run, "dora") == []
+        # Who comes back by an own request is welcome.
+        one.http.put("/v1/users/dora/history", json={"history": history("dora")})
+        assert ask_for(one, "dora")["state"] == "live"
+
+
+def test_an_erased_user_in_flight_is_cut_off(own_run: Path) -> None:
+    with site(own_run) as one:
+        body = {"user": "anna", "prompt": PROMPT, "max_tokens": 900, "stream": True}
+        with one.http.stream("POST", "/v1/completions", json=body) as parts:
+            lines = parts.iter_lines()
+            next(lines)
+            eraser = threading.Thread(target=lambda: one.http.delete("/v1/users/anna"))
+            eraser.start()
+            rest = list(lines)
+            eraser.join()
+        assert any('"cancelled"' in line for line in rest)
+        assert "data: [DONE]" not in rest
+        assert not one.gateway.people._held
+
+
+def test_the_command_line_erases_the_notebook_too(own_run: Path) -> None:
+    from perfit.erasure import erase_user
+
+    with Notebook(own_run) as notebook:
+        Items(notebook).replace(User(CANARY, person("dora").history))
+    assert planted(own_run, CANARY) == ["serving.sqlite"]
+    erase_user(CANARY, own_run)
+    assert planted(own_run, CANARY) == []
+
+
+def test_a_worker_process_trains_and_is_ended_with_its_server(own_run: Path) -> None:
+    with site(own_run, learn=1.0) as one:
+        one.http.put("/v1/users/dora/history", json={"history": history("dora")})
+        asked = one.post("/v1/users/dora/personalize", {})
+        assert (asked.status_code, asked.json()["state"]) == (202, "queued")
+        assert one.post("/v1/users/dora/personalize", {}).json()["job"] == asked.json()["job"]
+        until = time.monotonic() + 240
+        while (found := one.http.get("/v1/users/dora/personalize").json())["state"] in ("queued", "running"):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert found["state"] == "live", found
+        assert answer(one, "dora") != answer(one, "collective")
+        assert one.gateway.worker is not None
+        pid = one.gateway.worker.pid
+        assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_killed_workers_job_is_taken_up_and_given_up_after_three(own_run: Path) -> None:
+    with Notebook(own_run) as notebook:
+        jobs, items = Jobs(notebook), Items(notebook)
+        items.replace(person("dora"))
+        jobs.ask("dora")
+        for _ in range(3):
+            taken = jobs.take()
+            assert taken is not None
+            assert jobs.take() is None
+            jobs.take_up()
+        found = jobs.latest("dora")
+        assert found is not None
+        assert (found.state, jobs.waiting()) == ("failed", 0)
+
+
+def test_versions_are_kept_in_number_and_never_the_live_one_is_lost(own_run: Path) -> None:
+    with Notebook(own_run) as notebook:
+        versions, digests = Versions(notebook), []
+        for seed in range(14):
+            stored = StoredShift(to_stored(new_shift((1, 2, 8), generator=torch.Generator().manual_seed(seed))), {})
+            digests.append(shift_digest(stored.tensors))
+            assert versions.add("dora", stored, digests[-1], state="kept", note={}) == seed + 1
+            versions.prune("dora", digests[0])
+        numbers = [version.number for version in versions.of("dora")]
+        assert numbers == [1, *range(5, 15)]
+        assert versions.of("ben") == []
