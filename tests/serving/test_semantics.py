@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.edits.shift import from_stored
-from perfit.inference.decode import decode
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import generate
 from perfit.serving.engine import Event, Request
 from perfit.serving.version import ShiftVersion
 from perfit.training.stages import bank_of
@@ -134,8 +135,9 @@ def test_library_and_engines_edit_these_tokens_and_no_generated_one(
         assert is_said(found, expected)
         assert end_of(found).edited == (tuple(where) if who else ())
     slots = [(1, 1) if who else (0, 0)]
-    library = decode(LLAMA, [asked], slots, shift_of(world, who), Positions.parse(rule), limit=5, stops=[])
-    assert library == [expected[0]]
+    how = Decoding(max_new_tokens=5)
+    library = generate(LLAMA, [asked], slots, shift_of(world, who), Positions.parse(rule), how)
+    assert library == [" ".join(map(str, expected[0]))]
 
 
 @pytest.mark.parametrize("rule", ["l3", "f2+l3"])

@@ -13,7 +13,8 @@ from served_world import BASE, LAYERS, RANKS, SMALL, World, answered, end_of, pr
 
 from perfit.edits.positions import Positions
 from perfit.errors import ClosedError, ConfigError, UnknownUserError
-from perfit.inference.decode import decode
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import generate
 from perfit.serving.batched import Batched
 from perfit.serving.engine import Event, Finished, Request, Token
 from perfit.serving.reference import Reference
@@ -72,9 +73,9 @@ def test_whoever_uses_the_base_meanwhile_gets_what_they_would_alone(engine: Serv
     """The engine owns the base as a server; a ``PerFit`` on it, which learns while it serves, is not in its way."""
     shift, asked = families.random_shift(LAYERS), [prompt(n, 12) for n in range(3)]
 
-    def by_the_library() -> list[list[int]]:
+    def by_the_library() -> list[str]:
         rule = Positions.parse("f1+l2")
-        return decode(LLAMA, asked, [(1, 1), (2, 3), (0, 0)], shift, rule, limit=4, stops=[])
+        return generate(LLAMA, asked, [(1, 1), (2, 3), (0, 0)], shift, rule, Decoding(max_new_tokens=4))
 
     alone = by_the_library()
     owners = [world.train(f"user {n}", positions="f1+l2") for n in range(3)]
