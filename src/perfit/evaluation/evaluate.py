@@ -14,6 +14,7 @@ from torch import Tensor
 from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, User
 from perfit.durable.files import write_atomically
+from perfit.durable.identity import digest_of
 from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import compare
@@ -24,6 +25,7 @@ from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
+from perfit.evaluations import evaluations, remember
 from perfit.events import Listener, nobody
 from perfit.inference.decoding import Decoding
 from perfit.json_keys import json_key
@@ -117,6 +119,8 @@ def _evaluate(
     done: Callable[[str, int], None],
     listener: Listener,
 ) -> Evaluation:
+    if run is not None:
+        evaluations(run)  # a damaged list is said before the answers have taken their time
     living = users if run is None else Tombstones(run.path).living(users)
     chosen, left_out = _evaluable(perfit, living, methods)
     if len(living) < len(users):
@@ -201,6 +205,16 @@ def _evaluate(
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
+        asked_for = {
+            "methods": list(methods),
+            "answers": answers,
+            "sample": limit.sample,
+            "seed": limit.seed,
+            "floors": with_floors,
+            "memory": with_memory,
+            "queries": digest_of([[user, query.id, golds[query.id]] for user, query in asked]),
+        }
+        remember(run, asked_for, evaluation.pooled())
         if run.exists():
             write_card(run, evaluation.markdown())
     return evaluation
