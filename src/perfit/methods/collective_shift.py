@@ -9,9 +9,13 @@ from torch import Tensor
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.edits.shift import parameter_count
-from perfit.methods.method import Setting
+from perfit.inference.edited import Edited
+from perfit.methods.answer import edited_answer
+from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
+from perfit.owners import Owners
+from perfit.pseudo_users import COLLECTIVE
 from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
 from perfit.training.user_rows import pool_rows
@@ -26,6 +30,7 @@ class CollectiveStage:
     """
 
     def __init__(self, setting: Setting, config: PerFitConfig):
+        setting.backbone.check_layers(config.layers)
         self.setting, self.config = setting, config
         personal = ("stage2", "strength", "held_out", "strength_prior")
         decides = {name: value for name, value in config.deciding().items() if name not in personal}
@@ -37,6 +42,13 @@ class CollectiveStage:
         """Trained numbers of the first shift, the one that acts beside users' own."""
         width = self.setting.backbone.hidden_size
         return parameter_count(len(self.config.layers), self.config.collective_rank, width)
+
+    @property
+    def parameters_alone(self) -> int:
+        """Trained numbers of both shifts, which act where nothing is personal."""
+        ranks = (self.config.collective_rank, self.config.personal_rank)
+        width = self.setting.backbone.hidden_size
+        return sum(parameter_count(len(self.config.layers), rank, width) for rank in ranks)
 
     def fit(self, others: Sequence[User]) -> None:
         """Train on other users' rows, or find it trained; see ``Method.fit``."""
@@ -64,3 +76,11 @@ class CollectiveStage:
             StoreError: ``fit`` has not been called.
         """
         return Collective.of_shifts(collective_shifts(self.work.collective().tensors))
+
+    def predict(self, asks: Sequence[Ask], done: Done) -> list[str]:
+        """Answers with both shared shifts."""
+        prompts = Prompts(self.setting, self.config.retrieved)
+        tokens = [prompts.asked(ask) for ask in asks]
+        prompts.warn()
+        edited = Edited.by(self.config, self.setting.backbone, Owners(self.shared()))
+        return edited_answer(edited, [COLLECTIVE] * len(tokens), tokens, prompts, done)

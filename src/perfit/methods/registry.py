@@ -48,7 +48,8 @@ class Maker:
 
     def options(self) -> type:
         """The dataclass of its options."""
-        kind: type = import_module(f"perfit.methods.{self.module}").Options
+        module = import_module(f"perfit.methods.{self.module}")
+        kind: type = getattr(getattr(module, self.function), "Options", None) or module.Options
         return kind
 
     def __call__(self, setting: Setting, **options: Any) -> Method:
@@ -60,7 +61,7 @@ class Maker:
         if setting.answers == "expected" and not self.scores:
             raise ConfigError(f"{self.name}: cannot score labels; leave it out, or choose answers free or labels")
         module = import_module(f"perfit.methods.{self.module}")
-        made = make_options(self.name, module.Options, {**self.fixed, **options})
+        made: Any = make_options(self.name, self.options(), {**self.fixed, **options})
         method: Method = getattr(module, self.function)(self.name, self.label, setting, made)
         return method
 
@@ -118,24 +119,27 @@ _MAKERS = (
         seeded=False,
         scores=False,
     ),
-    Maker("lora-c", "LoRA-C", "one LoRA for everybody", "lora_c"),
-    Maker("lora-p", "LoRA-P", "a LoRA per user", "lora_p"),
+    Maker("lora-c", "LoRA-C", "one LoRA for everybody", "two_stage", "lora_c"),
+    Maker("lora-p", "LoRA-P", "a LoRA per user", "two_stage", "lora_p"),
     Maker("lofit", "LoFiT", "biases at each user's picked attention heads", "lofit", scores=False),
-    Maker("oppu", "OPPU", "LoRA-C, then a LoRA per user", "oppu"),
-    Maker("reft-c+p", "ReFT (C+P)", "a LoReFT per user, both ranks together", "personal_only", "make_reft_cp"),
-    Maker("reft-p", "ReFT (P)", "a LoReFT per user, the personal rank", "personal_only", "make_reft_p"),
-    Maker("perfit-stage-1", "PerFit@Stage-1", "both shared shifts, nothing personal", "perfit", "make_stage_1"),
-    Maker("perfit-stage-2", "PerFit@Stage-2", "PerFit's personal shift without a stage 1", "personal_only"),
-    Maker("lora-c-all+perfit-p", "LoRA-C (all) + PerFit-P", "LoRA-C, then a shift per user", "lora_perfit"),
+    Maker("oppu", "OPPU", "LoRA-C, then a LoRA per user", "two_stage", "oppu"),
+    Maker("reft-c+p", "ReFT (C+P)", "a LoReFT per user, both ranks together", "two_stage", "reft_cp"),
+    Maker("reft-p", "ReFT (P)", "a LoReFT per user, the personal rank", "two_stage", "reft_p"),
+    Maker("perfit-stage-1", "PerFit@Stage-1", "both shared shifts, nothing personal", "two_stage", "perfit_stage_1"),
+    Maker(
+        "perfit-stage-2", "PerFit@Stage-2", "PerFit's personal shift without a stage 1", "two_stage", "perfit_stage_2"
+    ),
+    Maker("lora-c-all+perfit-p", "LoRA-C (all) + PerFit-P", "LoRA-C, then a shift per user", "two_stage", "hybrid"),
     Maker(
         "lora-c-partial+perfit-p",
         "LoRA-C (partial) + PerFit-P",
         "LoRA-C at the edited layers, then a shift per user",
-        "lora_perfit",
+        "two_stage",
+        "hybrid",
         fixed={"partial": True},
     ),
     Maker("perfit-code", "PerFit by code", "a collective shift, then a code of a few numbers per user", "perfit_code"),
-    Maker("perfit", "PerFit", "a collective shift, then a shift per user", "perfit"),
+    Maker("perfit", "PerFit", "a collective shift, then a shift per user", "two_stage", "perfit"),
 )
 
 METHODS: dict[str, Maker] = {maker.name: maker for maker in _MAKERS}
