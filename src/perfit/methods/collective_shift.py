@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
+from safetensors.torch import load
 from torch import Tensor
 
+from perfit.belonging import Belonging
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.edits.shift import parameter_count
+from perfit.fitting import collective_of
 from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer
 from perfit.methods.method import Ask, Done, Setting
@@ -16,17 +20,21 @@ from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.owners import Owners
 from perfit.pseudo_users import COLLECTIVE
+from perfit.run import RunDirectory
 from perfit.store.collective_file import Collective, collective_shifts, collective_tensors
 from perfit.training.stages import train_collective
 from perfit.training.user_rows import pool_rows
 
 
 class CollectiveStage:
-    """Trains it once, and reads it back.
+    """Trains it once, or takes a run's where the setting names one, and reads it back.
 
     Args:
         setting: The setting.
         config: Layers, positions, ranks and stages; its stage 2 decides nothing here.
+
+    Raises:
+        StoreError: The named run is unfinished, of another base, or edits elsewhere or with other ranks.
     """
 
     def __init__(self, setting: Setting, config: PerFitConfig):
@@ -35,6 +43,11 @@ class CollectiveStage:
         personal = ("stage2", "strength", "held_out", "strength_prior")
         decides = {name: value for name, value in config.deciding().items() if name not in personal}
         decides["format"] = 2  # R, D and b as runs keep them; W in place of D before
+        self.given = None
+        if setting.collective is not None:
+            belonging = Belonging(setting.backbone, setting.identity, setting.task, config)
+            self.given = collective_of(RunDirectory(setting.collective), belonging)
+            decides["given"] = hashlib.sha256(self.given.file).hexdigest()
         self.work = Work.shared(setting, "collective-shift", decides)
 
     @property
@@ -55,6 +68,9 @@ class CollectiveStage:
         setting, prompts = self.setting, Prompts(self.setting, self.config.retrieved)
 
         def train(pool: str) -> dict[str, Tensor]:
+            if self.given is not None:
+                given: dict[str, Tensor] = load(self.given.file)
+                return given
             rows = pool_rows(prompts.maker, others)
             shifts = train_collective(
                 setting.backbone,
