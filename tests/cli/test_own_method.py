@@ -145,3 +145,13 @@ def test_what_is_none_is_one_line_before_the_base_is_loaded(place: Path, perfit:
     assert "secret" not in done.err
     assert "Traceback" not in done.err
     assert not (place / "out").exists()
+
+
+def test_the_page_says_what_works(place: Path, perfit: Perfit) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    section = page[page.index("## One of your own") :]
+    (place / "last.py").write_text(section.partition("```python\n")[2].partition("```")[0])
+    sys.modules.pop("last", None)
+    done = compare(perfit, "last:Last,last:Last[back=2]", "--option", "last:Last.back=4")
+    assert done.code == 0, done.err
+    assert (answers(place, "last@Last"), answers(place, "last@Last[back=2]")) == (given(4), given(2))

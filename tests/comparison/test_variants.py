@@ -17,6 +17,7 @@ from perfit.comparison.runner import run
 from perfit.comparison.table import make_table
 from perfit.errors import ConfigError
 from perfit.events import Answered, Event
+from perfit.how_to_open import HowToOpen
 from perfit.methods.registry import METHODS
 from perfit.opening import open_base
 
@@ -47,7 +48,7 @@ WITH_OPTIONS = [name for name, maker in METHODS.items() if maker.options().__dat
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    opened = open_base(str(write_base(tmp_path_factory.mktemp("base"))), dtype="float32", device="cpu")
+    opened = open_base(str(write_base(tmp_path_factory.mktemp("base"))), HowToOpen(dtype="float32", device="cpu"))
     config = CONFIG.with_options(**{"stage1.epochs": 1, "stage2.epochs": 1})
     return Bench(dataset(("anna", "ben"), history=3, queries=1), TASK, opened.backbone, opened.identity, config)
 
