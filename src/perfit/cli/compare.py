@@ -66,6 +66,9 @@ def compare(
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
     option: Annotated[list[str], typer.Option("--option", help="One method's option: --option lora-p.rank=4.")] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", help="A metric of your own beside the task's: package.module:function.")
+    ] = [],  # noqa: B006
     answers: Annotated[
         str,
         typer.Option(
@@ -91,6 +94,7 @@ def compare(
     from perfit.comparison.sections import sections
     from perfit.comparison.table import make_table
     from perfit.device import choose_device
+    from perfit.evaluation.own_metrics import metrics_of
     from perfit.fitting import check_leaks
     from perfit.methods.registry import methods_for
 
@@ -98,6 +102,7 @@ def compare(
         raise ConfigError(f"--workers: {workers} is not possible; give at least 1")
     (named, variants), numbers = _methods(methods), _seeds(seeds)
     options = variants | _options(option)
+    own = metrics_of(metric)
     screen = Screen(quiet=json, verbose=verbose)
     source = Source(
         data=data,
@@ -126,7 +131,7 @@ def compare(
         records = run(bench, plan, out, workers=workers, reopen=partial(_reopen, source), listener=shown)
     folder = ComparisonFolder(out)
     with screen.counting("scoring", sum(r.status == "done" for r in records.values()), "trials") as advance:
-        results = load_results(folder, lambda method: advance(1, method))
+        results = load_results(folder, lambda method: advance(1, method), own)
     finished = make_table(results, against)
     write_table(finished, out)
     if json:
