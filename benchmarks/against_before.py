@@ -4,10 +4,11 @@
     OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/against_before.py ../before . --pairs 5
 
 Both trees do the same with the packaged base: demo users train both stages with the frozen engine, one epoch, which has the engine's
-proof and the frozen pass in it, and then anew with more; what those take longer are steps alone. Rates of learning are so small that
-the base answers as ever when each user then asks their queries. ``import perfit`` and ``perfit --help`` each start a process. A pair runs one tree right
-after the other, every second pair the other way round; an untimed pair comes first. The ratio of a pair is later / earlier, below 1 is
-faster; CPU seconds are those of the user alone and feel other processes less than the clock does.
+proof and the frozen pass in it, and then anew with more epochs; what those take longer are steps alone. Learning is so slow that the
+base answers as ever when each user's queries are asked then. ``import perfit`` and ``perfit --help`` each start a process.
+
+A pair runs one tree right after the other, every second pair the other way round; an untimed pair comes first. The ratio of a pair is
+later / earlier: below 1 is faster. CPU seconds are the user's alone and feel other processes less than the clock does.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.data import read_dataset
 from perfit.data.schema import User
-from perfit.inference.last_states import batches
+from perfit.inference.batches import batches
 from perfit.precision import resolve_dtype
 from perfit.tasks import get_task
 from perfit.tasks.task import Task
@@ -40,7 +40,7 @@ def bare_batches(
     made = []
     for places in chunks_of(users, recipe):
         prompts = [prompt.tokens for place in places for prompt in maker.of(place)]
-        for batch in batches([len(prompt) for prompt in prompts], batch_tokens):
+        for batch in batches(prompts, batch_tokens, None):
             ids = torch.zeros(len(batch), len(prompts[batch[0]]), dtype=torch.long)
             for row, place in enumerate(batch):
                 ids[row, : len(prompts[place])] = torch.tensor(prompts[place])

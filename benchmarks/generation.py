@@ -27,7 +27,7 @@ from perfit.data import read_dataset
 from perfit.edits.edit_plan import IDENTITY, TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.edits.shift import new_shift
-from perfit.inference.decode import decode
+from perfit.inference.decode import Choice, decode
 from perfit.precision import resolve_dtype
 from perfit.tasks import get_task
 from perfit.training.examples import RowMaker
@@ -92,7 +92,7 @@ def main() -> None:
 
     def ours(slots: list[tuple[int, int]]) -> Callable[[], Any]:
         def run() -> Any:
-            return decode(backbone, prompts, slots, shift, positions, limit=arguments.tokens, stops=())
+            return decode(backbone, prompts, slots, shift, positions, Choice(arguments.tokens))
 
         return run
 

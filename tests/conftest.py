@@ -23,6 +23,14 @@ settings.register_profile(
 settings.load_profile("perfit")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``-n`` and ``--dist loadgroup`` a file's tests share a worker, and its fixtures; one worker has all real bases."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            file = item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group("real" if item.get_closest_marker("real") else file))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     import torch

@@ -110,6 +110,15 @@ def test_a_task_without_stop_strings_is_recorded_as_before_and_one_with_them_is_
         assert task_from_record(json.loads(json.dumps(task_record(task)))) == task
 
 
+def test_a_task_without_repetition_control_is_recorded_as_before() -> None:
+    from small_base import TASK
+
+    assert not {"repetition_penalty", "no_repeat_ngram", "chat"} & set(task_record(TASK))
+    controlled = replace(TASK, repetition_penalty=1.2, no_repeat_ngram=3)
+    assert (task_record(controlled)["repetition_penalty"], task_record(controlled)["no_repeat_ngram"]) == (1.2, 3)
+    assert task_from_record(json.loads(json.dumps(task_record(controlled)))) == controlled
+
+
 @pytest.mark.parametrize("way", [(), ("\n",)])
 def test_stop_strings_that_came_or_went_make_another_task(way: tuple[str, ...], scored: Path, tmp_path: Path) -> None:
     from small_base import CONFIG, TASK

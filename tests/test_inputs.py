@@ -13,7 +13,7 @@ from perfit.config import PerFitConfig
 from perfit.data.jsonl import own_records
 from perfit.data.schema import Dataset, Query
 from perfit.errors import ConfigError, DataError
-from perfit.inputs import check_asked, check_sources, checked_dataset, checked_user
+from perfit.inputs import as_prompts, check_asked, check_sources, checked_dataset, checked_user
 from perfit.personalizer import PerFit
 
 SECRET = "a secret text"
@@ -108,3 +108,12 @@ def test_from_pretrained_takes_names_and_settings(arguments: dict[str, Any], sai
         PerFit.from_pretrained(**arguments)
     assert SECRET not in str(refused.value)
     check_sources("x", PerFitConfig(), TASK)
+
+
+def test_a_text_a_query_or_a_conversation_is_one_prompt_of_several() -> None:
+    said = [{"role": "user", "content": "Which folder?"}]
+    query = Query("q", "a lamp")
+    for one in ("a lamp", query, said, tuple(said)):
+        assert as_prompts(one) == [one]
+    for several in (["a lamp", query], [said], [], ("a", "b")):
+        assert as_prompts(several) is several

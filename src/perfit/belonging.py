@@ -177,9 +177,9 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 def task_record(task: Task) -> dict[str, Any]:
     """A task as plain values; ``task_from_record`` is the inverse."""
     record = asdict(task) | {"labels": list(task.labels), "stop": list(task.stop)}
-    if not task.stop:
-        del record["stop"]  # tasks of before had none, and their runs stay theirs
-    return record
+    # Tasks of before had none of these, and their runs stay theirs.
+    usual: dict[str, object] = {"stop": [], "repetition_penalty": 1, "no_repeat_ngram": 0, "chat": False}
+    return {name: value for name, value in record.items() if name not in usual or value != usual[name]}
 
 
 def task_from_record(record: dict[str, Any]) -> Task:

@@ -49,6 +49,12 @@ def check_asked(prompts: Sequence[Prompt], users: Sequence[str], *, chat: bool =
             raise ConfigError(f"users[{place}]: {what_it_is(user)} is no user id; {way_out}")
 
 
+def as_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    """Prompts, of which a text, a query or a list of messages is one."""
+    messages = isinstance(prompts, list | tuple) and prompts and all(isinstance(part, Mapping) for part in prompts)
+    return [prompts] if isinstance(prompts, str | Query) or messages else prompts  # type: ignore[list-item, return-value]
+
+
 def as_query(prompt: Prompt, name: str = "prompt", marker: str | None = None) -> Query:
     """What is asked as a query.
 

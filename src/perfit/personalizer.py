@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,13 @@ from perfit.events import Listener, Warned, print_notices
 from perfit.fitting import check_leaks, collective_of, fit
 from perfit.how_to_open import HowToOpen
 from perfit.inference.answer_scores import AnswerScore, answer_scores_of
-from perfit.inference.answers import answers_of, decoding_of, label_scores_of
+from perfit.inference.answers import answers_of, decoding_of, label_scores_of, pieces_of
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import Edited
 from perfit.inputs import (
     Prompt,
     Users,
+    as_prompts,
     as_query,
     check_asked,
     check_base,
@@ -347,6 +348,8 @@ class PerFit:
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         stop: str | Sequence[str] | None = None,
+        repetition_penalty: float | None = None,
+        no_repeat_ngram: int | None = None,
         decoding: Decoding | None = None,
         done: Callable[[int], None] = lambda rows: None,
         listener: Listener = print_notices,
@@ -362,7 +365,8 @@ class PerFit:
             max_new_tokens: Most tokens of an answer; the task's limit when not given.
             temperature: 0, as when not given, takes the most probable token; above 0 samples (top-k 10, top-p 0.9).
             stop: Texts that end an answer and are no part of it; the task's when not given.
-            decoding: How tokens are chosen, in full, instead of these three.
+            repetition_penalty, no_repeat_ngram: As of ``Decoding``; the task's when not given, which are off.
+            decoding: How tokens are chosen, in full, instead of these five.
             done: Called with the number of prompts finished.
             listener: Hears a warning when prompts had to be shortened.
 
@@ -372,8 +376,62 @@ class PerFit:
                 wanted and nobody is given who has them.
         """
         check_asked(prompts, users, chat=self.task.chat)
-        how = decoding_of(self, decoding, max_new_tokens, temperature, stop)
+        how = decoding_of(
+            self,
+            decoding,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            stop=stop,
+            repetition_penalty=repetition_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+        )
         return answers_of(self, prompts, users, askers, how, done, listener)
+
+    def stream(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        users: str | Sequence[str],
+        *,
+        askers: Sequence[User] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        repetition_penalty: float | None = None,
+        no_repeat_ngram: int | None = None,
+        decoding: Decoding | None = None,
+        listener: Listener = print_notices,
+    ) -> Iterator[tuple[int, str]]:
+        """The answers of ``generate`` while they are made: pieces of text, never half a character or part of a stop string.
+
+        The pieces of a row joined are its answer, character for character. With beams each answer is one piece. The
+        shifts are those of the moment of the call, whatever is trained meanwhile.
+
+        Args:
+            prompts: A text, a query or (of a chat) a list of messages, or several of them.
+            users: Whose answer, or one user for each prompt; one user answers all of several prompts.
+            askers, max_new_tokens, temperature, stop, repetition_penalty, no_repeat_ngram, decoding, listener: As in
+                ``generate``.
+
+        Yields:
+            (number of the prompt, what its answer goes on with); rows of one batch by turns.
+
+        Raises:
+            UnknownUserError, ConfigError: As ``generate``, by the call itself; of more than 256 users, one without a shift
+                when their turn comes.
+        """
+        asked = as_prompts(prompts)
+        owners = [users] * len(asked) if isinstance(users, str) and isinstance(asked, Sequence) else users
+        check_asked(asked, owners, chat=self.task.chat)
+        how = decoding_of(
+            self,
+            decoding,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            stop=stop,
+            repetition_penalty=repetition_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+        )
+        return pieces_of(self, asked, owners, askers, how, listener)
 
     def score_labels(
         self,

@@ -38,3 +38,10 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
 def stops(text: str, stop: Sequence[str]) -> bool:
     """Whether the text holds a stop string."""
     return any(one in text for one in stop)
+
+
+def begun(text: str, stop: Sequence[str]) -> int:
+    """Characters at the end of a text without stop string that may turn out to begin one."""
+    return max(
+        (n for one in stop for n in range(1, min(len(one) - 1, len(text)) + 1) if text.endswith(one[:n])), default=0
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from made import deltas_of
 from planted import USERS, direction, noise
 
+from perfit.analysis.figures import figures
 from perfit.analysis.page import write_page
+from perfit.analysis.sections import sections, suggestion_lines
 from perfit.analysis.subspace import basis
 from perfit.analysis.tables import tables_of
 
@@ -46,3 +49,19 @@ def test_the_page_holds_everything_in_one_file(tmp_path: Path) -> None:
         r"<(script|link|img|iframe)[^>]+(src|href)=", page.split("<script>")[0] + page.split("<body>")[1]
     )
     assert "default-src 'none'" in page
+
+
+def test_the_page_says_what_the_console_says(tmp_path: Path) -> None:
+    tables = tables_of([TEST, POOL])
+    write_page([TEST, POOL], tables, {}, 1, tmp_path / "index.html", figures([TEST, POOL], tables, 1))
+    page = re.sub(r"<script>.*?</script>", "", (tmp_path / "index.html").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    (suggested,) = suggestion_lines(tables)
+    assert f"{suggested}." in text
+    share = next(row["share"] for row in tables["collective"] if (row["group"], row["layer"]) == ("test", 1))
+    assert f"folders: one direction holds {share:.0%} of what users' own texts do at layer 1" in text
+    assert [one.title for one in sections(tables, 1) if one.title not in text] == []
+    for cell in (cell for one in sections(tables, 1) for row in one.rows for cell in row):
+        assert cell.text.strip() in text
+    assert 'id="controls"' in page
+    assert 'id="observations"' not in page, "the page has an interactive form of it"

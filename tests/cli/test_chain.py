@@ -423,6 +423,13 @@ def test_stop_strings_end_answers_on_the_command_line_and_in_the_task(
     assert (refused.code, "stop[0]: '' is empty" in refused.err) == (2, True)
     refused = perfit(*asked, "--stop", "x", "--answers", "trie")
     assert (refused.code, "leave --stop out" in refused.err) == (2, True)
+    again = told("--repetition-penalty", "0.01")
+    assert again not in (whole, told("--repetition-penalty", "0.01", "--no-repeat-ngram", "1"))
+    assert told("--repetition-penalty", "1", "--no-repeat-ngram", "0") == whole
+    refused = perfit(*asked, "--no-repeat-ngram", "-2")
+    assert (refused.code, "no_repeat_ngram: -2 is not possible" in refused.err) == (2, True)
+    refused = perfit(*asked, "--repetition-penalty", "2", "--answers", "trie")
+    assert (refused.code, "leave --repetition-penalty out" in refused.err) == (2, True)
 
     record = {**json.loads(house.task.read_text()), "kind": "text", "stop": [stop]}
     del record["labels"]

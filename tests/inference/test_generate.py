@@ -21,7 +21,7 @@ from perfit.errors import ConfigError, DataError
 from perfit.inference import decode
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import generate
-from perfit.inference.label_set import Answers
+from perfit.inference.label_set import LabelSet
 from perfit.stop_strings import until_stop
 
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2))
@@ -162,8 +162,11 @@ HOW: list[dict[str, Any]] = [
 ]
 
 
-@families
-@pytest.mark.parametrize("how", HOW, ids=str)
+# Greedily in every family; in every other way, which no family has a part in, in two.
+ENDED = [(family, how) for family in NAMES for how in HOW if not how or family in ("llama", "gemma3")]
+
+
+@pytest.mark.parametrize(("family", "how"), ENDED, ids=str)
 def test_a_row_ends_at_its_stop_string_and_no_other_row_notices(family: str, how: dict[str, Any]) -> None:
     whole = run(tiny(family), **how)
     for row, text in enumerate(whole):
@@ -206,7 +209,7 @@ def test_the_name_of_a_control_token_ends_an_answer_at_the_token(monkeypatch: py
 
 def test_given_answers_know_no_stop() -> None:
     with pytest.raises(ConfigError, match="within: given answers are whole; leave out stop"):
-        Decoding(within=lambda prompt: Answers.of(["a"], [[5]]), stop=("a",))
+        Decoding(within=lambda prompt: LabelSet.of([[5]], ["a"]), stop=("a",))
     with pytest.raises(ConfigError, match=r"stop\[0\]: '' is empty"):
         Decoding(stop=("",))
 

@@ -16,7 +16,7 @@ from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import generate
-from perfit.inference.label_set import Answers, only
+from perfit.inference.label_set import LabelSet, only
 
 EOS = 2
 PAIRS = ((1, 1), (0, 0), (1, 3), (2, 2), (0, 1), (2, 0))
@@ -51,16 +51,16 @@ def chosen_alone(
 
 @pytest.mark.parametrize("family", NAMES)
 def test_the_answer_is_the_greedy_one_among_those_given(family: str) -> None:
-    backbone, answers = tiny(family), Answers.of(TEXTS, TOKENS)
+    backbone, answers = tiny(family), LabelSet.of(TOKENS, TEXTS)
     expected = [chosen_alone(backbone, p, pair, TOKENS) for p, pair in zip(prompts(), PAIRS, strict=True)]
     decoding = Decoding(max_new_tokens=1, within=lambda prompt: answers)
     got = generate(backbone, prompts(), PAIRS, random_shift(LAYERS), Positions.parse(RULE), decoding)
-    assert got == [answers.texts[one] for one in expected]
+    assert got == [answers.text_of(one) for one in expected]
 
 
 def test_each_prompt_has_answers_of_its_own_and_rows_equal_rows_alone() -> None:
     backbone, shift, rule = tiny("llama"), random_shift(LAYERS), Positions.parse(RULE)
-    few, many = Answers.of(TEXTS, TOKENS), Answers.of([f"number {n}" for n in range(8)], MANY)
+    few, many = LabelSet.of(TOKENS, TEXTS), LabelSet.of(MANY, [f"number {n}" for n in range(8)])
     decoding = Decoding(within=lambda prompt: few if len(prompt) < 8 else many)
     told: list[int] = []
     together = generate(backbone, prompts(), PAIRS, shift, rule, decoding, told.append)
@@ -79,7 +79,7 @@ def test_whatever_is_chosen_is_allowed_and_ends_as_an_answer(
     labels: list[tuple[int, ...]], data: st.DataObject
 ) -> None:
     whole = [(*label, EOS) for label in labels]
-    answers = Answers.of([str(n) for n in range(len(whole))], whole)
+    answers = LabelSet.of(whole, [str(n) for n in range(len(whole))])
     said: list[int] = []
     for _ in range(answers.longest):
         before = list(said)
@@ -94,7 +94,7 @@ def test_whatever_is_chosen_is_allowed_and_ends_as_an_answer(
         if ended:
             break
     assert ended
-    assert tuple(said) in answers.texts
+    assert tuple(said) in answers.answers
     assert bool((only(torch.zeros(1, 6), [answers], [said]) == -torch.inf).all())
 
 
@@ -104,10 +104,10 @@ def test_whatever_is_chosen_is_allowed_and_ends_as_an_answer(
 )
 def test_sets_that_no_tokens_tell_apart_are_refused(tokens: tuple[tuple[int, ...], ...], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        Answers.of(TEXTS[: len(tokens)], tokens)
+        LabelSet.of(tokens, TEXTS[: len(tokens)])
 
 
 @pytest.mark.parametrize("values", [{"sample": True}, {"beams": 2}])
 def test_given_answers_are_neither_drawn_nor_searched_for(values: dict[str, bool | int]) -> None:
     with pytest.raises(ConfigError, match="chosen greedily"):
-        Decoding(within=lambda prompt: Answers.of(TEXTS, TOKENS), **values)  # type: ignore[arg-type]
+        Decoding(within=lambda prompt: LabelSet.of(TOKENS, TEXTS), **values)  # type: ignore[arg-type]

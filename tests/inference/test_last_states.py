@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfit.errors import ConfigError
-from perfit.inference.last_states import batches, last_states
+from perfit.inference.batches import batches
+from perfit.inference.last_states import last_states
 
 PROMPTS = [[(7 * row + 3 * place) % 90 + 2 for place in range(length)] for row, length in enumerate((5, 17, 9, 1, 30))]
 
 
 @given(st.lists(st.integers(1, 300), max_size=30), st.integers(1, 1000))
 def test_batches_hold_every_prompt_once_and_no_more_tokens_than_said(lengths: list[int], batch_tokens: int) -> None:
-    packed = batches(lengths, batch_tokens)
+    packed = batches([(7,) * length for length in lengths], batch_tokens, None)
     assert sorted(place for batch in packed for place in batch) == list(range(len(lengths)))
     for batch in packed:
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= batch_tokens

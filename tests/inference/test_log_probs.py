@@ -17,7 +17,8 @@ from perfit.backbone.model import Backbone
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
-from perfit.inference.log_probs import LabelTrie, _Asked, answer_log_probs, label_log_probs
+from perfit.inference.label_set import LabelSet
+from perfit.inference.log_probs import _Asked, answer_log_probs, label_log_probs
 
 LAYERS = (1, 2)
 EOS = 2
@@ -56,7 +57,7 @@ def test_scores_are_those_of_separate_forwards_in_every_family(family: str, rule
     backbone, shift, prompts = tiny(family), random_shift(LAYERS), some_prompts(LENGTHS)
     wanted = one_by_one(backbone, prompts, PAIRS, shift, rule, ANSWERS)
     finished: list[int] = []
-    trie = LabelTrie.of(ANSWERS)
+    trie = LabelSet.of(ANSWERS)
     found = label_log_probs(backbone, prompts, PAIRS, shift, Positions.parse(rule), trie, done=finished.append)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert sum(finished) == len(prompts)
@@ -100,7 +101,7 @@ def test_any_labels_and_batches_give_the_same_scores(
     backbone, shift, prompts = tiny("gemma3"), random_shift(LAYERS, seed), some_prompts(lengths, seed)
     closed = [(*answer, EOS) for answer in sorted(answers)]
     pairs = [(1, owner) if owner else (0, 0)] * len(prompts)
-    trie = LabelTrie.of(closed)
+    trie = LabelSet.of(closed)
     rule = Positions.parse("l3")
     found = label_log_probs(backbone, prompts, pairs, shift, rule, trie, batch_tokens=batch_tokens, batch_rows=2)
     torch.testing.assert_close(found, one_by_one(backbone, prompts, pairs, shift, "l3", closed), rtol=1e-4, atol=1e-4)
@@ -116,7 +117,7 @@ def test_any_labels_and_batches_give_the_same_scores(
 
 @given(st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1, max_size=12))
 def test_no_path_begins_another_and_each_label_lies_on_its_own(answers: set[tuple[int, ...]]) -> None:
-    trie = LabelTrie.of(sorted(answers))
+    trie = LabelSet.of(sorted(answers))
     for path, after in pairwise(sorted(trie.paths)):
         assert after[: len(path)] != path
     for answer, path in zip(trie.answers, trie.path_of, strict=True):
@@ -126,7 +127,7 @@ def test_no_path_begins_another_and_each_label_lies_on_its_own(answers: set[tupl
 
 
 def test_bf16_scores_are_near_those_of_fp32() -> None:
-    prompts, shift, trie = some_prompts(LENGTHS), random_shift(LAYERS), LabelTrie.of(ANSWERS)
+    prompts, shift, trie = some_prompts(LENGTHS), random_shift(LAYERS), LabelSet.of(ANSWERS)
     scores = [
         label_log_probs(tiny("llama", dtype), prompts, PAIRS, shift, Positions.parse("l2"), trie)
         for dtype in (torch.float32, torch.bfloat16)
@@ -138,7 +139,7 @@ def test_bf16_scores_are_near_those_of_fp32() -> None:
 @pytest.mark.parametrize("answers", [[], [()], [(1, 2), (1, 2)]])
 def test_labels_that_cannot_be_told_apart_are_refused(answers: list[tuple[int, ...]]) -> None:
     with pytest.raises(ConfigError, match="labels"):
-        LabelTrie.of(answers)
+        LabelSet.of(answers)
 
 
 def sure_base() -> Backbone:
@@ -155,7 +156,7 @@ def test_a_label_is_left_out_only_where_its_first_token_is_less_likely_than_a_wh
     every = [(first, second) for first in range(3, VOCABULARY) for second in range(3, VOCABULARY)]
     scores = one_by_one(backbone, [prompt], [(1, 3)], shift, rule, [(token,) for token in range(VOCABULARY)])[0]
     whole = label_log_probs(
-        backbone, [prompt], [(1, 3)], shift, Positions.parse(rule), LabelTrie.of(every), batch_tokens=10_000
+        backbone, [prompt], [(1, 3)], shift, Positions.parse(rule), LabelSet.of(every), batch_tokens=10_000
     )[0].view(VOCABULARY - 3, VOCABULARY - 3)
     likeliest, tried = int(scores[3:].argmax()) + 3, 0
     for token in range(3, VOCABULARY):
@@ -167,7 +168,7 @@ def test_a_label_is_left_out_only_where_its_first_token_is_less_likely_than_a_wh
             if token != likeliest and reached < least and scores[token] - reached < 0.5:
                 labels = [(likeliest, end), (token, good)]
                 found = label_log_probs(
-                    backbone, [prompt], [(1, 3)], shift, Positions.parse(rule), LabelTrie.of(labels), best_only=True
+                    backbone, [prompt], [(1, 3)], shift, Positions.parse(rule), LabelSet.of(labels), best_only=True
                 )[0]
                 assert int(found.argmax()) == 1
                 tried += 1
@@ -176,13 +177,13 @@ def test_a_label_is_left_out_only_where_its_first_token_is_less_likely_than_a_wh
 
 def test_bf16_bases_give_log_probabilities_of_fp32() -> None:
     # One token each, all of the vocabulary: rounded to bf16 their probabilities would not add up.
-    trie = LabelTrie.of([(token,) for token in range(VOCABULARY)])
+    trie = LabelSet.of([(token,) for token in range(VOCABULARY)])
     backbone = tiny("llama", torch.bfloat16)
     found = label_log_probs(backbone, some_prompts(LENGTHS), PAIRS, random_shift(LAYERS), Positions.parse("l2"), trie)
     torch.testing.assert_close(
         found.double().exp().sum(1), torch.ones(len(PAIRS), dtype=torch.float64), atol=1e-5, rtol=0
     )
-    longer = LabelTrie.of([(7, token) for token in range(VOCABULARY)])
+    longer = LabelSet.of([(7, token) for token in range(VOCABULARY)])
     scores = label_log_probs(
         backbone, some_prompts(LENGTHS), PAIRS, random_shift(LAYERS), Positions.parse("l2"), longer
     )
@@ -194,12 +195,12 @@ def test_for_the_best_label_few_paths_run(monkeypatch: pytest.MonkeyPatch) -> No
     ran: list[int] = []
     add = _Asked._add
 
-    def count(self: _Asked, scores: Tensor, pairs: list[tuple[int, int]], trie: LabelTrie, size: int) -> None:
+    def count(self: _Asked, scores: Tensor, pairs: list[tuple[int, int]], trie: LabelSet, size: int) -> None:
         ran.append(len(pairs))
         add(self, scores, pairs, trie, size)
 
     monkeypatch.setattr(_Asked, "_add", count)
-    rule, trie = Positions.parse("l2"), LabelTrie.of([(n, m) for n in range(10, 90) for m in range(VOCABULARY)])
+    rule, trie = Positions.parse("l2"), LabelSet.of([(n, m) for n in range(10, 90) for m in range(VOCABULARY)])
     every = label_log_probs(backbone, prompts, PAIRS, shift, rule, trie)
     scores = label_log_probs(backbone, prompts, PAIRS, shift, rule, trie, best_only=True)
     assert scores.argmax(1).tolist() == every.argmax(1).tolist()

@@ -20,7 +20,7 @@ from perfit.edits.edit_plan import EditPlan
 from perfit.edits.positions import Positions
 from perfit.inference import decode as decoding
 from perfit.inference import prefill
-from perfit.inference.decode import decode
+from perfit.inference.decode import Choice, decode
 from perfit.inference.decode_cache import DecodeCache
 from perfit.inference.prefill import prefilled
 
@@ -101,9 +101,8 @@ def test_rows_that_leave_early_do_not_change_the_others(
         SLOTS,
         random_shift(LAYERS),
         Positions.parse(rule),
-        limit=limit,
-        stops=stops,
-        done=seen.append,
+        Choice(limit, stops),
+        seen.append,
     )
     assert got == greedy(family, rows, rule, limit, stops)
     assert sum(seen) == len(rows)
@@ -116,20 +115,20 @@ def test_rows_that_leave_early_do_not_change_the_others(
 def test_room_is_claimed_ahead_and_grows() -> None:
     rows = prompts()
     limit = 50  # more than is claimed at a time
-    got = decode(tiny("llama"), rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), limit=limit, stops=[])
+    got = decode(tiny("llama"), rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), Choice(limit))
     assert got == greedy("llama", rows, "l3", limit, [])
 
 
 def test_a_base_whose_parts_are_not_the_whole_runs_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, rows = tiny("llama"), prompts()
-    expected = decode(backbone, rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), limit=4, stops=[])
+    expected = decode(backbone, rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), Choice(4))
     backbone.kept.clear()
     monkeypatch.setattr(prefill, "_aligned", lambda *args: torch.zeros(1))
     assert prefilled(backbone, rows, 3) is None
     whole: list[Any] = []
     forward = decoding._forward
     monkeypatch.setattr(decoding, "_forward", lambda *args: whole.append(args[1].shape) or forward(*args))
-    assert decode(backbone, rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), limit=4, stops=[]) == expected
+    assert decode(backbone, rows, SLOTS, random_shift(LAYERS), Positions.parse("l3"), Choice(4)) == expected
     assert whole[0] == (6, 16)
     backbone.kept.clear()
 
@@ -169,7 +168,7 @@ def test_scores_are_given_fp32_logits_on_a_bf16_base() -> None:
         return logits
 
     backbone, rule = tiny("llama", torch.bfloat16), Positions.parse("l3")
-    decode(backbone, prompts(), SLOTS, random_shift(LAYERS), rule, limit=2, stops=[], scores=scores)
+    decode(backbone, prompts(), SLOTS, random_shift(LAYERS), rule, Choice(2, scores=scores))
     assert seen == [torch.float32] * 2
 
 

@@ -13,8 +13,9 @@ from small_base import LABELS, TASK
 from perfit.comparison.bench import Bench, check_labels
 from perfit.data.schema import Dataset
 from perfit.errors import ConfigError
+from perfit.inference.decoding import Decoding
 from perfit.inference.fixed_rows import greedy
-from perfit.inference.label_set import Answers
+from perfit.inference.label_set import LabelSet
 from perfit.methods.cos import steered
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
@@ -25,7 +26,7 @@ MORE = (*LABELS, "river stone", "river stone lamp boat")
 NARROW = replace(TASK, labels=MORE, max_new_tokens=4)
 EOS = 2
 TOKENS = ((40, 41, EOS), (50, EOS), (50, 51, 52, EOS), (50, 51, 53, EOS), (60, 61, 62, 63, EOS), (60, 61, 62, 64, EOS))
-ANSWERS = Answers.of("abcdef", TOKENS)
+ANSWERS = LabelSet.of(TOKENS, "abcdef")
 PAIRS = [((5, 9, 7, 30, 12, 8), (30, 12, 8)), ((11, 12, 13, 14), (14,)), ((70, 71, 9, 9, 3), (9, 3))]
 
 
@@ -58,16 +59,16 @@ def test_labels_have_the_tokens_that_training_gives_them(tmp_path: Path) -> None
     _, labels = both(tmp_path)
     prompts = Prompts(labels)
     row = prompts.maker.history_rows(ANNA)[0]
-    assert prompts.within is not None
-    assert prompts.within(row.prompt_ids).texts[row.answer_ids] == ANNA.history[0].fields["folder"]
-    assert sorted(prompts.within(row.prompt_ids).texts.values()) == sorted(MORE)
+    assert prompts.decoding.within is not None
+    assert prompts.decoding.within(row.prompt_ids).text_of(row.answer_ids) == ANNA.history[0].fields["folder"]
+    assert sorted(prompts.decoding.within(row.prompt_ids).texts) == sorted(MORE)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
 @pytest.mark.parametrize("strength", [-1.0, 0.0, 1.5])
 def test_steered_answers_are_the_greedy_ones_of_all_steered_logits(family: str, strength: float) -> None:
     backbone = base(family)
-    got = steered(backbone, PAIRS, strength, 9, lambda prompt: ANSWERS)
+    got = steered(backbone, PAIRS, strength, Decoding(9, within=lambda prompt: ANSWERS))
     for pair, text in zip(PAIRS, got, strict=True):
         said: tuple[int, ...] = ()
         while said not in TOKENS:
@@ -80,10 +81,10 @@ def test_steered_answers_are_the_greedy_ones_of_all_steered_logits(family: str, 
                 {(*said, answer[len(said)]) for answer in TOKENS if answer[: len(said)] == said},
                 key=lambda longer: float(scores[longer[-1]]),
             )
-        assert text == ANSWERS.texts[said]
+        assert text == ANSWERS.text_of(said)
     if strength == -1.0:
         shorter_rows = [shorter for _, shorter in PAIRS]
-        assert got == greedy(backbone, shorter_rows, 9, within=[ANSWERS] * len(PAIRS))
+        assert got == greedy(backbone, shorter_rows, Decoding(9, within=lambda prompt: ANSWERS))
 
 
 def test_what_answers_cannot_be_is_refused(tmp_path: Path) -> None:

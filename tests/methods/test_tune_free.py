@@ -65,7 +65,7 @@ def test_cos_without_strength_is_rag_and_at_minus_one_the_base(tmp_path: Path) -
 
 def test_cos_is_greedy_on_the_steered_logits() -> None:
     backbone, pairs = base("llama"), [((5, 9, 7, 30, 12, 8), (30, 12, 8)), ((11, 12, 13, 14), (14,))]
-    got = steered(backbone, pairs, 1.5, limit=5)
+    got = steered(backbone, pairs, 1.5, Decoding(5))
     changed = 0
     for (longer, shorter), text in zip(pairs, got, strict=True):
         tokens: list[int] = []

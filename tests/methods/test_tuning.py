@@ -17,10 +17,11 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.taps import Changes, running
 from perfit.config import StageConfig
 from perfit.events import Event
+from perfit.inference.last_states import last_states
 from perfit.methods import tuning as tuning_module
 from perfit.methods.attention import find_attention, heads_of
 from perfit.methods.lofit import changing_heads
-from perfit.methods.style_vector import adding, last_states
+from perfit.methods.style_vector import adding
 from perfit.methods.tuning import Tuning, answer_loss, chunks
 from perfit.methods.work import AdaptationError
 from perfit.training.rows import TokenRow
@@ -118,7 +119,9 @@ def naive_adding(
 @torch.no_grad()
 def test_last_states_are_the_layers_outputs_at_each_rows_last_token(family: str) -> None:
     backbone = tiny(family)
-    got = last_states(backbone, (0, 2), [tuple(prompt) for prompt in PROMPTS])
+    ((batch, states),) = last_states(backbone, PROMPTS, (0, 2), 1000)
+    got = torch.empty_like(states)
+    got[batch] = states
     for row, prompt in enumerate(PROMPTS):
         states = backbone.model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states
         expected = torch.stack([states[1][0, -1], states[3][0, -1]])

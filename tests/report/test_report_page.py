@@ -170,6 +170,19 @@ def test_figures_of_the_page_follow_its_theme(drawn: list[Drawn]) -> None:
         assert not re.search(r"<svg[^>]* (width|height)=", figure.inline)
 
 
+def test_the_first_screen_says_who_is_best_and_what_is_sure(page: str) -> None:
+    first = page[page.index('class="conclusion"') : page.index("<nav")]
+    lines = re.findall(r"<p[^>]*>(.*?)</p>", first)
+    assert re.match(
+        r"PERFIT has the best accuracy of 4 methods: 1\.000 \(95 % interval 1\.000 to 1\.000\)\.$", lines[0]
+    )
+    assert re.match(r"Against OPPU, of 3 methods \d are better and \d worse beyond chance", lines[1])
+    assert lines[2].startswith("PERFIT gains +")
+    assert re.match(r"PERFIT helps \d of 6 users and harms 0, against BASE\.", lines[3])
+    assert "1 of 5 methods lack results; the tables say why." in lines
+    assert first.count("<figure") == 1
+
+
 def test_content_that_lacks_things_still_makes_a_page() -> None:
     from perfit.report.content import MethodView
 

@@ -101,6 +101,17 @@ def test_stop_strings_are_one_text_or_several(tmp_path: Path) -> None:
     assert get_task(write(tmp_path, FULL + 'stop: ["\\n", "ticket:"]\n')).stop == ("\n", "ticket:")
 
 
+def test_repetition_control_is_off_unless_the_file_names_it(tmp_path: Path) -> None:
+    task = get_task(write(tmp_path, FULL))
+    assert (task.repetition_penalty, task.no_repeat_ngram) == (1.0, 0)
+    task = get_task(write(tmp_path, FULL + "repetition_penalty: 1.3\nno_repeat_ngram: 3\n"))
+    assert (task.repetition_penalty, task.no_repeat_ngram) == (1.3, 3)
+    with pytest.raises(ConfigError, match=r"task file .*: repetition_penalty: 'much' is not possible"):
+        get_task(write(tmp_path, FULL + "repetition_penalty: much\n"))
+    with pytest.raises(ConfigError, match=r"task file .*: no_repeat_ngram: 2.5 is not possible"):
+        get_task(write(tmp_path, FULL + "no_repeat_ngram: 2.5\n"))
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from perfit.after_fork import one_thread_after_fork
 from perfit.backbone.layers import find_layers
 from perfit.backbone.packed import keep_gradients
+from perfit.backbone.padding import places
 from perfit.backbone.taps import Changes, Side, Tap, running
 from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.errors import BaseModelError, ConfigError
@@ -102,6 +103,10 @@ class Backbone:
         """
         return {} if self._head is None else {self.tap(self._head, "input"): choose}
 
+    def head_on_last(self, tokens: int = 1) -> Changes:
+        """Give the head only the final states of the last tokens, so that logits are [rows, tokens, vocabulary]."""
+        return self.head_on(lambda states: states[:, -tokens:].contiguous())
+
     def edits(self, plan: EditPlan, shift: TwoStageShift) -> Changes:
         """The edits of one batch as changes of the outputs of ``shift.layers``, for ``taps.running``.
 
@@ -147,8 +152,12 @@ class Backbone:
             attention_mask: [rows, t], 1 on tokens and 0 on padding; left padding moves positions as generate does.
             plan, shift: The edits; both or neither.
         """
-        position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, **kwargs}
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": places(attention_mask),
+            **kwargs,
+        }
         changes = {} if plan is None or shift is None else self.edits(plan, shift)
         logits: Tensor = running(lambda: self.model(**inputs).logits, changes)
         return logits

@@ -23,3 +23,16 @@ def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple
     ids = torch.tensor([[0] * start + list(p) for start, p in zip(starts, prompts, strict=True)], device=device)
     mask = torch.tensor([[0] * start + [1] * len(p) for start, p in zip(starts, prompts, strict=True)], device=device)
     return ids, mask, starts
+
+
+def places(mask: Tensor) -> Tensor:
+    """Which token of its own row each one is, [rows, t], as position ids; 0 on padding in front."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def common_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens that all sequences begin with."""
+    if not sequences:
+        return 0
+    low, high = min(map(tuple, sequences)), max(map(tuple, sequences))
+    return next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))

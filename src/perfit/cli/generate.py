@@ -49,6 +49,12 @@ def generate(
             "--stop", help="Text that ends an answer, such as $'\\n'; may be repeated. The task's if not given."
         ),
     ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: what was said is said less easily again. The task's if not given.")
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None, typer.Option(help="So many tokens in a row never come twice; 0: they may. The task's if not given.")
+    ] = None,
     sample: Annotated[bool, typer.Option(help="The paper's sampling instead of greedy.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     base: BASE_OF_RUN = None,
@@ -62,10 +68,14 @@ def generate(
         raise ConfigError("generate: --input names a user on every line; leave --user out")
     if memory and (histories is None or answers == "free"):
         raise ConfigError("generate: --memory needs --histories DATA, and --answers trie or expected")
-    if answers != "free" and max_new_tokens is not None:
-        raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --max-new-tokens out")
-    if answers != "free" and stop:
-        raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave --stop out")
+    for option, value in (
+        ("--max-new-tokens", max_new_tokens),
+        ("--stop", stop or None),
+        ("--repetition-penalty", repetition_penalty),
+        ("--no-repeat-ngram", no_repeat_ngram),
+    ):
+        if answers != "free" and value is not None:
+            raise ConfigError(f"generate: --answers {answers} chooses among the task's labels; leave {option} out")
     from perfit.data.asked import checked_arguments, read_asked
 
     if input is not None:
@@ -97,8 +107,13 @@ def generate(
     decoding = Decoding(sample=sample, seed=seed)
     check_answers(answers, perfit.task, decoding)
     limit = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
-    ends = tuple(checked_arguments(stop, "stop")) if stop else perfit.task.stop
-    decoding = replace(decoding, max_new_tokens=limit, stop=ends)
+    decoding = decoding.of(perfit.task, limit)
+    if stop:
+        decoding = replace(decoding, stop=tuple(checked_arguments(stop, "stop")))
+    if repetition_penalty is not None:
+        decoding = replace(decoding, repetition_penalty=repetition_penalty)
+    if no_repeat_ngram is not None:
+        decoding = replace(decoding, no_repeat_ngram=no_repeat_ngram)
     screen = Screen(quiet=json)
     texts, users = [text for _, text in pairs], [name for name, _ in pairs]
     with screen.counting("answering", len(pairs), "texts") as advance:

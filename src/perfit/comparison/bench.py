@@ -173,13 +173,12 @@ def check_labels(bench: Bench) -> None:
     Raises:
         ConfigError: Two have.
     """
-    from perfit.inference.label_set import Answers
-    from perfit.tasks.encode import label_ids
+    from perfit.inference.label_set import labels_after
     from perfit.training.examples import RowMaker
 
-    labels, tokenizer = bench.task.labels, bench.backbone.tokenizer
+    tokenizer = bench.backbone.tokenizer
     prompt = RowMaker(bench.task, tokenizer, bench.config).prompt(bench.data.users[0].queries[0])
-    Answers.of(labels, label_ids(labels, tokenizer, prompt.prompt_ids[-1], bench.config.chat_template))
+    labels_after(bench.task.labels, tokenizer, bench.config.chat_template)(prompt.prompt_ids)
 
 
 def check_data(data: Dataset, task: Task) -> None:

@@ -112,7 +112,10 @@ def unpack(content: bytes) -> Tensors:
     Raises:
         NotAsWrittenError: It is not what ``pack`` gave.
     """
-    metadata, tensors = metadata_of(content), from_bytes(content)
+    try:
+        metadata, tensors = metadata_of(content), from_bytes(content)
+    except NotAsWrittenError:
+        raise NotAsWrittenError("is damaged") from None
     if not metadata.keys() >= {"notes", "sha256"}:
         raise NotAsWrittenError("has no checksum")
     notes = metadata["notes"]

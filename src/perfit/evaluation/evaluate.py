@@ -76,7 +76,8 @@ def evaluate(
         users: Users with queries and, for the floors, histories.
         others: The users of stage 1, whose histories and answered queries the floors may use.
         methods: Of "base", "collective", "personal".
-        decoding: Greedy within the task's limit when not given; ``max_new_tokens`` and ``stop`` are always the task's.
+        decoding: Greedy within the task's limit when not given; how long answers are, what ends them and repetition
+            control are always the task's.
         answers: "free" generation, or for tasks with labels "trie": the most probable label, scored exactly; for
             ratings "expected": median and mean of the ratings' exact probabilities.
         with_floors: Also score what any personal model must beat.
@@ -148,8 +149,8 @@ def _evaluate(
     }
     if not golds:
         raise ConfigError(_nothing(perfit, users, left_out))
-    limit = replace(decoding or Decoding(), max_new_tokens=perfit.answer_limit(), stop=perfit.task.stop)
     results: dict[str, Judged] = {}
+    limit = (decoding or Decoding()).of(perfit.task, perfit.answer_limit())
     files: dict[str, str] = {}
 
     def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.padding import left_padded
+from perfit.backbone.taps import running
 from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.edits.positions import Positions
+from perfit.inference.batches import batches
 from perfit.training.rows import TokenRow
 
 
+@torch.no_grad()
 def answer_losses(
     backbone: Backbone,
     rows: Sequence[TokenRow],
@@ -32,22 +35,18 @@ def answer_losses(
         positions: Which prompt tokens are edited.
         batch_tokens: Most tokens of one forward, padding included.
     """
-    keeps = "logits_to_keep" in inspect.signature(type(backbone.model).forward).parameters
     losses = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].input_ids), i))
-    begin = 0
-    while begin < len(order):
-        batch = order[begin : begin + max(batch_tokens // len(rows[order[begin]].input_ids), 1)]
-        begin += len(batch)
+    for batch in batches([row.input_ids for row in rows], batch_tokens, None):
         # Padding stands in front, so that answers are the last tokens of all rows and need the only logits.
         ids, mask, starts = left_padded([rows[i].input_ids for i in batch], backbone.device)
         prompts = [len(rows[i].prompt_ids) for i in batch]
         plan = EditPlan.for_prompts(
             positions, prompts, [slots[i] for i in batch], starts=starts, device=backbone.device
         )
-        longest = max(len(rows[i].answer_ids) for i in batch)
-        with torch.no_grad():
-            logits = backbone.logits(ids, mask, plan, shift, **({"logits_to_keep": longest} if keeps else {}))
+        logits = running(
+            partial(backbone.logits, ids, mask, plan, shift),
+            backbone.head_on_last(max(len(rows[i].answer_ids) for i in batch)),
+        )
         for row, i in enumerate(batch):
             answer = torch.tensor(rows[i].answer_ids, device=logits.device)
             own = logits[row, -len(answer) :].float()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -14,7 +15,6 @@ from perfit.events import Listener, Warned
 from perfit.inference.decoding import Decoding
 from perfit.inputs import Prompt, check_asked
 from perfit.shown import shown
-from perfit.stop_strings import checked_stop
 from perfit.training.examples import RowMaker
 
 if TYPE_CHECKING:
@@ -26,36 +26,55 @@ def answers_of(
     prompts: Sequence[Prompt],
     users: Sequence[str],
     askers: Sequence[User] | None,
-    decoding: Decoding | None,
+    decoding: Decoding,
     done: Callable[[int], None],
     listener: Listener,
 ) -> list[str]:
     """See ``PerFit.generate``."""
-    if not prompts:
-        return []
     edited = perfit.edited()
-    limit = decoding if decoding is not None else Decoding(max_new_tokens=perfit.answer_limit(), stop=perfit.task.stop)
-    return edited.texts(_tokens(perfit, prompts, askers, listener), users, limit, done)
+    return edited.texts(_tokens(perfit, prompts, askers, listener), users, decoding, done)
+
+
+def pieces_of(
+    perfit: PerFit,
+    prompts: Sequence[Prompt],
+    users: Sequence[str],
+    askers: Sequence[User] | None,
+    decoding: Decoding,
+    listener: Listener,
+) -> Iterator[tuple[int, str]]:
+    """See ``PerFit.stream``."""
+    edited = perfit.edited()
+    return edited.pieces(_tokens(perfit, prompts, askers, listener), users, decoding)
 
 
 def decoding_of(
     perfit: PerFit,
     decoding: Decoding | None,
+    *,
     max_new_tokens: int | None,
     temperature: float | None,
     stop: str | Sequence[str] | None,
-) -> Decoding | None:
-    """How tokens are chosen, from what ``PerFit.generate`` was told; None where it was told nothing.
+    repetition_penalty: float | None,
+    no_repeat_ngram: int | None,
+) -> Decoding:
+    """How tokens are chosen, from what ``PerFit.generate`` was told, and from the task where it was told nothing.
 
     Raises:
         ConfigError: A value is impossible, or ``decoding`` is given beside another.
     """
-    named = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
+    named = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "stop": stop,
+        "repetition_penalty": repetition_penalty,
+        "no_repeat_ngram": no_repeat_ngram,
+    }
     given = [name for name, value in named.items() if value is not None]
-    if not given:
-        return decoding
     if decoding is not None:
-        raise ConfigError(f"{given[0]}: is given beside decoding, which says it too; give one of the two")
+        if given:
+            raise ConfigError(f"{given[0]}: is given beside decoding, which says it too; give one of the two")
+        return decoding
     most = perfit.answer_limit() if max_new_tokens is None else max_new_tokens
     if not isinstance(most, int) or isinstance(most, bool):
         raise ConfigError(f"max_new_tokens: {shown(repr(most))} is not possible; give a whole number of at least 1")
@@ -64,10 +83,9 @@ def decoding_of(
         raise ConfigError(
             f"temperature: {shown(repr(warmth))} is not possible; give 0 for the most probable token, or a number above it"
         )
-    ends = perfit.task.stop if stop is None else checked_stop(stop)
-    if not warmth:
-        return Decoding(max_new_tokens=most, stop=ends)
-    return Decoding(max_new_tokens=most, sample=True, temperature=warmth, stop=ends)
+    decoding = (Decoding(sample=True, temperature=warmth) if warmth else Decoding()).of(perfit.task, most)
+    told = {name: named[name] for name in ("stop", "repetition_penalty", "no_repeat_ngram") if name in given}
+    return replace(decoding, **told)  # type: ignore[arg-type]  # Decoding refuses what it cannot be
 
 
 def label_scores_of(

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfit.inference.decoding import Decoding
-
 Tokens = tuple[int, ...]
-_USUAL = Decoding()
+BATCH_TOKENS = 16384
+BATCH_ROWS = 64
 
 
-def batches(lengths: Sequence[int], tokens: int = _USUAL.batch_tokens) -> list[list[int]]:
-    """Indices of the rows of each batch, longest first; at most ``tokens`` with padding, and at least one row."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+def batches(
+    rows: Sequence[Sequence[int]], batch_tokens: int = BATCH_TOKENS, batch_rows: int | None = BATCH_ROWS
+) -> list[list[int]]:
+    """Numbers of the rows of each batch, longest first; equal ones side by side, for what they share is computed once.
+
+    Args:
+        rows: Token ids, at least one each.
+        batch_tokens: Most tokens of a batch, padding included; a longer row is a batch of its own.
+        batch_rows: Most rows of a batch; None for any number.
+    """
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), tuple(rows[i]), i))
     found: list[list[int]] = []
     begin = 0
     while begin < len(order):
-        rows = max(min(tokens // lengths[order[begin]], _USUAL.batch_rows), 1)
-        found.append(order[begin : begin + rows])
-        begin += rows
+        fit = max(batch_tokens // len(rows[order[begin]]), 1)
+        found.append(order[begin : begin + (fit if batch_rows is None else min(fit, batch_rows))])
+        begin += len(found[-1])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Protocol
 
 import torch
@@ -15,11 +16,10 @@ from perfit.config import PerFitConfig
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.inference.decoding import Decoding
-from perfit.inference.generate import generate
-from perfit.inference.label_set import most_tokens
-from perfit.inference.log_probs import LabelTrie, label_log_probs
+from perfit.inference.generate import generate, stream
+from perfit.inference.label_set import labels_after, most_tokens
+from perfit.inference.log_probs import label_log_probs
 from perfit.owners import Owners
-from perfit.tasks.encode import label_ids
 
 _USERS_AT_ONCE = 256
 Slots = tuple[int, int]
@@ -84,10 +84,7 @@ class Edited:
             UnknownUserError: An owner has no shift.
             ConfigError: A prompt and its answer do not fit the base.
         """
-        if not prompts:
-            return []
-        longest = most_tokens(decoding.within, prompts, decoding.max_new_tokens)
-        check_room(self.backbone, max(map(len, prompts)), longest)
+        self._check_room(prompts, decoding)
         texts = [""] * len(prompts)
         for rows, shift, slots in self.groups(users):
             asked = [prompts[row] for row in rows]
@@ -95,6 +92,34 @@ class Edited:
             for row, text in zip(rows, found, strict=True):
                 texts[row] = text
         return texts
+
+    def pieces(
+        self, prompts: Sequence[Sequence[int]], users: Sequence[str], decoding: Decoding
+    ) -> Iterator[tuple[int, str]]:
+        """The texts of ``texts`` as they come: (number of the prompt, what its text goes on with).
+
+        Args:
+            prompts, users, decoding: As for ``texts``.
+
+        Raises:
+            UnknownUserError, ConfigError: As ``texts``; what does not fit the base is refused before the first piece.
+        """
+        self._check_room(prompts, decoding)
+        groups = self.groups(users)
+        first = [*islice(groups, 1)]  # now, so that who is unknown is told by the call
+
+        def pieces() -> Iterator[tuple[int, str]]:
+            for rows, shift, slots in chain(first, groups):
+                asked = [prompts[row] for row in rows]
+                for place, piece in stream(self.backbone, asked, slots, shift, self.positions, decoding):
+                    yield rows[place], piece
+
+        return pieces()
+
+    def _check_room(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+        if prompts:
+            longest = most_tokens(decoding.within, prompts, decoding.max_new_tokens)
+            check_room(self.backbone, max(map(len, prompts)), longest)
 
     def label_scores(
         self,
@@ -118,16 +143,16 @@ class Edited:
             ConfigError: Two labels have the same tokens, or they do not fit the base.
         """
         scores = torch.empty(len(prompts), len(labels))
-        # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
+        after = labels_after(labels, self.backbone.tokenizer, chat_template)
         for last in dict.fromkeys(prompt[-1] for prompt in prompts):
-            trie = LabelTrie.of(label_ids(labels, self.backbone.tokenizer, last, chat_template))
+            given = after((last,))
             mine = [row for row, prompt in enumerate(prompts) if prompt[-1] == last]
-            check_room(self.backbone, max(len(prompts[row]) for row in mine), max(map(len, trie.answers)))
+            check_room(self.backbone, max(len(prompts[row]) for row in mine), given.longest)
             for rows, shift, slots in self.groups([users[row] for row in mine]):
                 chosen = [mine[row] for row in rows]
                 asked = [prompts[row] for row in chosen]
                 scores[chosen] = label_log_probs(
-                    self.backbone, asked, slots, shift, self.positions, trie, best_only=best_only, done=done
+                    self.backbone, asked, slots, shift, self.positions, given, best_only=best_only, done=done
                 )
         return scores
 

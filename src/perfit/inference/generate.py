@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,11 @@ from perfit.backbone.taps import running
 from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.errors import DataError
-from perfit.inference.decode import Scores, decode
+from perfit.inference.batches import batches
+from perfit.inference.decode import Choice, decode, edited_steps
 from perfit.inference.decoding import Decoding
+from perfit.inference.ends import end_tokens
+from perfit.inference.growing_text import GrowingText, text_of
 from perfit.inference.label_set import most_tokens
 from perfit.stop_strings import stops, until_stop
 
@@ -33,6 +36,7 @@ def generate(
     """The text that follows each prompt, special tokens left out, in the order of ``prompts``.
 
     Args:
+        backbone: The base.
         prompts: Token ids of each prompt.
         slots: (collective slot, personal slot) of each prompt; every row may have another owner.
         shift: The banks the slots point into.
@@ -40,53 +44,110 @@ def generate(
         decoding: How tokens are chosen.
         done: Called with the number of prompts finished.
     """
-    tokenizer, within = backbone.tokenizer, decoding.within
-    own: Any = backbone.model.generation_config
-    eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
-    ends = {*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id} - {None}
-    if decoding.stop:  # a control token's name never stands in a text: the token itself is what ends the answer
-        ends |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.content in decoding.stop}
+    texts = [""] * len(prompts)
+    for batch in _batches(prompts, decoding):
+        asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
+        for i, text in zip(batch, _texts(backbone, asked, owners, shift, positions, decoding, done), strict=True):
+            texts[i] = text
+    return texts
+
+
+def stream(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    decoding: Decoding,
+) -> Iterator[tuple[int, str]]:
+    """The texts of ``generate`` in pieces, as they come: (number of the prompt, what its text goes on with).
+
+    Beams and given answers are known at their end only: each is one piece.
+
+    Args:
+        backbone, prompts, slots, shift, positions, decoding: As for ``generate``.
+    """
+    for batch in _batches(prompts, decoding):
+        asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
+        for row, piece in _pieces(backbone, asked, owners, shift, positions, decoding):
+            if piece:
+                yield batch[row], piece
+
+
+def choice_of(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    through_with: Callable[[int, Sequence[int]], bool] | None = None,
+) -> Choice:
+    """How the tokens after some prompts are chosen, and what ends them; ``through_with`` finds stop strings."""
+    within, tokenizer = decoding.within, backbone.tokenizer
+    if decoding.stop and through_with is None:
+
+        def through_with(row: int, tokens: Sequence[int]) -> bool:
+            return stops(text_of(tokenizer, tokens), decoding.stop)
+
+    return Choice(
+        limit=most_tokens(within, prompts, decoding.max_new_tokens),
+        stops=end_tokens(backbone, decoding.stop),
+        control=decoding.repetition,
+        scores=_sampler(prompts, decoding) if decoding.sample else None,
+        within=None if within is None else list(map(within, prompts)),
+        through_with=through_with,
+    )
+
+
+def finished(
+    backbone: Backbone, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], decoding: Decoding
+) -> list[str]:
+    """The text of each prompt's tokens."""
+    if decoding.within is not None:
+        return [decoding.within(prompt).text_of(said) for prompt, said in zip(prompts, answers, strict=True)]
+    return [until_stop(text_of(backbone.tokenizer, tokens), decoding.stop) for tokens in answers]
+
+
+def _batches(prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise DataError("the prompt has no tokens", record=f"prompt {number}", remedy="give a text")
-    texts = [""] * len(prompts)
+    return batches(prompts, decoding.batch_tokens, decoding.batch_rows)
 
-    def text_of(tokens: Sequence[int]) -> str:
-        text: str = tokenizer.decode(tokens, skip_special_tokens=True)
-        return text
 
-    # Equal prompts of different users side by side: what they share is computed once.
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
-    begin = 0
-    while begin < len(order):
-        rows = max(min(decoding.batch_tokens // len(prompts[order[begin]]), decoding.batch_rows), 1)
-        batch = order[begin : begin + rows]
-        asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
-        if decoding.beams > 1:
-            answers = _beams(backbone, asked, owners, shift, positions, decoding, sorted(ends))
-            done(len(batch))
-        else:
-            answers = decode(
-                backbone,
-                asked,
-                owners,
-                shift,
-                positions,
-                limit=most_tokens(within, asked, decoding.max_new_tokens),
-                stops=sorted(ends),
-                scores=_sampler(asked, decoding) if decoding.sample else None,
-                within=None if within is None else [within(prompt) for prompt in asked],
-                through_with=(lambda tokens: stops(text_of(tokens), decoding.stop)) if decoding.stop else None,
-                done=done,
-            )
-        for index, tokens in zip(batch, answers, strict=True):
-            texts[index] = (
-                until_stop(text_of(tokens), decoding.stop)
-                if within is None
-                else within(prompts[index]).texts[tuple(tokens)]
-            )
-        begin += rows
-    return texts
+def _pieces(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    decoding: Decoding,
+) -> Iterator[tuple[int, str]]:
+    """What the rows of one batch say, as it comes."""
+    if decoding.beams > 1 or decoding.within is not None:
+        yield from enumerate(_texts(backbone, prompts, slots, shift, positions, decoding, lambda rows: None))
+        return
+    growing = [GrowingText(backbone.tokenizer, decoding.stop) for _ in prompts]
+    choice = choice_of(backbone, prompts, decoding, lambda row, tokens: growing[row].ended)
+    for row, token in edited_steps(backbone, prompts, slots, shift, positions, choice):
+        yield row, growing[row].rest() if token is None else growing[row].take(token)
+
+
+def _texts(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    decoding: Decoding,
+    done: Callable[[int], None],
+) -> list[str]:
+    """The answers of one batch."""
+    if decoding.beams > 1:
+        answers = _beams(backbone, prompts, slots, shift, positions, decoding)
+        done(len(prompts))
+    else:
+        choice = choice_of(backbone, prompts, decoding)
+        answers = decode(backbone, prompts, slots, shift, positions, choice, done)
+    return finished(backbone, prompts, answers, decoding)
 
 
 @torch.no_grad()
@@ -97,18 +158,17 @@ def _beams(
     shift: TwoStageShift,
     positions: Positions,
     decoding: Decoding,
-    stops: Sequence[int],
 ) -> list[list[int]]:
     """Beam search by transformers."""
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
-    pad = backbone.tokenizer.pad_token_id
+    pad, ends = backbone.tokenizer.pad_token_id, sorted(end_tokens(backbone, decoding.stop))
     settings = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         do_sample=False,
         num_beams=decoding.beams,
-        eos_token_id=list(stops),
-        pad_token_id=pad if pad is not None else next(iter(stops), 0),
+        eos_token_id=ends,
+        pad_token_id=pad if pad is not None else next(iter(ends), 0),
     )
     ids, mask, starts = left_padded(prompts, backbone.device)
     plan = EditPlan.for_prompts(positions, list(map(len, prompts)), slots, starts=starts, device=backbone.device)
@@ -116,15 +176,21 @@ def _beams(
     # penalty would not be decoded greedily. They are kept out of a copy, which shares all but its attributes.
     bare = copy.copy(backbone.model)
     bare.generation_config = GenerationConfig()
+    rules: Any = LogitsProcessorList()
+    if (repetition := decoding.repetition) is not None:
+        # Transformers would take the padding in front for something said.
+        rules.append(lambda said, scores: repetition(scores, _unpadded(said.tolist(), starts)))
     out = running(
-        lambda: bare.generate(input_ids=ids, attention_mask=mask, generation_config=settings),
+        lambda: bare.generate(input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=rules),
         backbone.edits(plan, shift),
         backbone.head_on(),
     )
-    return [_until(tokens, stops) for tokens in out[:, ids.shape[1] :].tolist()]
+    return [_until(tokens, ends) for tokens in out[:, ids.shape[1] :].tolist()]
 
 
-def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Scores:
+def _sampler(
+    prompts: Sequence[Sequence[int]], decoding: Decoding
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Sampling as scores of the logits, so that greedy choice among them draws from the wanted distribution.
 
     Adding Gumbel noise and taking the largest is sampling. Each row's noise depends on the seed and its own prompt
@@ -151,6 +217,12 @@ def _sampler(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Scores:
         return warped - noise.log().to(warped)
 
     return scores
+
+
+def _unpadded(rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Sequence[int]]:
+    """Rows without the padding in front; as many in a row belong to one start as there are beams."""
+    beams = len(rows) // len(starts)
+    return [row[starts[number // beams] :] for number, row in enumerate(rows)]
 
 
 def _until(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:

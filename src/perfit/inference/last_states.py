@@ -9,21 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import padded
 from perfit.backbone.taps import looking, running
-
-
-def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Places of prompts, sorted by length and packed so that rows times the longest are at most ``batch_tokens``.
-
-    A prompt longer than that is a batch of its own.
-    """
-    packed: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda i: (lengths[i], i), reverse=True):
-        if packed and (len(packed[-1]) + 1) * lengths[packed[-1][0]] <= batch_tokens:
-            packed[-1].append(place)
-        else:
-            packed.append([place])
-    return packed
+from perfit.inference.batches import batches
 
 
 @torch.inference_mode()
@@ -41,13 +29,9 @@ def last_states(
     backbone.check_layers(tuple(layers))
     owner, _, _ = backbone.layers_path.rpartition(".")
     decoder = backbone.model.get_submodule(owner)
-    for places in batches([len(prompt) for prompt in prompts], batch_tokens):
-        rows = [prompts[place] for place in places]
-        last = torch.tensor([len(row) - 1 for row in rows], device=backbone.device)
-        ids = torch.zeros(len(rows), len(rows[0]), dtype=torch.long)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = torch.tensor(row)
-        yield places, _run(decoder, backbone, ids.to(backbone.device), last, layers)
+    for batch in batches(prompts, batch_tokens, None):
+        ids, mask = padded([prompts[place] for place in batch], backbone.device)
+        yield batch, _run(decoder, backbone, ids, mask.sum(1) - 1, layers)
 
 
 def _run(decoder: nn.Module, backbone: Backbone, ids: Tensor, last: Tensor, layers: Sequence[int]) -> Tensor:

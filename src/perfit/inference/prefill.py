@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
+from perfit.backbone.padding import common_length, left_padded, padded, places
 from perfit.backbone.prefix_cache import KeysValues, PrefixCache
 from perfit.backbone.section import Sections
 from perfit.inference.decode_cache import DecodeCache
@@ -48,11 +49,10 @@ def _keys_of(sections: Sections, prefixes: Sequence[tuple[int, ...]], width: int
     """Keys and values of every layer, right-aligned in [prefixes, heads, width, size]."""
     device, depth = sections.backbone.device, len(sections.backbone.layers)
     held = [prefix for prefix in prefixes if prefix]
-    low, high = min(held), max(held)
-    common = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    common = common_length(held)
     lead: dict[int, KeysValues] = {}
     if common:
-        ids = torch.tensor([low[:common]], device=device)
+        ids = torch.tensor([held[0][:common]], device=device)
         cache = PrefixCache(record=True, last=depth - 1)
         where = torch.arange(common, device=device).unsqueeze(0)
         sections.run(0, depth, tokens=ids, attention_mask=torch.ones_like(ids), position_ids=where, cache=cache)
@@ -61,8 +61,8 @@ def _keys_of(sections: Sections, prefixes: Sequence[tuple[int, ...]], width: int
     longest = max(map(len, own))
     tail: dict[int, KeysValues] = {}
     if longest:
-        ids = torch.tensor([[*ids, *([0] * (longest - len(ids)))] for ids in own], device=device)
-        mask = torch.tensor([[1] * (common + len(ids)) + [0] * (longest - len(ids)) for ids in own], device=device)
+        ids, mask = padded(own, device)
+        mask = torch.cat([mask.new_ones(len(own), common), mask], 1)
         where = (common + torch.arange(longest, device=device)).expand(len(own), -1)
         cache = PrefixCache(shared=lead, record=True, last=depth - 1)
         sections.run(0, depth, tokens=ids, attention_mask=mask, position_ids=where, cache=cache)
@@ -103,16 +103,14 @@ def _prove(backbone: Backbone, prompt: Sequence[int], reach: int) -> Sections | 
     """
     prompts = [tuple(prompt), tuple(prompt[: max(len(prompt) - 1, 1)])]
     width = max(map(len, prompts)) - reach
-    starts = [len(prompt) - len(p) for p in prompts]
-    ids = torch.tensor([[0] * s + list(p) for s, p in zip(starts, prompts, strict=True)], device=backbone.device)
-    mask = torch.tensor([[0] * s + [1] * len(p) for s, p in zip(starts, prompts, strict=True)], device=backbone.device)
+    ids, mask, _ = left_padded(prompts, backbone.device)
     whole = backbone.logits(ids, mask)[:, -1].float()
     try:
         sections = Sections(backbone)
         cache = DecodeCache()
         for layer, kv in _keys_of(sections, [p[: max(len(p) - reach, 0)] for p in prompts], width).items():
             cache.seed(layer, *kv)
-        where = (mask.cumsum(-1) - 1).clamp(min=0)[:, width:]
+        where = places(mask)[:, width:]
         out = backbone.model(
             input_ids=ids[:, width:], attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True
         )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.inference.batches import Tokens
-from perfit.inference.decoding import Decoding
 from perfit.inference.edited import Edited, unedited
 from perfit.methods.method import Ask, Done
 from perfit.methods.prompts import Prompts
@@ -39,8 +38,7 @@ def edited_answer(
     if prompts.setting.answers == "expected":
         scores = edited.label_scores(tokens, users, task.labels, done, chat_template=chat)
         return answers_from(scores, task, "expected")
-    decoding = Decoding(max_new_tokens=prompts.limit, within=prompts.within)
-    return edited.texts(tokens, users, decoding, done)
+    return edited.texts(tokens, users, prompts.decoding, done)
 
 
 def users_of(asks: Sequence[Ask]) -> dict[str, User]:

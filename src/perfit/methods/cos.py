@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ from torch import Tensor
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
 from perfit.data.schema import User
-from perfit.inference.batches import Tokens, batches
-from perfit.inference.fixed_rows import greedy
-from perfit.inference.label_set import Within, most_tokens
+from perfit.inference.batches import BATCH_TOKENS, Tokens, batches
+from perfit.inference.decode import collected, steps
+from perfit.inference.decoding import Decoding
+from perfit.inference.generate import choice_of, finished
+from perfit.inference.label_set import most_tokens
 from perfit.methods.history_bytes import history_bytes
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
@@ -64,11 +66,12 @@ class Cos:
         prompts.warn()
         if not pairs:
             return []
-        limit = most_tokens(prompts.within, [longer for longer, _ in pairs], prompts.limit)
-        check_room(backbone, max(len(longer) for longer, _ in pairs), limit)
+        decoding, longer = prompts.decoding, [with_context for with_context, _ in pairs]
+        longest = most_tokens(decoding.within, longer, decoding.max_new_tokens)
+        check_room(backbone, max(map(len, longer)), longest)
         texts = [""] * len(pairs)
-        for batch in batches([2 * len(longer) for longer, _ in pairs]):
-            answers = steered(backbone, [pairs[i] for i in batch], self.options.strength, limit, prompts.within)
+        for batch in batches(longer, BATCH_TOKENS // 2):
+            answers = steered(backbone, [pairs[i] for i in batch], self.options.strength, decoding)
             for index, text in zip(batch, answers, strict=True):
                 texts[index] = text
             done(len(batch))
@@ -79,27 +82,30 @@ class Cos:
         return Cost(user_bytes=self._user_bytes)
 
 
+@torch.no_grad()
 def steered(
-    backbone: Backbone,
-    pairs: Sequence[tuple[Tokens, Tokens]],
-    strength: float,
-    limit: int,
-    within: Within | None = None,
+    backbone: Backbone, pairs: Sequence[tuple[Tokens, Tokens]], strength: float, decoding: Decoding
 ) -> list[str]:
     """Greedy text after each pair of prompts (with context, without) from their steered logits.
 
-    Both prompts of a pair run as two rows of one batch and go on with the same tokens.
+    Both prompts of a pair run as two rows of one batch and go on with the same tokens; which answers there may be, and
+    what repeats, is the first's.
     """
     count = len(pairs)
+    longer, shorter = [first for first, _ in pairs], [second for _, second in pairs]
 
-    def scores(logits: Tensor) -> Tensor:
+    choice = choice_of(backbone, longer, decoding)
+    control, within = choice.control, choice.within
+
+    def both(logits: Tensor, said: Sequence[Sequence[int]]) -> Tensor:
         steered = logits[:count] + strength * (logits[:count] - logits[count:])
+        if control is not None:
+            steered = control(steered, said[:count])
         return torch.cat([steered, steered])
 
-    rows = [longer for longer, _ in pairs] + [shorter for _, shorter in pairs]
-    # Both rows of a pair may say the same, or they would part.
-    answers = None if within is None else 2 * [within(longer) for longer, _ in pairs]
-    return greedy(backbone, rows, limit, scores, answers)[:count]
+    choice = replace(choice, control=both, within=None if within is None else [*within, *within])
+    said = collected(2 * count, steps(backbone, longer + shorter, choice, leave=False))
+    return finished(backbone, longer, said[:count], decoding)
 
 
 make = Cos

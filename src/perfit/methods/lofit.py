@@ -185,8 +185,7 @@ class Lofit:
 
             return changing_heads(self.setting.backbone, self._outs, moved)
 
-        limit, within = self.prompts.limit, self.prompts.within
-        return answer_changed(self.setting.backbone, tokens, limit, done, during, within)
+        return answer_changed(self.setting.backbone, tokens, self.prompts.decoding, done, during)
 
     def _biases(self, tensors: dict[str, Tensor]) -> Tensor:
         """A user's biases at all heads, [layers, heads · size]; zeros where there are none."""

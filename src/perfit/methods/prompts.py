@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 
 from perfit.data.schema import User
 from perfit.events import Warned
-from perfit.inference.label_set import Answers, Within
+from perfit.inference.decoding import Decoding
+from perfit.inference.label_set import labels_after
 from perfit.methods.method import Ask, Setting
-from perfit.tasks.encode import Encoded, encode, label_ids, text_ids
+from perfit.tasks.encode import Encoded, encode, text_ids
 from perfit.tasks.task import Example
 from perfit.training.examples import RowMaker, answer_limit, without_answer
 from perfit.training.rows import TokenRow
@@ -36,24 +36,17 @@ class Prompts:
         return answer_limit(self.setting.task, self.setting.backbone.tokenizer, self.setting.config.chat_template)
 
     @cached_property
-    def within(self) -> Within | None:
-        """The labels that a prompt may get as answers, each once; None where ``setting.answers`` is "free".
+    def decoding(self) -> Decoding:
+        """How the task's answers are decoded: greedily, free as the task says, or among its labels.
 
-        Calling it raises ConfigError where two labels have the same tokens.
+        Its ``within`` raises ConfigError where two labels have the same tokens.
         """
-        if self.setting.answers == "free":
-            return None
-        labels, tokenizer = self.setting.task.labels, self.setting.backbone.tokenizer
-
-        # A label's tokens may depend on what they follow; in a task's prompts that is one and the same token.
-        @cache
-        def after(last: int) -> Answers:
-            return Answers.of(labels, label_ids(labels, tokenizer, last, self.setting.config.chat_template))
-
-        def within(prompt: Sequence[int]) -> Answers:
-            return after(prompt[-1])
-
-        return within
+        setting = self.setting
+        if setting.answers == "free":
+            return Decoding().of(setting.task, self.limit)
+        chat = setting.config.chat_template
+        within = labels_after(setting.task.labels, setting.backbone.tokenizer, chat)
+        return Decoding(max_new_tokens=self.limit, within=within)
 
     def plain(self, ask: Ask) -> tuple[int, ...]:
         """A query's prompt alone."""

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from perfit.backbone.model import Backbone
-from perfit.backbone.padding import padded
-from perfit.backbone.taps import Changes, looking, running
+from perfit.backbone.taps import Changes
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.inference.batches import Tokens, batches
+from perfit.inference.batches import Tokens
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import unedited
 from perfit.inference.fixed_rows import answer_changed
+from perfit.inference.last_states import last_states
 from perfit.methods.answer import users_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
@@ -86,21 +86,6 @@ def adding(backbone: Backbone, layers: Sequence[int], vectors: Tensor, starts: S
     return {backbone.tap("", "start"): measure} | outputs
 
 
-@torch.no_grad()
-def last_states(backbone: Backbone, layers: Sequence[int], sequences: Sequence[Tokens]) -> Tensor:
-    """Each layer's output at each sequence's last token, [rows, len(layers), d], fp32."""
-    ids, mask = padded(sequences, backbone.device)
-    rows, ends = torch.arange(len(sequences)), torch.tensor([len(sequence) - 1 for sequence in sequences])
-    found: list[Tensor] = []
-    look = looking(lambda hidden: found.append(hidden[rows, ends].float()))
-    running(
-        lambda: backbone.logits(ids, mask, use_cache=False),
-        {backbone.output_of(layer): look for layer in layers},
-        backbone.head_on(lambda states: states[:, -1:].contiguous()),
-    )
-    return torch.stack(found, dim=1)
-
-
 class StyleVector:
     """See the module."""
 
@@ -140,21 +125,18 @@ class StyleVector:
         backbone = self.setting.backbone
         limit = min(self.options.generic_tokens, self.prompts.limit)
         prompts = [row.prompt_ids for row in rows]
-        generic = unedited(backbone).texts(
-            prompts, [BASE] * len(prompts), Decoding(max_new_tokens=limit, stop=self.setting.task.stop)
-        )
+        generic = unedited(backbone).texts(prompts, [BASE] * len(prompts), Decoding().of(self.setting.task, limit))
         theirs = [self.prompts.answered(example, text) for example, text in zip(examples, generic, strict=True)]
         own = [(*row.prompt_ids, *row.answer_ids[:-1]) for row in rows]
         return self._last_states(own) - self._last_states(theirs)
 
     def _last_states(self, sequences: Sequence[Tokens]) -> Tensor:
         """[sequences, layers to choose from, d], sequences of like length together."""
-        states: list[Tensor] = [torch.empty(0)] * len(sequences)
-        for batch in batches([len(sequence) for sequence in sequences], self.setting.config.step_tokens):
-            found = last_states(self.setting.backbone, self.layers, [sequences[i] for i in batch])
-            for index, state in zip(batch, found, strict=True):
-                states[index] = state
-        return torch.stack(states)
+        backbone = self.setting.backbone
+        states = torch.empty(len(sequences), len(self.layers), backbone.hidden_size)
+        for batch, found in last_states(backbone, sequences, self.layers, self.setting.config.step_tokens):
+            states[batch] = found
+        return states.to(backbone.device)
 
     @torch.no_grad()
     def _choose(self, vectors: Tensor, rows: Sequence[TokenRow]) -> tuple[int, float]:
@@ -188,7 +170,7 @@ class StyleVector:
             # Padding is on the left, so that all prompts end at the same place.
             return adding(backbone, self.layers, stacked, [width - 1] * len(batch))
 
-        return answer_changed(backbone, tokens, self.prompts.limit, done, during, self.prompts.within)
+        return answer_changed(backbone, tokens, self.prompts.decoding, done, during)
 
     def _vectors(self, user: User) -> Tensor:
         """What a user adds at each layer to choose from, [layers, d]: zeros but at their own."""

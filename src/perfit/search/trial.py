@@ -167,7 +167,7 @@ class _Scorer:
     def _metrics(self, users: Sequence[str], names: Sequence[str], edited: Edited) -> list[float]:
         task, tokenizer = self.material.task, self.material.backbone.tokenizer
         most = answer_limit(task, tokenizer, self.config.chat_template)
-        limit = Decoding(max_new_tokens=most, stop=task.stop)
+        limit = Decoding().of(task, most)
         texts = edited.texts([row.prompt_ids for user in users for row in self.rows[user]], names, limit)
         items = [item for user in users for item in self.material.held.later[user]]
         keys = [str(number) for number in range(len(items))]

@@ -11,6 +11,8 @@ A full example, ``support.yaml``::
     max_new_tokens: 8              # optional, default 200
     stop: ["\\n"]                  # optional: texts that end an answer and are no part of it
     chat: true                     # optional: prompts are turns of the base's chat template, and records may hold messages
+    # repetition_penalty: 1.2      # optional, default 1: what was said is said less easily again
+    # no_repeat_ngram: 3           # optional, default 0: so many tokens in a row never come twice
     # history_prompt: "..."        # optional; default: prompt, with {ticket} in the place of {input}
 
 and one with free text, where ``metric`` says what counts per query::
@@ -36,7 +38,9 @@ from perfit.tasks.task import Task
 from perfit.tasks.template import slots
 
 _REQUIRED = ("name", "kind", "prompt", "input_field", "answer_field")
-_OPTIONAL = ("history_prompt", "labels", "metric", "max_new_tokens", "stop", "chat")
+_OPTIONAL = (
+    *("history_prompt", "labels", "metric", "max_new_tokens", "stop", "repetition_penalty", "no_repeat_ngram", "chat"),
+)
 
 
 def load_task(path: str | Path) -> Task:
@@ -93,6 +97,8 @@ def task_from_mapping(record: Mapping[Any, Any]) -> Task:
         max_new_tokens=record.get("max_new_tokens", 200),
         stop=checked_stop(record.get("stop", ())),
         chat=_switch(record, "chat"),
+        repetition_penalty=record.get("repetition_penalty", 1.0),
+        no_repeat_ngram=record.get("no_repeat_ngram", 0),
         retrieval_item=f"{{{input_field}}} answer: {{{texts['answer_field']}}}\n",
         retrieval_query="{input}",
         query_words=None,

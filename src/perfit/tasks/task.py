@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from perfit.data.schema import HistoryItem, Query, Turn
 from perfit.errors import ConfigError, DataError
+from perfit.shown import shown
 from perfit.stop_strings import checked_stop, stops
 from perfit.tasks.template import fill, slots
 from perfit.words import composed, first_words
@@ -66,6 +67,7 @@ class Task:
         metric: The metric that counts per query; None takes the first of ``METRICS[kind]``.
         max_new_tokens: Generation limit.
         stop: Texts that end an answer and are no part of it.
+        repetition_penalty / no_repeat_ngram: As of ``Decoding``; 1 and 0 leave repetition alone.
         retrieval_item / retrieval_query: Templates for retrieval over the history (``{field}`` / ``{input}``).
         chat: Whether records may be ends of conversations: prompts are turns of the base's chat template.
         query_words: Stage-1 articles are cut to so many words; None never cuts. Evaluation is not cut.
@@ -96,6 +98,8 @@ class Task:
     retrieval_words: int | None = 368
     stop: tuple[str, ...] = ()
     chat: bool = False
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -105,6 +109,7 @@ class Task:
         self._check_templates()
         self._check_labels()
         object.__setattr__(self, "stop", checked_stop(self.stop))
+        check_repetition(self.repetition_penalty, self.no_repeat_ngram)
         for label in self.labels:
             if stops(label, self.stop):
                 raise ConfigError(
@@ -337,6 +342,22 @@ def as_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def check_repetition(penalty: object, ngram: object) -> None:
+    """Refuse what is no repetition control.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if not isinstance(penalty, int | float) or isinstance(penalty, bool) or not 0 < penalty < math.inf:
+        raise ConfigError(
+            f"repetition_penalty: {shown(repr(penalty))} is not possible; give a number above 0, such as 1.2 (1 is off)"
+        )
+    if (ngram != 0 and not _is_count(ngram)) or isinstance(ngram, bool):
+        raise ConfigError(
+            f"no_repeat_ngram: {shown(repr(ngram))} is not possible; give a whole number of at least 1 (0 is off)"
+        )
 
 
 def _is_count(value: object) -> bool:

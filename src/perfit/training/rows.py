@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from perfit.backbone.padding import common_length
 from perfit.edits.edit_plan import TwoStageShift
 from perfit.errors import DataError
 
@@ -103,11 +104,4 @@ def row_loss(logits: Tensor, labels: Tensor, rows: Tensor, count: int) -> Tensor
 
 def common_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
     """Longest run of tokens that all prompts begin with."""
-    if not rows:
-        return ()
-    low = min(row.prompt_ids for row in rows)
-    high = max(row.prompt_ids for row in rows)
-    length = 0
-    while length < min(len(low), len(high)) and low[length] == high[length]:
-        length += 1
-    return low[:length]
+    return rows[0].prompt_ids[: common_length([row.prompt_ids for row in rows])] if rows else ()
