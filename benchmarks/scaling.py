@@ -9,6 +9,7 @@ repeated in the others, so that drift of the machine shows.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    perfit = PerFit.from_pretrained(arguments.base, PerFitConfig(), task="news_categorize")
+    perfit = PerFit.from_pretrained(arguments.base, replace(PerFitConfig()), task="news_categorize")
     own = rows_of(perfit, arguments.data, None, None)
     longest = max(own.values(), key=len)
 
@@ -92,7 +93,7 @@ def main() -> None:
             for i, (n, s) in enumerate(zip(counts, seconds, strict=True))
         ]
     if arguments.more is not None:
-        ratings = PerFit.from_pretrained(arguments.base, PerFitConfig(), task="product_rating")
+        ratings = PerFit.from_pretrained(arguments.base, replace(PerFitConfig()), task="product_rating")
         many = rows_of(ratings, arguments.more, None, items)
         runs = [(n, cut(n, items, many)) for n in (16, 47, 172)]
         seconds = [time_stage(ratings, rows, **basis).whole for _, rows in runs]

@@ -52,7 +52,12 @@ CONFIG = PerFitConfig(
     init="loreft",
     stage1=STAGE,
     stage2=STAGE,
+    stage1_users="others",
     stage1_data="both",
+    strength=1.0,
+    held_out=0.0,
+    strength_prior=0.0,
+    chat_template=False,
     max_length=256,
     dtype="float32",
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 from typing import Any
 
@@ -125,3 +127,26 @@ def test_the_small_preset_asks_the_history_of_those_who_rate() -> None:
     rating = small_preset(30, "rating")
     assert (rating.held_out, rating.strength_prior, rating.strength) == (0.2, -0.5, 0.75)
     assert small_preset(30, "label").held_out == small_preset(30, "text").held_out == 0
+
+
+def test_what_is_given_wins_over_a_preset_and_the_rest_is_the_presets() -> None:
+    preset = small_preset(30, "rating")
+    assert PerFitConfig().over(preset) == preset
+    assert PerFitConfig((4,), "f7+l7").over(preset) == preset.with_options(layers=(4,), positions="f7+l7")
+    # A value that is the plain one counts as given, too; of a stage the part that was given.
+    assert PerFitConfig(held_out=0.0).over(preset).held_out == 0.0 != preset.held_out
+    part = PerFitConfig().with_options(**{"stage2.epochs": 9}).over(preset)
+    assert (part.stage2.epochs, part.stage2.learning_rate) == (9, 2e-3)
+    whole = PerFitConfig(stage2=StageConfig(epochs=9)).over(preset)
+    assert (whole.stage2, whole.stage1) == (StageConfig(epochs=9), preset.stage1)
+
+
+def test_what_was_read_back_or_preset_is_given_whole() -> None:
+    preset = small_preset(30, "rating")
+    plain = PerFitConfig()
+    old = {name: value for name, value in plain.as_dict().items() if name not in ("strength", "retrieved")}
+    assert PerFitConfig.from_dict(old).over(preset) == plain
+    paper = paper_preset("product_rating")
+    assert paper.over(preset) == paper
+    for copied in (copy.deepcopy(PerFitConfig(strength=0.5)), pickle.loads(pickle.dumps(PerFitConfig(strength=0.5)))):
+        assert copied.over(preset) == preset.with_options(strength=0.5)

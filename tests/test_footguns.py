@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,14 @@ def test_a_leak_stops_the_training(base: Path) -> None:
         perfit.fit([own], listener=lambda event: None)
 
 
-def test_the_plain_config_is_not_the_preset(base: Path) -> None:
-    preset, plain = small_preset(30), PerFitConfig()
-    assert (preset.layers, preset.strength, preset.stage1_users) == ((14, 15), 0.75, "all")
-    assert (plain.layers, plain.strength, plain.stage1_users) == ((9, 10), 1.0, "others")
-    assert PerFit.from_pretrained(base, task=TASK).config == small_preset(3, "label", hidden_size=32)
-    assert not preset.chat_template
+def test_a_config_has_the_presets_values_once_it_meets_a_base_and_a_task(base: Path) -> None:
+    plain, preset = PerFitConfig(), small_preset(3, "label", hidden_size=32)
+    assert (plain.layers, plain.strength) == ((9, 10), 1.0)
+    assert PerFit.from_pretrained(base, plain, task=TASK).config == preset
+    assert PerFit.from_pretrained(base, PerFitConfig(strength=1.0), task=TASK).config == preset.with_options(
+        strength=1.0
+    )
+    assert PerFit.from_pretrained(base, replace(plain, layers=(0,)), task=TASK).config == replace(plain, layers=(0,))
 
 
 @pytest.mark.parametrize(("setting", "value"), [("dtype", "bfloat16"), ("strength", 0.5)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stage import Stage
@@ -34,7 +35,7 @@ def main() -> None:
         dtype=stage.dtype,
         engine=sys.argv[2],
     )
-    perfit = PerFit.from_pretrained(stage.base, config)
+    perfit = PerFit.from_pretrained(stage.base, replace(config))
     shared = fresh_shifts(config, perfit.backbone.hidden_size)
     users = stage.begin()
     rows = {user: [TokenRow(tuple(p), tuple(a)) for p, a in pairs] for user, pairs in users.items()}

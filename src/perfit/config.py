@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
@@ -92,6 +92,10 @@ class StageConfig:
 class PerFitConfig:
     """One run of PerFit.
 
+    ``PerFit.from_pretrained`` takes what is not given here from ``small_preset`` of the base and the task, as ``perfit
+    train`` does; elsewhere what is not given has the plain values below. Of configs read back, and of copies by
+    ``dataclasses.replace``, everything counts as given.
+
     Attributes:
         layers: Edited decoder layers, zero-based; the output of each is edited.
         positions: Edited prompt tokens: "f7+l7", "l7", "all", or indices.
@@ -140,6 +144,14 @@ class PerFitConfig:
     users_together: int = 64
     step_tokens: int = 1536
     memory_gib: float = 8.0
+    _given: ClassVar[frozenset[str]]
+
+    def __new__(cls, *values: Any, **named: Any) -> PerFitConfig:
+        """Notes which settings are given, for ``over``."""
+        self = super().__new__(cls)
+        given = [one.name for one, _ in zip(fields(cls), values, strict=False)]
+        object.__setattr__(self, "_given", frozenset([*given, *named]))
+        return self
 
     def __post_init__(self) -> None:
         _check_kinds(self)
@@ -195,7 +207,17 @@ class PerFitConfig:
             else:
                 names = sorted(known | {f"{s}.{n}" for s in ("stage1", "stage2") for n in stage_known})
                 raise ConfigError(f"{name}: no such setting; {_nearest(name, names)}known are {', '.join(names)}")
-        return replace(self, **plain)
+        made = replace(self, **plain)
+        object.__setattr__(made, "_given", self._given | set(changes))
+        return made
+
+    def over(self, preset: PerFitConfig) -> PerFitConfig:
+        """A preset with what was given here in place of its own."""
+        values: dict[str, Any] = {}
+        for name in sorted(self._given):  # a whole stage before a part of it
+            stage, _, inner = name.partition(".")
+            values[name] = getattr(getattr(self, stage), inner) if inner else getattr(self, name)
+        return preset.with_options(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as manifests keep them."""
@@ -217,7 +239,7 @@ class PerFitConfig:
             flat |= {f"{stage}.{name}": value for name, value in values.get(stage, {}).items()}
         if "layers" in flat:
             flat["layers"] = tuple(flat["layers"])
-        return cls().with_options(**flat)
+        return replace(cls().with_options(**flat))  # what a run of before did not know has its plain value
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide the numbers: all but ``RESOURCES``."""
@@ -282,6 +304,11 @@ def paper_preset(task: str) -> PerFitConfig:
         init="loreft",
         stage1=stage,
         stage2=stage,
+        stage1_users="others",
+        stage1_data="queries",
+        strength=1.0,
+        held_out=0.0,
+        strength_prior=0.0,
         max_length=2048,
     )
 

@@ -16,7 +16,7 @@ from perfit.data.schema import Dataset
 from perfit.elsewhere import Elsewhere
 from perfit.errors import DataError, StoreError
 from perfit.events import Listener, PhaseEnded, Warned
-from perfit.model_card import write_first_card
+from perfit.model_card import shifts_change, write_first_card
 from perfit.run import RunDirectory, context_of
 from perfit.store.collective_file import Collective, encode_collective
 from perfit.store.payload import StoredShift
@@ -238,6 +238,8 @@ def _stage_2(
             finished.extend(through)
 
     if rows or record is None:
+        if run is not None:
+            shifts_change(run)
         fit_users(
             belonging.backbone,
             rows,

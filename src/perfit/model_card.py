@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from perfit import evaluations
 from perfit.belonging import parts_of
 from perfit.config import PerFitConfig
 from perfit.durable.files import write_atomically
@@ -12,6 +13,10 @@ from perfit.markdown import markdown
 from perfit.run import FILES, RunDirectory
 
 _MEASURED = "What `perfit evaluate` measured last, on this run's own queries:"
+
+_SINCE = "Users were trained again since: these are scores of their earlier shifts."
+
+_BEFORE = "### Measured before\n"
 
 _BEGINNING = "---\nlibrary_name: perfit\n"
 
@@ -67,7 +72,7 @@ def card(run: RunDirectory, scores: str = "") -> str:
             _BEGINNING + _HEAD,
             _facts(run),
             "## Measured\n",
-            f"{_MEASURED}\n\n{scores}" if scores else "Nothing yet; `perfit evaluate` does.\n",
+            f"{_MEASURED}\n\n{scores}{_earlier(run)}" if scores else "Nothing yet; `perfit evaluate` does.\n",
             _LIMITS.format(stage1=_stage1(run)),
             _LOADING,
             f"## Files\n\n{FILES}",
@@ -78,6 +83,34 @@ def card(run: RunDirectory, scores: str = "") -> str:
 def shows_scores(run: RunDirectory) -> bool:
     """Whether the card that lies there has scores in it."""
     return _MEASURED in _there(run)
+
+
+def shows_earlier_scores(run: RunDirectory) -> bool:
+    """Whether the card that lies there tells of evaluations before the last."""
+    return _BEFORE in _there(run)
+
+
+def without_earlier_scores(run: RunDirectory) -> None:
+    """Take evaluations before the last out of the card; the last stays."""
+    before, _, rest = _there(run).partition(_BEFORE)
+    write_atomically(run.path / "README.md", (before + rest[rest.index(_LIMITS[:10]) :]).encode())
+
+
+def shifts_change(run: RunDirectory) -> None:
+    """Before users are trained again: what the card and the list of evaluations say is said of the earlier shifts.
+
+    Raises:
+        DamagedError: The list is not as it was written.
+    """
+    evaluations.shifts_change(run)
+    there = _there(run)
+    if _MEASURED in there and _SINCE not in there:
+        write_atomically(run.path / "README.md", there.replace(_MEASURED, f"{_SINCE} {_MEASURED}").encode())
+
+
+def _earlier(run: RunDirectory) -> str:
+    lines = [f"- {markdown(evaluations.line(one))}\n" for one in reversed(evaluations.evaluations(run)[:-1])]
+    return "".join(["\n", _BEFORE, "\n", *lines]) if lines else ""
 
 
 def _there(run: RunDirectory) -> str:

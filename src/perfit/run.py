@@ -44,6 +44,7 @@ FILES = """| file | what it holds |
 | `predictions/*.jsonl` | one line per query: user, query, prediction, checksum |
 | `predictions/*.lamp.json` | the same in the format of LaMP's evaluator, for LaMP tasks |
 | `metrics.json`, `metrics.md` | scores of the last evaluation, and the hashes of the predictions they are of |
+| `evaluations.jsonl` | what each evaluation asked and found, pooled: one line per question and state of the shifts, the newest last; no ids |
 | `report.html`, `figures/*` | what `perfit report` made; the page has users' texts where it was given the data |
 | `erased.json` | who was erased, by keyed hashes; `train` and `evaluate` leave them out |
 | `serving.sqlite` | what `perfit serve` keeps of users: histories, feedback, queued trainings, versions, and the key of receipts |

@@ -7,6 +7,7 @@ from perfit.backbone.load import base_folder
 from perfit.belonging import open_store, parts_of
 from perfit.errors import BaseModelError, DamagedError
 from perfit.evaluation.written import read_metrics, read_predictions
+from perfit.evaluations import evaluations
 from perfit.run import RunDirectory
 from perfit.training.record import TrainingRecord
 
@@ -41,6 +42,7 @@ def verify(run: RunDirectory, *, base_at: str | None = None) -> dict[str, str]:
         for method in metrics["methods"]:
             read_predictions(run, metrics, method)
         found["scores"] = f"of the predictions of {len(metrics['methods'])} methods"
+    evaluations(run)
     return found
 
 

@@ -30,8 +30,8 @@ from perfit.events import Warned
 from perfit.methods.adapters import COLLECTIVE, PERSONAL, LoraShape, adapted
 from perfit.methods.attention import find_attention
 from perfit.methods.method import Ask, Cost
-from perfit.methods.oppu import Oppu
 from perfit.methods.prompts import Prompts
+from perfit.methods.two_stage import TwoStage
 
 FUSED = ("gpt2", "neox")
 SHAPE = LoraShape(rank=3, alpha=6.0, dropout=0.5)
@@ -154,7 +154,7 @@ def test_oppu_stands_on_lora_c_and_a_user_who_failed_gets_its_answers(tmp_path: 
     assert oppu.adapt([ANNA, nobody]) == {"nobody": "has nothing to train on (empty history)"}
     assert oppu.predict(asks(nobody)) == shared.predict(asks(nobody))
     assert oppu.predict(asks(ANNA)) != shared.predict(asks(ANNA))
-    assert isinstance(oppu, Oppu)
+    assert isinstance(oppu, TwoStage)
     assert oppu.cost() == Cost(
         shared.cost().collective_parameters, oppu.cost().personal_parameters, 2 * oppu.cost().personal_parameters
     )
@@ -221,7 +221,7 @@ def test_a_family_without_known_projections_is_refused_in_one_line() -> None:
 def test_shifts_on_a_lora_feel_it_and_train_alike_with_either_engine(tmp_path: Path) -> None:
     def learnt(name: str, engine: str) -> Tensor:
         method: Any = ready(name, setting(tmp_path / name / engine, engine=engine), [ANNA])
-        tensors = method.work.adapted(ANNA).tensors
+        tensors = method.stage2.work.adapted(ANNA).tensors
         return torch.cat([(tensors["R"].mT @ tensors["D"]).flatten(), tensors["b"].flatten()]).float()
 
     frozen, plain = (learnt("lora-c-all+perfit-p", engine) for engine in ("frozen", "plain"))

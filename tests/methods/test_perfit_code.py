@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.edits.shift import Shift, new_shift
 from perfit.errors import ConfigError, StoreError
+from perfit.events import Warned
 from perfit.methods.codes import CodedLoss, Directions
 from perfit.methods.prompts import Prompts
 from perfit.training.plain import PlainRunner
@@ -129,3 +131,11 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
     for name, value in (("directions", 0), ("strength", 1.5), ("neighbours", 0), ("bank_learning_rate", -1)):
         with pytest.raises(ConfigError, match=name):
             make("perfit-code", setting(tmp_path), **{name: value})
+
+
+def test_a_trial_on_held_out_history_is_none_of_codes_and_that_is_said(tmp_path: Path) -> None:
+    told: list[Any] = []
+    ready("perfit-code", setting(tmp_path, held_out=0.4, strength=0.5, listener=told.append), [ANNA])
+    assert [event.text for event in told if isinstance(event, Warned) and "held_out" in event.text] == [
+        "perfit-code: held_out finds strengths of shifts; every user's code has strength 0.5"
+    ]

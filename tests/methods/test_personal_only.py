@@ -28,3 +28,11 @@ def test_a_user_who_failed_gets_the_bases_answers_not_those_of_a_shift_at_its_st
 def test_how_far_from_a_shared_shift_is_no_option_where_there_is_none(name: str, option: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{option} says how far a user goes from a shared shift"):
         make(name, setting(tmp_path), **{option: 0.5})
+
+
+@pytest.mark.parametrize("option", ["strength", "held_out", "strength_prior"])
+def test_nor_where_nobody_goes_from_it(option: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{option} says how far a user goes from a shared shift, and nobody does here"
+    ):
+        make("perfit-stage-1", setting(tmp_path), **{option: 0.5})

@@ -29,7 +29,7 @@ def note(folder: Path, user: User, **changes: Any) -> None:
 
 def deltas(method: Any) -> list[torch.Tensor]:
     """How each ask's second shift moves some states."""
-    edited, users = method.edited(asks(ANNA, BEN))
+    edited, users = method.stage2.edited(asks(ANNA, BEN))
     ((_, shift, slots),) = edited.groups(users)
     x = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
     return [shift.personal.get(own).delta(x) for _, own in slots]
@@ -37,13 +37,13 @@ def deltas(method: Any) -> list[torch.Tensor]:
 
 def test_each_user_is_answered_with_the_strength_kept_with_the_shift(tmp_path: Path) -> None:
     method: Any = ready("perfit", setting(tmp_path), [ANNA, BEN], strength=0.6)
-    assert [method.work.adapted(user).notes["strength"] for user in (ANNA, BEN)] == [0.6, 0.6]
+    assert [method.stage2.work.adapted(user).notes["strength"] for user in (ANNA, BEN)] == [0.6, 0.6]
     note(tmp_path, BEN, strength=0.25)
     second = method.stage1.shared().shifts[1]
     x = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(1))
     found = deltas(method)
     for got, user, strength in zip(found, (ANNA, ANNA, BEN, BEN), (0.6, 0.6, 0.25, 0.25), strict=True):
-        own = from_stored(method.work.adapted(user).tensors)
+        own = from_stored(method.stage2.work.adapted(user).tensors)
         torch.testing.assert_close(got, blended(second, own, strength).delta(x), rtol=1e-4, atol=1e-5)
 
 
@@ -57,7 +57,7 @@ def test_work_that_says_nothing_of_strengths_has_the_settings_one(tmp_path: Path
 
 def test_without_a_shared_second_shift_users_own_act_whole(tmp_path: Path) -> None:
     method: Any = ready("reft-p", setting(tmp_path, strength=0.5), [ANNA])
-    assert method.work.adapted(ANNA).notes["strength"] == 1.0
+    assert method.stage2.work.adapted(ANNA).notes["strength"] == 1.0
 
 
 def test_a_user_named_like_a_pseudo_user_is_refused(tmp_path: Path) -> None:

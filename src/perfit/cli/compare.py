@@ -50,6 +50,9 @@ def compare(
     base: BASE = DEFAULT_BASE,
     task: TASK = None,
     dates: DATES = "iso",
+    collective: Annotated[
+        Path | None, typer.Option(help="A run whose collective shift takes the place of stage 1 in PerFit's methods.")
+    ] = None,
     seeds: Annotated[
         str, typer.Option(help="Separated by commas; each method in which there is chance runs with each.")
     ] = "0",
@@ -64,6 +67,9 @@ def compare(
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all methods: --set stage2.epochs=2.")] = [],  # noqa: B006
     option: Annotated[list[str], typer.Option("--option", help="One method's option: --option lora-p.rank=4.")] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", help="A metric of your own beside the task's: package.module:function.")
+    ] = [],  # noqa: B006
     answers: Annotated[
         str,
         typer.Option(
@@ -89,6 +95,7 @@ def compare(
     from perfit.comparison.sections import sections
     from perfit.comparison.table import make_table
     from perfit.device import choose_device
+    from perfit.evaluation.own_metrics import metrics_of
     from perfit.fitting import check_leaks
     from perfit.methods.registry import methods_for
 
@@ -96,6 +103,7 @@ def compare(
         raise ConfigError(f"--workers: {workers} is not possible; give at least 1")
     (named, variants), numbers = _methods(methods), _seeds(seeds)
     options = variants | _options(option)
+    own = metrics_of(metric)
     screen = Screen(quiet=json, verbose=verbose)
     source = Source(
         data=data,
@@ -109,6 +117,7 @@ def compare(
         selection=Selection(users, queries, history, pool, pool_seed),
         answers=answers,
         dates=form_of_dates(dates),
+        collective=collective,
     )
     no_loading_bars()
     bench = source.open()
@@ -123,7 +132,7 @@ def compare(
         records = run(bench, plan, out, workers=workers, reopen=partial(_reopen, source), listener=shown)
     folder = ComparisonFolder(out)
     with screen.counting("scoring", sum(r.status == "done" for r in records.values()), "trials") as advance:
-        results = load_results(folder, lambda method: advance(1, method))
+        results = load_results(folder, lambda method: advance(1, method), own)
     finished = make_table(results, against)
     write_table(finished, out)
     if json:
@@ -147,14 +156,14 @@ def _reopen(source: Source) -> Bench:
 def _methods(text: str) -> tuple[tuple[str, ...] | None, dict[str, dict[str, Any]]]:
     """Names of methods and variants' options, None for all that fit the task: a wrong one must show before the base is loaded."""
     from perfit.comparison.variants import settings_of, split_names
-    from perfit.methods.registry import METHODS
+    from perfit.methods.registry import METHODS, maker_of
 
     if text.strip() == "all":
         return None, {}
     names, options = tuple(split_names(text)), {}
     for name in names:
         method, pairs = settings_of(name)
-        if method not in METHODS:
+        if maker_of(method) is None:
             raise ConfigError(f"--methods: {method!r} is unknown; choose from {', '.join(METHODS)}, or all")
         if wrong := [pair for pair in pairs if "=" not in pair]:
             raise ConfigError(f"--methods: {name}: {wrong[0]!r} is no option; write {method}[name=value,name=value]")
@@ -168,9 +177,10 @@ def _methods(text: str) -> tuple[tuple[str, ...] | None, dict[str, dict[str, Any
 def _checked(method: str, values: dict[str, Any]) -> dict[str, Any]:
     """Options of a method, refused where they are wrong."""
     from perfit.methods.options import make_options
-    from perfit.methods.registry import METHODS
+    from perfit.methods.registry import maker_of
 
-    make_options(method, METHODS[method].options(), {**METHODS[method].fixed, **values})
+    if (maker := maker_of(method)) is not None:
+        make_options(method, maker.options(), {**maker.fixed, **values})
     return values
 
 
@@ -183,16 +193,17 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _options(pairs: list[str]) -> dict[str, dict[str, Any]]:
     """Options by method, from ``method.name=value``; they are checked before the base is loaded."""
-    from perfit.methods.registry import METHODS
+    from perfit.methods.registry import METHODS, maker_of
 
     options: dict[str, dict[str, Any]] = {}
     for pair in pairs:
-        method, found, rest = pair.partition(".")
-        if not found or "=" not in rest:
+        place, equals, value = pair.partition("=")
+        method, found, name = place.rpartition(".")
+        if not found or not equals:
             raise ConfigError(f"--option {pair}: write method.name=value, such as --option lora-p.rank=4")
-        if method not in METHODS:
+        if maker_of(method) is None:
             raise ConfigError(f"--option {pair}: {method!r} is no method; choose from {', '.join(METHODS)}")
-        options.setdefault(method, {}).update(parse_settings(None, [rest]))
+        options.setdefault(method, {}).update(parse_settings(None, [f"{name}={value}"]))
     return {method: _checked(method, values) for method, values in options.items()}
 
 

@@ -42,6 +42,9 @@ def evaluate(
     nll: Annotated[
         bool, typer.Option("--nll/--no-nll", help="Also say how probable each method finds the known answers.")
     ] = True,
+    metric: Annotated[
+        list[str], typer.Option("--metric", help="A metric of your own beside the task's: package.module:function.")
+    ] = [],  # noqa: B006
     memory: Annotated[
         bool,
         typer.Option("--memory", help="Also mix the personal label scores with a memory of everybody's history."),
@@ -74,6 +77,7 @@ def evaluate(
     from perfit.data import read_dataset
     from perfit.evaluation.evaluate import check_methods
     from perfit.evaluation.evaluate import evaluate as run_evaluation
+    from perfit.evaluation.own_metrics import metrics_of
     from perfit.inference.decoding import Decoding
     from perfit.personalizer import PerFit
     from perfit.run import RunDirectory
@@ -86,6 +90,7 @@ def evaluate(
     people = first_users(dataset.users, users)
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods(chosen)
+    own = metrics_of(metric)
     no_loading_bars()
     perfit = PerFit.from_pretrained(run, base_at=base, **how.given())
     screen = Screen(quiet=json)
@@ -109,6 +114,7 @@ def evaluate(
             with_floors=floors,
             with_nll=nll,
             with_memory=memory,
+            metrics=own,
             run=directory,
             done=done,
             listener=screen,

@@ -62,6 +62,8 @@ def _value(name: str, value: Any) -> Any:
     """What YAML made of a value, mended: it reads 1e-3 and inf as texts, and the position -1 as a number."""
     if isinstance(value, list):
         return tuple(value)
+    if name == "layers" and isinstance(value, int) and not isinstance(value, bool):
+        return (value,)  # one layer
     if name == "positions" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and name != "positions":

@@ -74,6 +74,7 @@ def _run(run: Path) -> dict[str, Any]:
 def _facts(directory: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
     from perfit.belonging import open_store
     from perfit.edits.shift import parameter_count
+    from perfit.evaluations import evaluations, line
 
     config, base = manifest["config"], manifest["base"]
     width = base["identity"]["hidden_size"]
@@ -95,6 +96,7 @@ def _facts(directory: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
         "users_with_a_shift": users,
         "collective_shift": "trained" if directory.has_collective() else "not finished",
         "data": f"{data.get('source')} ({data.get('users')} users, {data.get('others')} others)",
+        "evaluations": [line(one) for one in reversed(evaluations(directory))],
         "seed": manifest["seed"],
         "versions": manifest["versions"],
     }

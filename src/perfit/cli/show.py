@@ -248,7 +248,12 @@ def show_facts(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         inner = isinstance(value, dict)
         flat |= {f"{name}: {part}": one for part, one in value.items()} if inner else {name: value}
-    table(["what", "value"], [[name.replace("_", " "), str(value)] for name, value in flat.items()])
+    texts = {name: "; ".join(value) if _is_texts(value) else str(value) for name, value in flat.items()}
+    table(["what", "value"], [[name.replace("_", " "), value] for name, value in texts.items()])
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def print_grid(grid: Table) -> None:

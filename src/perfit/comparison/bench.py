@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Bench:
         left_out: What is not compared for want of answers, counted.
         notes: What was decided while reading, for people.
         answers: "free", or "labels" where every method answers with one of the task's labels.
+        collective: A run whose collective shift takes the place of stage 1 (``Setting.collective``).
     """
 
     data: Dataset
@@ -48,6 +50,7 @@ class Bench:
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     answers: str = "free"
+    collective: Path | None = None
 
     def pool(self) -> list[User]:
         """Who stage 1 of every method learns from."""
@@ -56,6 +59,21 @@ class Bench:
     def bare_users(self) -> list[User]:
         """The users without their queries: what a method may learn from."""
         return list(without_queries(self.data.users))
+
+    def given(self) -> str | None:
+        """SHA-256 of the collective shift that takes the place of stage 1; None where stage 1 is trained.
+
+        Raises:
+            StoreError: It is unfinished, of another base, or edits elsewhere or with other ranks than the settings say.
+        """
+        if self.collective is None:
+            return None
+        from perfit.belonging import Belonging
+        from perfit.fitting import collective_of
+        from perfit.run import RunDirectory
+
+        belonging = Belonging(self.backbone, self.identity, self.task, self.config)
+        return hashlib.sha256(collective_of(RunDirectory(self.collective), belonging).file).hexdigest()
 
     def parameters(self) -> int:
         """Numbers of the base, tied ones counted once."""
@@ -76,6 +94,7 @@ class Source:
         selection: Part of the data.
         answers: "free" or "labels".
         dates: The form of dates, as for ``read_dataset``.
+        collective: A run whose collective shift takes the place of stage 1.
 
     Raises:
         ConfigError: The preset is unknown.
@@ -91,6 +110,7 @@ class Source:
     selection: Selection = field(default_factory=Selection)
     answers: str = "free"
     dates: Dates = "iso"
+    collective: Path | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in ("small", "paper"):
@@ -135,8 +155,18 @@ class Source:
         check_length(backbone, config.max_length)
         answer_limit(task, backbone.tokenizer, config.chat_template)  # refuses labels that could never be answered
         bench = Bench(
-            data, task, backbone, opened.identity, config, self.selection, left_out, tuple(notes), self.answers
+            data=data,
+            task=task,
+            backbone=backbone,
+            identity=opened.identity,
+            config=config,
+            selection=self.selection,
+            left_out=left_out,
+            notes=tuple(notes),
+            answers=self.answers,
+            collective=self.collective,
         )
+        bench.given()  # what cannot take the place of stage 1 is refused before anything is trained
         if self.answers != "free":
             check_labels(bench)
         return bench

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.comparison.bench import Bench
-from perfit.comparison.plan import Plan, Trial
+from perfit.comparison.plan import Plan, Trial, folder_of
 from perfit.config import RESOURCES
 from perfit.data.schema import Query, User
 from perfit.durable.files import finished_name
@@ -24,6 +24,7 @@ from perfit.private import private_folder
 from perfit.tombstones import Tombstones
 
 _DECIDING = ("base", "task", "config", "data", "answers")
+_GIVEN = "collective"  # the hash of a collective shift that was given; plans of those that train stage 1 say nothing
 _AGAIN = "restore it or compare again"
 _ANSWER_AGAIN = "delete it and the trial.json beside it, and compare again"
 COMPARISON = Kind(
@@ -131,7 +132,7 @@ class ComparisonFolder:
             write_records(self.path / "queries.jsonl", _queries(bench), _id_of(what))
         else:
             there = self.plan()
-            self._folder.check(there, what, _DECIDING)
+            self._folder.check(there, what, (*_DECIDING, _GIVEN))
             both = [method for method in plan.methods if method in there["methods"]]
             if changed := differing(there["methods"], what["methods"], both):
                 raise StoreError(
@@ -208,7 +209,7 @@ class ComparisonFolder:
 
     def trial_folder(self, trial: Trial) -> Path:
         """The folder of one trial."""
-        return self.path / "trials" / trial.method / f"seed-{trial.seed}"
+        return self.path / "trials" / trial.folder
 
     def trials(self, plan: Plan) -> list[Trial]:
         """The plan's trials; a method without chance keeps to the seed with which it has run here, finished if any is."""
@@ -216,7 +217,7 @@ class ComparisonFolder:
         for method in plan.methods:
             begun = sorted(
                 int(path.parent.name.removeprefix("seed-"))
-                for path in (self.path / "trials" / method).glob("seed-*/trial.json")
+                for path in (self.path / "trials" / folder_of(method)).glob("seed-*/trial.json")
             )
             done = [seed for seed in begun if self.record(Trial(method, seed)).status == "done"]
             if begun:
@@ -300,7 +301,7 @@ def identity_of(bench: Bench) -> str:
 
 def _id_of(plan: Mapping[str, Any]) -> str:
     """What stays of a plan while methods and seeds come to it."""
-    return digest_of([plan[part] for part in _DECIDING])
+    return digest_of([plan[part] for part in _DECIDING] + ([plan[_GIVEN]] if _GIVEN in plan else []))
 
 
 def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> dict[str, Any]:
@@ -324,6 +325,7 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
         "against": plan.against,
         "reference_cost": None if reference_cost is None else dict(reference_cost),
         "versions": versions(),
+        **({} if (given := bench.given()) is None else {_GIVEN: given}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))  # tuples are lists in the file it is compared with
     return plain

@@ -11,9 +11,11 @@ from perfit.data.pool import some_of
 from perfit.data.schema import Dataset, User
 from perfit.errors import ConfigError
 from perfit.methods.registry import seeded
+from perfit.own import PLACE
 
 # A variant's options stand in brackets; names are folders' names too.
-_NAME = re.compile(r"[a-z0-9][a-z0-9@+._-]*(\[[A-Za-z0-9_=,.+\[\]-]+\])?")
+_NAME = re.compile(rf"([a-z0-9][a-z0-9@+._-]*|{PLACE.pattern})(\[[A-Za-z0-9_=,.+\[\]-]+\])?", re.ASCII)
+_LONGEST = 200
 
 
 @dataclass(frozen=True, order=True)
@@ -22,6 +24,16 @@ class Trial:
 
     method: str
     seed: int
+
+    @property
+    def folder(self) -> str:
+        """Its folder below ``trials``: "package.module:Class" has a sign in it that not every file system takes."""
+        return f"{folder_of(self.method)}/seed-{self.seed}"
+
+
+def folder_of(method: str) -> str:
+    """Name of a method's folder."""
+    return method.replace(":", "@")
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,10 @@ class Plan:
         for method in self.methods:
             if not _NAME.fullmatch(method):
                 raise ConfigError(f"methods: {method!r} cannot be a method's name")
+            if len(method) > _LONGEST:
+                raise ConfigError(
+                    f"methods: {method[:40]}... is too long for a folder's name; give its options by --option"
+                )
         for seed in self.seeds:
             if seed < 0:
                 raise ConfigError(f"seeds: {seed} is not possible; give whole numbers from 0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from perfit.comparison.plan import Plan, Trial
 from perfit.data.schema import User
 from perfit.errors import DamagedError
 from perfit.evaluation.judged import Judged, judged
+from perfit.evaluation.own_metrics import Metric
 from perfit.tasks.task import Task
 
 
@@ -48,12 +49,15 @@ class Results:
         return labels[0] if labels else method
 
 
-def load_results(folder: ComparisonFolder, done: Callable[[str], None] = lambda method: None) -> Results:
+def load_results(
+    folder: ComparisonFolder, done: Callable[[str], None] = lambda method: None, metrics: Sequence[Metric] = ()
+) -> Results:
     """Read a comparison and score what is finished.
 
     Args:
         folder: Its folder.
         done: Called with the method whose predictions are scored next.
+        metrics: Of one's own, beside the task's.
 
     Raises:
         StoreError: A file is missing or damaged.
@@ -79,5 +83,5 @@ def load_results(folder: ComparisonFolder, done: Callable[[str], None] = lambda 
                     f"{folder.trial_folder(trial)}: its predictions are not of the queries that were asked; repeat an erasure "
                     "that was cut off, restore them, or delete the trial's folder and compare again"
                 )
-            scored[trial.method].append(judged(task, predictions, golds, users, seed=trial.seed))
+            scored[trial.method].append(judged(task, predictions, golds, users, seed=trial.seed, metrics=metrics))
     return Results(plan, task, users, folder.history_lengths(), golds, records, scored)

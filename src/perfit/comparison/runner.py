@@ -126,6 +126,7 @@ def _preview(bench: Bench, method: str, options: Mapping[str, Any], maker: Maker
             config=bench.config,
             seed=0,
             folder=Path(folder),
+            collective=bench.collective,
         )
         try:
             made = maker(method, setting, options)

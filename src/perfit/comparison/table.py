@@ -179,6 +179,10 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     once = [row.label for row in rows if row.metrics and not seeded(row.name)]
     if once and len(results.plan["seeds"]) > 1:
         notes.append(f"no chance in it, run once: {', '.join(once)}")
+    if results.plan.get("collective") is not None:
+        notes.append(
+            "stage 1 of PerFit's methods is the collective shift of a run that was given, and its seconds are none"
+        )
     if results.plan["answers"] == "labels":
         notes.append(f"answers: each method's choice among the task's {len(results.task.labels)} labels, not free text")
     if results.plan["answers"] == "expected":

@@ -138,6 +138,7 @@ def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, listener: Lis
         shared=folder.path / "shared" / f"seed-{trial.seed}",
         listener=tee([EventFile(where / "events.jsonl"), listener]),
         answers=bench.answers,
+        collective=bench.collective,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
-from perfit.comparison.plan import Trial
+from perfit.comparison.plan import Trial, folder_of
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.run import line_of, strangers
 from perfit.erasure.stage1 import why_it_stays
@@ -69,8 +69,9 @@ class ComparisonPlace:
                 removal(path, "training repeats what it had not finished")
                 for path in sorted(self.path.glob("**/checkpoints/*"))
             ]
+        methods = {folder_of(method): method for method in self.plan["methods"]}
         for path in sorted(self.path.glob("trials/*/seed-*")):
-            trial = Trial(path.parent.name, int(path.name.removeprefix("seed-")))
+            trial = Trial(methods.get(path.parent.name, path.parent.name), int(path.name.removeprefix("seed-")))
             answers = path / "predictions.jsonl"
             if (step := lines_out(path / "events.jsonl", lambda event: names(event, user))) is not None:
                 steps.append(step)

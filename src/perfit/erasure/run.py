@@ -15,7 +15,8 @@ from perfit.erasure.stage1 import own_histories, why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
 from perfit.errors import StoreError
-from perfit.model_card import shows_scores, write_card
+from perfit.evaluations import FILE
+from perfit.model_card import shows_earlier_scores, shows_scores, without_earlier_scores, write_card
 from perfit.notebook.database import FILE as NOTEBOOK
 from perfit.notebook.database import Notebook
 from perfit.run import RunDirectory
@@ -26,7 +27,7 @@ from perfit.training.record import TrainingRecord
 # Files whose content is known, and dealt with where it may name users.
 _KNOWN = (
     *("README.md", "manifest.json", "collective.safetensors", "personal.sqlite*", "training.*", "events.jsonl"),
-    *("serving.sqlite*", ".worker.lock"),
+    *("serving.sqlite*", ".worker.lock", "evaluations.jsonl"),
     *("checkpoints/*", "predictions/*.json*", "metrics.*", "report.html", "figures/*", "erased.json", "elsewhere.json"),
     *("*.lock", "*/.lock", "tensorboard/*"),
 )
@@ -79,6 +80,12 @@ class RunPlace:
             steps += [removal(path, "perfit evaluate makes it again") for path in scores if path.exists()]
         if shows_scores(self.run) and (answered or not (self.path / "metrics.json").exists()):
             steps.append(Step(self.path / "README.md", "scores taken out", lambda: write_card(self.run)))
+        elif shows_earlier_scores(self.run):
+            steps.append(
+                Step(self.path / "README.md", "earlier scores taken out", lambda: without_earlier_scores(self.run))
+            )
+        # The list names nobody, so that nobody can say whose answers are in it.
+        steps += [removal(path, "perfit evaluate begins it anew") for path in [self.path / FILE] if path.exists()]
         steps += self._answers(user)
         if (step := lines_out(self.run.events_path, lambda event: names(event, user))) is not None:
             steps.append(step)

@@ -14,6 +14,7 @@ from torch import Tensor
 from perfit.data.saying import shown_name
 from perfit.data.schema import Dataset, User
 from perfit.durable.files import write_atomically
+from perfit.durable.identity import digest_of
 from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import compare
@@ -22,8 +23,10 @@ from perfit.evaluation.found import FLOOR, MEMORY, PERSONAL, Evaluation
 from perfit.evaluation.judged import Judged, judged
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
+from perfit.evaluation.own_metrics import Metric
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
+from perfit.evaluations import evaluations, remember
 from perfit.events import Listener, nobody
 from perfit.inference.decoding import Decoding
 from perfit.json_keys import json_key
@@ -56,6 +59,7 @@ def evaluate(
     with_floors: bool = True,
     with_nll: bool = True,
     with_memory: bool = False,
+    metrics: Sequence[Metric] = (),
     run: RunDirectory | None = None,
     done: Callable[[str, int], None] = lambda method, rows: None,
     listener: Listener = nobody,
@@ -81,6 +85,7 @@ def evaluate(
             are free.
         with_memory: For tasks with labels, also the personal label scores mixed with a memory of everybody's history
             (``methods.memory``).
+        metrics: Of one's own, beside the task's (``evaluation.own_metrics``).
         run: Where to write predictions and scores.
         done: Called with the methods' names and the number of answers, which all methods' together count; before that
             with "NLL" and as many.
@@ -100,7 +105,19 @@ def evaluate(
         raise ConfigError("memory: stands beside the personal shift; ask for the method 'personal' too")
     with run.locked() if run is not None else nullcontext():
         return _evaluate(
-            perfit, users, others, methods, decoding, answers, with_floors, with_nll, with_memory, run, done, listener
+            perfit,
+            users,
+            others,
+            methods,
+            decoding,
+            answers,
+            with_floors,
+            with_nll,
+            with_memory,
+            metrics,
+            run,
+            done,
+            listener,
         )
 
 
@@ -114,10 +131,13 @@ def _evaluate(
     with_floors: bool,
     with_nll: bool,
     with_memory: bool,
+    metrics: Sequence[Metric],
     run: RunDirectory | None,
     done: Callable[[str, int], None],
     listener: Listener,
 ) -> Evaluation:
+    if run is not None:
+        evaluations(run)  # a damaged list is said before the answers have taken their time
     living = users if run is None else Tombstones(run.path).living(users)
     chosen, left_out = _evaluable(perfit, living, methods)
     if len(living) < len(users):
@@ -134,7 +154,7 @@ def _evaluate(
     files: dict[str, str] = {}
 
     def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:
-        results[name] = judged(perfit.task, predictions, golds, chosen, seconds=seconds)
+        results[name] = judged(perfit.task, predictions, golds, chosen, seconds=seconds, metrics=metrics)
         if run is not None:
             files[json_key(name)] = _write_predictions(run, name, perfit.task, chosen, predictions)
 
@@ -202,6 +222,17 @@ def _evaluate(
     if run is not None:
         write_metrics(run, evaluation.as_dict(), files)
         write_atomically(run.path / "metrics.md", evaluation.markdown().encode())
+        asked_for = {
+            "methods": list(methods),
+            "answers": answers,
+            "sample": limit.sample,
+            "seed": limit.seed,
+            "floors": with_floors,
+            "memory": with_memory,
+            **({"metrics": [metric.name for metric in metrics]} if metrics else {}),
+            "queries": digest_of([[user, query.id, golds[query.id]] for user, query in asked]),
+        }
+        remember(run, asked_for, evaluation.pooled())
         if run.exists():
             write_card(run, evaluation.markdown())
     return evaluation

@@ -71,6 +71,19 @@ class Evaluation:
             "left_out": {json_key(what): count for what, count in self.left_out.items()},
         }
 
+    def pooled(self) -> dict[str, Any]:
+        """Counts and pooled scores alone, for the list of a run's evaluations."""
+        first = next(iter(self.methods.values()))
+        return {
+            "users": first.users.n_users,
+            "queries": first.users.n_queries,
+            "primary": self.task.primary_metric,
+            "methods": {
+                json_key(name): {json_key(column): value.mean for column, value in columns([result]).items()}
+                for name, result in self.methods.items()
+            },
+        }
+
     def above_floors(self) -> list[AboveFloor]:
         """Personal, with and without memory, or else the last method, against the best floor in what counts for the task."""
         values = {

@@ -29,7 +29,8 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "exact_match": True,
     "format_failure_rate": False,
 }
-"""The direction of every metric."""
+"""The direction of every metric of perfit's."""
+_OWN: dict[str, bool] = {}
 
 
 _PROTOCOL_WORD = re.compile("[a-z0-9]")
@@ -168,9 +169,16 @@ def higher_is_better(metric: str) -> bool:
     Raises:
         ConfigError: There is no such metric.
     """
+    if metric in _OWN:
+        return _OWN[metric]
     if metric not in HIGHER_IS_BETTER:
         raise ConfigError(f"metric is {metric!r}; use one of {', '.join(HIGHER_IS_BETTER)}")
     return HIGHER_IS_BETTER[metric]
+
+
+def direct(metric: str, higher: bool) -> None:
+    """Say which direction of a metric of one's own is better."""
+    _OWN[metric] = higher
 
 
 def _check_ids(predictions: Mapping[str, str], golds: Mapping[str, str]) -> None:

@@ -12,8 +12,9 @@ from perfit.backbone.model import Backbone
 from perfit.data.schema import User
 from perfit.events import StageBegun
 from perfit.methods.adapters import COLLECTIVE, LoraShape, adapted
+from perfit.methods.answer import answer
 from perfit.methods.attention import Projection, find_attention
-from perfit.methods.method import Setting
+from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.stages import stage_of
 from perfit.methods.tuning import Tuning
@@ -59,6 +60,11 @@ class CollectiveLora:
         """Its trained numbers."""
         return self.options.shape.parameters(self.targets)
 
+    @property
+    def parameters_alone(self) -> int:
+        """The same: all of it acts below a user's own."""
+        return self.parameters
+
     def fit(self, others: Sequence[User]) -> None:
         """Train on other users' rows, or find it trained; see ``Method.fit``."""
         setting, prompts = self.setting, Prompts(self.setting)
@@ -99,3 +105,10 @@ class CollectiveLora:
         adapters.load(COLLECTIVE, tensors)
         adapters.backbone.model.requires_grad_(False)
         return adapters.backbone
+
+    def predict(self, asks: Sequence[Ask], done: Done) -> list[str]:
+        """The base's answers with the LoRA in it."""
+        prompts = Prompts(self.setting)
+        tokens = [prompts.plain(ask) for ask in asks]
+        prompts.warn()
+        return answer(self.at_work(), tokens, prompts, done)

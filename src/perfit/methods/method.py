@@ -69,6 +69,7 @@ class Setting:
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
         answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token;
             "expected": median and mean of the ratings' exact probabilities. It changes no training.
+        collective: A finished run whose collective shift takes the place of stage 1 in every method that stands on one.
 
     Raises:
         ConfigError: ``answers`` is unknown, "labels" for a task without labels, or "expected" for one without ratings.
@@ -83,6 +84,7 @@ class Setting:
     listener: Listener = print_notices
     shared: Path | None = None
     answers: str = "free"
+    collective: Path | None = None
 
     def __post_init__(self) -> None:
         check_answers(self.answers, self.task)

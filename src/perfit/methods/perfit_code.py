@@ -16,7 +16,7 @@ from torch import Tensor
 from perfit.data.schema import User
 from perfit.edits.shift import Shift, parameter_count
 from perfit.errors import DataError, StoreError
-from perfit.events import StageBegun, nobody
+from perfit.events import StageBegun, Warned, nobody
 from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.codes import CodedLoss, CodedOwners, Directions
@@ -125,6 +125,9 @@ class PerFitCode:
 
     def adapt(self, users: Sequence[User]) -> dict[str, str]:
         """Fit each user's code, alone."""
+        if self.config.held_out:
+            text = f"perfit-code: held_out finds strengths of shifts; every user's code has strength {self.strength:g}"
+            self.setting.listener(Warned(text))
         problems = self.work.adapt_each(users, self._adapt, passes=self.code_stage.epochs)
         self.prompts.warn()
         return problems

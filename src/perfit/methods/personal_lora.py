@@ -16,7 +16,7 @@ from perfit.methods.adapters import COLLECTIVE, PERSONAL, Adapters, LoraShape, a
 from perfit.methods.answer import answer, by_user
 from perfit.methods.attention import Projection, find_attention
 from perfit.methods.collective_lora import CollectiveLora
-from perfit.methods.method import Ask, Cost, Done, Setting
+from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.stages import stage_of
 from perfit.methods.tuning import Tuning
@@ -62,10 +62,10 @@ class PersonalLora:
         every = find_attention(self.setting.backbone)
         return [projection for attention in every for projection in attention.only("qv")]
 
-    def cost(self) -> Cost:
-        """Both stages."""
-        personal = self.options.shape.parameters(self.targets)
-        return Cost(self.below.parameters if self.below is not None else 0, personal, 2 * personal)
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of one user."""
+        return self.options.shape.parameters(self.targets)
 
     def _targets(self) -> dict[str, list[Projection]]:
         return ({COLLECTIVE: self.below.targets} if self.below is not None else {}) | {PERSONAL: self.targets}

@@ -13,12 +13,12 @@ from perfit.config import PerFitConfig
 from perfit.data.schema import User
 from perfit.durable.records import read_record, write_record
 from perfit.edits.shift import new_shift, parameter_count
-from perfit.errors import ConfigError, DataError
+from perfit.errors import DataError
 from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.collective_lora import CollectiveLora
 from perfit.methods.collective_shift import CollectiveStage
-from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
+from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
 from perfit.owners import Owners
@@ -32,15 +32,13 @@ from perfit.training.record import summary
 from perfit.training.stages import fresh_shifts
 from perfit.training.user_rows import rows_of_users
 
-_HOW_FAR = ("strength", "held_out", "strength_prior")
 
-
-class ShiftMethod:
+class PersonalShift:
     """A shift for each user, on what other users' records made: both shared shifts, a LoRA, or nothing.
 
     Args:
-        name, label: As the method's.
         setting: The setting.
+        what: Whose work it is.
         options: The method's own, which decide whose work this is.
         config: Layers, positions, ranks, stage 2, and the strength that is kept with each user's shift.
         stage1: What the shifts stand on.
@@ -48,31 +46,18 @@ class ShiftMethod:
 
     def __init__(
         self,
-        name: str,
-        label: str,
         setting: Setting,
+        what: str,
         options: Any,
         config: PerFitConfig,
         stage1: CollectiveStage | CollectiveLora | None,
     ):
         setting.backbone.check_layers(config.layers)
-        self.name, self.label, self.setting, self.stage1 = name, label, setting, stage1
+        self.setting, self.stage1 = setting, stage1
         # Without a shared second shift there is nothing to go back to.
-        given = [one for one in _HOW_FAR if getattr(options, one, None) is not None]
-        if given and not isinstance(stage1, CollectiveStage):
-            raise ConfigError(
-                f"{name}: {given[0]} says how far a user goes from a shared shift, and this method has none; leave it out"
-            )
-        if getattr(options, "collective", None) is not None and not isinstance(stage1, CollectiveStage):
-            raise ConfigError(f"{name}: collective gives a stage 1, and this method has none; leave it out")
         self.config = config if isinstance(stage1, CollectiveStage) else replace(config, strength=1.0, held_out=0.0)
-        self.work = Work(setting.folder, setting, name, options, below=None if stage1 is None else stage1.work)
+        self.work = Work(setting.folder, setting, what, options, below=None if stage1 is None else stage1.work)
         self.prompts = Prompts(setting, config.retrieved)
-
-    def fit(self, others: Sequence[User]) -> None:
-        """Train what the shifts stand on, or take another method's."""
-        if self.stage1 is not None:
-            self.stage1.fit(others)
 
     def _below(self) -> tuple[Backbone, Collective]:
         """What the shifts stand on; without shared shifts the identity and a fresh one of the personal rank."""
@@ -153,14 +138,14 @@ class ShiftMethod:
         edited = Edited.by(self.config, backbone, Owners(shared, personal))
         return edited, [owner[ask.user.id] for ask in asks]
 
-    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
+    def predict(self, asks: Sequence[Ask], done: Done) -> list[str]:
         """Answers with each row's own shift."""
         tokens = [self.prompts.asked(ask) for ask in asks]
         self.prompts.warn()
         return edited_answer(*self.edited(asks), tokens, self.prompts, done)
 
-    def cost(self) -> Cost:
-        """What the shifts stand on, and the user's own; a shared second shift is where users begin."""
-        layers, width = len(self.config.layers), self.setting.backbone.hidden_size
-        personal = parameter_count(layers, self.config.personal_rank, width)
-        return Cost(0 if self.stage1 is None else self.stage1.parameters, personal, 2 * personal)
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of one user."""
+        width = self.setting.backbone.hidden_size
+        return parameter_count(len(self.config.layers), self.config.personal_rank, width)

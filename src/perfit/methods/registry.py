@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from perfit.errors import ConfigError
 from perfit.methods.options import make_options
+from perfit.own import load, place_of
 
 if TYPE_CHECKING:
     from perfit.methods.method import Method, Setting
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 _ANSWERS = ("label", "rating")
 _ANY = ("label", "rating", "text")
+_PARTS = ("fit", "adapt", "predict", "cost")
+ENTRY_POINTS = "perfit.methods"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """None."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,8 @@ class Maker:
         name: Its key.
         label: As the paper prints it.
         about: One line for ``--help``.
-        module: Where it is, in this package.
-        function: What makes it there.
+        module: Where it is.
+        function: What makes it there, from name, label, setting and options; its ``Options``, or the module's, are theirs.
         fixed: Options that differ from their defaults.
         kinds: The kinds of task it answers.
         seeded: Whether chance has a part in it; the others give the same answers with every seed.
@@ -50,8 +58,9 @@ class Maker:
 
     def options(self) -> type:
         """The dataclass of its options."""
-        kind: type = import_module(f"perfit.methods.{self.module}").Options
-        return kind
+        module = import_module(self.module)
+        made = getattr(module, self.function)
+        return cast(type, getattr(made, "Options", None) or getattr(module, "Options", NoOptions))
 
     def __call__(self, setting: Setting, **options: Any) -> Method:
         """The method.
@@ -61,8 +70,8 @@ class Maker:
         """
         if setting.answers == "expected" and not self.scores:
             raise ConfigError(f"{self.name}: cannot score labels; leave it out, or choose answers free or labels")
-        module = import_module(f"perfit.methods.{self.module}")
-        made = make_options(self.name, module.Options, {**self.fixed, **options})
+        module = import_module(self.module)
+        made: Any = make_options(self.name, self.options(), {**self.fixed, **options})
         method: Method = getattr(module, self.function)(self.name, self.label, setting, made)
         return method
 
@@ -120,27 +129,31 @@ _MAKERS = (
         seeded=False,
         scores=False,
     ),
-    Maker("lora-c", "LoRA-C", "one LoRA for everybody", "lora_c"),
-    Maker("lora-p", "LoRA-P", "a LoRA per user", "lora_p"),
+    Maker("lora-c", "LoRA-C", "one LoRA for everybody", "two_stage", "lora_c"),
+    Maker("lora-p", "LoRA-P", "a LoRA per user", "two_stage", "lora_p"),
     Maker("lofit", "LoFiT", "biases at each user's picked attention heads", "lofit", scores=False),
-    Maker("oppu", "OPPU", "LoRA-C, then a LoRA per user", "oppu"),
-    Maker("reft-c+p", "ReFT (C+P)", "a LoReFT per user, both ranks together", "personal_only", "make_reft_cp"),
-    Maker("reft-p", "ReFT (P)", "a LoReFT per user, the personal rank", "personal_only", "make_reft_p"),
-    Maker("perfit-stage-1", "PerFit@Stage-1", "both shared shifts, nothing personal", "perfit", "make_stage_1"),
-    Maker("perfit-stage-2", "PerFit@Stage-2", "PerFit's personal shift without a stage 1", "personal_only"),
-    Maker("lora-c-all+perfit-p", "LoRA-C (all) + PerFit-P", "LoRA-C, then a shift per user", "lora_perfit"),
+    Maker("oppu", "OPPU", "LoRA-C, then a LoRA per user", "two_stage", "oppu"),
+    Maker("reft-c+p", "ReFT (C+P)", "a LoReFT per user, both ranks together", "two_stage", "reft_cp"),
+    Maker("reft-p", "ReFT (P)", "a LoReFT per user, the personal rank", "two_stage", "reft_p"),
+    Maker("perfit-stage-1", "PerFit@Stage-1", "both shared shifts, nothing personal", "two_stage", "perfit_stage_1"),
+    Maker(
+        "perfit-stage-2", "PerFit@Stage-2", "PerFit's personal shift without a stage 1", "two_stage", "perfit_stage_2"
+    ),
+    Maker("lora-c-all+perfit-p", "LoRA-C (all) + PerFit-P", "LoRA-C, then a shift per user", "two_stage", "hybrid"),
     Maker(
         "lora-c-partial+perfit-p",
         "LoRA-C (partial) + PerFit-P",
         "LoRA-C at the edited layers, then a shift per user",
-        "lora_perfit",
+        "two_stage",
+        "hybrid",
         fixed={"partial": True},
     ),
     Maker("perfit-code", "PerFit by code", "a collective shift, then a code of a few numbers per user", "perfit_code"),
-    Maker("perfit", "PerFit", "a collective shift, then a shift per user", "perfit"),
+    Maker("perfit", "PerFit", "a collective shift, then a shift per user", "two_stage", "perfit"),
 )
 
-METHODS: dict[str, Maker] = {maker.name: maker for maker in _MAKERS}
+METHODS: dict[str, Maker] = {maker.name: replace(maker, module=f"perfit.methods.{maker.module}") for maker in _MAKERS}
+"""Perfit's own."""
 
 
 def method_of(name: str) -> str:
@@ -148,8 +161,33 @@ def method_of(name: str) -> str:
     return name.partition("[")[0]
 
 
+def maker_of(name: str) -> Maker | None:
+    """How a method is made, or None where there is none of the name.
+
+    Args:
+        name: A key of ``METHODS``; ``package.module:Class``; or an entry point of the group "perfit.methods". Of one's own,
+            a class made from name, label, setting and options. Its attributes ``label``, ``Options``, ``kinds`` and
+            ``scores`` are taken where it has them.
+
+    Raises:
+        ConfigError: It cannot be imported, or is no method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if (place := place_of(name, ENTRY_POINTS)) is None:
+        return None
+    kind = load(place, "methods")
+    lacks = [part for part in _PARTS if not callable(getattr(kind, part, None))]
+    if lacks or not callable(kind):
+        raise ConfigError(f"methods: {place} is no method, it has no {', '.join(lacks)}; see docs/methods.md")
+    about = (kind.__doc__ or "").strip().partition("\n")[0]
+    module, _, function = place.partition(":")
+    known = {part: getattr(kind, part) for part in ("kinds", "scores") if hasattr(kind, part)}
+    return Maker(name, str(getattr(kind, "label", function)), about, module, function, **known)
+
+
 def seeded(name: str) -> bool:
-    """Whether a method's answers depend on the seed; of one that is not known here they may."""
+    """Whether a method's answers depend on the seed; of one that is not perfit's own they may."""
     method = method_of(name)
     return method not in METHODS or METHODS[method].seeded
 
@@ -164,7 +202,7 @@ def make_method(name: str, setting: Setting, **options: Any) -> Method:
     """A method by name.
 
     Args:
-        name: A key of ``METHODS``, or a variant's name, which begins with one and is printed as it stands.
+        name: As for ``maker_of``, or a variant's name, which begins with one and is printed as it stands.
         setting: What every method is given.
         options: Its own, by name; ``METHODS[name].options()`` lists them.
 
@@ -172,7 +210,6 @@ def make_method(name: str, setting: Setting, **options: Any) -> Method:
         ConfigError: An unknown name or option, an impossible value, or a task it does not fit.
     """
     method = method_of(name)
-    if method not in METHODS:
+    if (maker := maker_of(method)) is None:
         raise ConfigError(f"methods: {method!r} is unknown; choose from {', '.join(METHODS)}")
-    maker = METHODS[method]
     return replace(maker, name=name, label=maker.label + name.removeprefix(method))(setting, **options)

@@ -18,8 +18,9 @@ from perfit.experiments.work import Watch, run_cells, why_failed
 from perfit.experiments.world import Place, World
 from perfit.inference.edited import Edited
 from perfit.methods.method import Ask, Setting
-from perfit.methods.personal_shift import ShiftMethod
+from perfit.methods.personal_shift import PersonalShift
 from perfit.methods.registry import METHODS, make_method
+from perfit.methods.two_stage import TwoStage
 from perfit.pseudo_users import BASE, COLLECTIVE
 
 DIVERGENCE = "divergence"
@@ -90,10 +91,12 @@ def _personal(base: str, task: str, world: World, watch: Watch) -> tuple[Edited,
         shared=cell.folder.path / "shared" / "seed-0",
     )
     method = make_method("perfit", setting)
-    assert isinstance(method, ShiftMethod)
+    assert isinstance(method, TwoStage)
+    own = method.stage2
+    assert isinstance(own, PersonalShift)
     people = bench.bare_users()[: world.choices.scale.measured_users or _USERS]
     asked = {user.id: user.queries[0] for user in bench.data.users}
-    edited, owners = method.edited([Ask(user, asked[user.id]) for user in people])
+    edited, owners = own.edited([Ask(user, asked[user.id]) for user in people])
     return edited, [owner for owner in owners if owner not in (BASE, COLLECTIVE)]
 
 
