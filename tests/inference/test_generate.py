@@ -162,8 +162,12 @@ HOW: list[dict[str, Any]] = [
 ]
 
 
-# Greedily in every family; in every other way, which no family has a part in, in two.
-ENDED = [(family, how) for family in NAMES for how in HOW if not how or family in ("llama", "gemma3")]
+# Greedily in every family; every other way, which no family has a part in, in two, and in all where there is time.
+ENDED = [
+    pytest.param(family, how, marks=[] if not how or family in ("llama", "gemma3") else pytest.mark.slow)
+    for family in NAMES
+    for how in HOW
+]
 
 
 @pytest.mark.parametrize(("family", "how"), ENDED, ids=str)

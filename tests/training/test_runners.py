@@ -25,14 +25,16 @@ LAYER_SETS = ((1, 2), (0,), (3,), (0, 3))
 
 families = pytest.mark.parametrize("family", NAMES)
 THROUGHOUT = ("llama", "gemma3")
-"""Families that meet every rule at every set of layers; the others every rule once, and with that every set of layers."""
-MET = [
-    (family, rule, layers)
+"""Families that meet every rule at every set of layers; the others every rule once, and with that every set of layers, and
+all of both where there is time."""
+ALL = [
+    (family, rule, layers, family in THROUGHOUT or n == (f + r) % len(LAYER_SETS))
     for f, family in enumerate(NAMES)
     for r, rule in enumerate(RULES)
     for n, layers in enumerate(LAYER_SETS)
-    if family in THROUGHOUT or n == (f + r) % len(LAYER_SETS)
 ]
+MET = [(family, rule, layers) for family, rule, layers, quick in ALL if quick]
+CASES = [pytest.param(*case, marks=[] if quick else pytest.mark.slow) for *case, quick in ALL]
 
 
 @cache
@@ -73,7 +75,7 @@ def test_each_family_meets_every_rule_and_every_set_of_layers() -> None:
     assert {(family, layers) for family, _, layers in MET} == {(f, layers) for f in NAMES for layers in LAYER_SETS}
 
 
-@pytest.mark.parametrize(("family", "rule", "layers"), MET, ids=lambda value: str(value).replace(" ", ""))
+@pytest.mark.parametrize(("family", "rule", "layers"), CASES, ids=lambda value: str(value).replace(" ", ""))
 def test_the_frozen_runner_equals_the_plain_one(family: str, rule: str, layers: tuple[int, ...]) -> None:
     backbone, positions, shift = tiny(family), Positions.parse(rule), learnable(random_shift(layers))
     expected = losses_and_gradients(PlainRunner(backbone, positions), shift)
