@@ -55,7 +55,7 @@ def test_the_readme_names_every_file_and_nothing_that_cannot_be(run: RunDirector
     assert not unnamed
     absent = {pattern for pattern in names if not any(Path(name).match(pattern) for name in found)}
     # Checkpoints are gone after training; only LaMP's own tasks have files for its evaluator; nobody asked for a report
-    # or for curves, was erased, or used a frozen cache.
+    # or for curves, was erased, used a frozen cache, or was served.
     assert absent == {
         "tensorboard/",
         "checkpoints/",
@@ -64,6 +64,7 @@ def test_the_readme_names_every_file_and_nothing_that_cannot_be(run: RunDirector
         "figures/*",
         "erased.json",
         "elsewhere.json",
+        "serving.sqlite",
     }
     assert list((run.path / "checkpoints").iterdir()) == []
 

@@ -38,7 +38,7 @@ def test_it_measures_writes_everything_and_goes_on(perfit: Perfit, house: House,
     assert done.err.splitlines()[:2] == ["folders, test: measured before", "folders, stage1: measured before"]
     for part in ("directions that explain", "collective shift, layer 1", "controls, layer 1", "suggested to try"):
         assert part in done.out
-    assert {path.name for path in out.iterdir()} == {"README.md", "figures", "folders", "index.html", "tables"}
+    assert {path.name for path in out.iterdir()} == {".lock", "README.md", "figures", "folders", "index.html", "tables"}
     assert {path.stem for path in (out / "figures").iterdir()} == {
         "observations",
         "layers",

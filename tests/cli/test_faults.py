@@ -93,7 +93,7 @@ FAULTS = {
     "kind is missing": "train {data} --task {bad}/task.yaml --base {base} --run {bad}/new",
     "no such folder": "train {data} --task {task} --base {bad}/nowhere --run {bad}/new",
     "no config.json": "train {data} --task {task} --base {bad} --run {bad}/new",
-    "file/new: cannot write a run": "train {data} --task {task} --base {base} --run {bad}/file/new",
+    "file/new: cannot write here": "train {data} --task {task} --base {base} --run {bad}/file/new",
     "collective_rank 4, not 32; ": "train {data} --task {task} --base {base} --run {run}",
     "nonsense: no such setting": TRAIN + " --set nonsense=1",
     "epochs: 0": TRAIN + " --set stage2.epochs=0",

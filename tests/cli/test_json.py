@@ -16,6 +16,7 @@ from test_help import VERBS
 
 from perfit.cli.main import app
 from perfit.data.jsonl import write_jsonl
+from perfit.serving.keys import add_key
 
 ROOT = Path(__file__).parents[2]
 KEY = re.compile(r"[a-z][a-z0-9_]*")
@@ -51,6 +52,7 @@ def commands(house: House) -> dict[str, tuple[str | Path, ...]]:
     """One command of every verb that has --json; later ones use what earlier ones made."""
     folder, run = house.run.parent, ("--run", house.run)
     write_jsonl(dataset(("dora",)), folder / "dora.jsonl")
+    add_key(folder / "keys.json", "a tenant", ["anna"], ["answer"], None)
     work = (house.data, "--task", house.task, "--base", house.base)
     few = ("--set", "dtype=float32", "--set", "stage1.epochs=1", "--set", "stage2.epochs=1")
     layers = ("--set", "layers=[0]", "--set", "positions=l3")
@@ -73,12 +75,13 @@ def commands(house: House) -> dict[str, tuple[str | Path, ...]]:
         "users show": ("users", "show", "anna", *run),
         "users add": ("users", "add", "dora", "--data", folder / "dora.jsonl", *run),
         "users delete": ("users", "delete", "dora", *run),
+        "keys list": ("keys", "list", folder / "keys.json"),
         "data audit": ("data", "audit", house.data, "--task", house.task),
     }
 
 
-# Take minutes, or more users than there are here: their keys are held by tests of their own.
-ELSEWHERE = {"quickstart", "analyze"}
+# Take minutes, more users than there are here, or a server: their keys are held by tests of their own.
+ELSEWHERE = {"quickstart", "analyze", "verify"}
 
 
 def test_every_verbs_keys_are_plain_names(own: House, perfit: Perfit) -> None:

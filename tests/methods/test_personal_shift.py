@@ -81,7 +81,7 @@ def test_a_user_with_unusable_records_is_named_and_the_others_train(name: str, f
 
 
 def test_options_that_came_later_and_are_not_given_leave_work_whose_it_was(tmp_path: Path) -> None:
-    where, later = setting(tmp_path), ("held_out", "strength_prior")
+    where, later = setting(tmp_path), ("held_out", "strength_prior", "collective")
     before = {name: value for name, value in asdict(Options(strength=0.5)).items() if name not in later}
     assert (
         Work(tmp_path, where, "perfit", Options(strength=0.5)).context

@@ -7,6 +7,7 @@ from typing import Any
 
 from perfit.comparison.table import Row, Table
 from perfit.evaluation.judged import Spread
+from perfit.methods.registry import METHODS
 from perfit.report.conclusion import of_comparison, of_run
 from perfit.report.families import FAMILIES, family_of, front
 
@@ -58,6 +59,7 @@ def test_kinds_of_methods_variants_and_strangers() -> None:
         "reference",
     ]
     assert family_of("somebody.elses:Method") == "other"
+    assert {name for name in METHODS if family_of(name) == "other"} == set()
 
 
 def test_a_floor_that_is_best_is_what_perfit_is_held_against() -> None:

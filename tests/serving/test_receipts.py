@@ -65,6 +65,18 @@ def test_a_receipt_is_held_against_the_run(own_run: Path, trained: Path) -> None
 
         anna, base, collective = receipt("anna"), receipt("base"), receipt("collective")
     assert verified(anna, own_run)["shift"] == "live"
+    of_a_receipt = {
+        "base",
+        "collective",
+        "user",
+        "version",
+        "strength",
+        "positions",
+        "edited",
+        "prompt_tokens",
+        "engine",
+    }
+    assert verified(anna, own_run).keys() == of_a_receipt | {"signature", "shift"}
     assert verified(anna, own_run, "anna")["shift"] == "live"
     assert verified(base, own_run)["shift"].startswith("none")
     assert verified(collective, own_run)["collective"] is not None

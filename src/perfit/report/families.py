@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from perfit.methods.registry import METHODS, method_of
 
-_BY_MODULE = {
+# By module, and where a module has several kinds by what makes a method there.
+_KINDS = {
     "floors": "reference",
     "base": "reference",
     "rag": "prompt",
@@ -17,20 +18,26 @@ _BY_MODULE = {
     "lora_c": "LoRA",
     "lora_p": "LoRA",
     "oppu": "LoRA",
-    "lora_perfit": "LoRA + shift",
     "lofit": "heads",
+    "hybrid": "LoRA + shift",
     "perfit": "shift",
-    "personal_only": "shift",
+    "perfit_stage_1": "shift",
+    "perfit_stage_2": "shift",
+    "reft_p": "shift",
+    "reft_cp": "shift",
     "perfit_code": "shift",
 }
-FAMILIES = tuple(dict.fromkeys(["shift", *_BY_MODULE.values()]))
+FAMILIES = tuple(dict.fromkeys(["shift", *_KINDS.values()]))
 """In the order of a legend; the first has the first colour, PerFit's blue."""
 
 
 def family_of(method: str) -> str:
     """The kind of a method or of a variant of one; "other" of what is not known here."""
     maker = METHODS.get(method_of(method))
-    return "other" if maker is None else _BY_MODULE.get(maker.module, "other")
+    if maker is None:
+        return "other"
+    module = maker.module.rpartition(".")[2]
+    return _KINDS.get(module, _KINDS.get(maker.function, "other"))
 
 
 def front(points: Sequence[tuple[int, float]], higher_is_better: bool) -> list[int]:
