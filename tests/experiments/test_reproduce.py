@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from smoke_choices import choices_in
 
 from perfit.data.jsonl import write_jsonl
 from perfit.events import Event, StageBegun, TrialBegun
-from perfit.experiments.cells import cell_of, slots
+from perfit.experiments.cells import Cell, cell_of, slots
 from perfit.experiments.outcome import Outcome, read_outcome
 from perfit.experiments.paper.registry import entry_of
 from perfit.experiments.reproduce import outcome_of, reproduce, results_folder, states
@@ -159,6 +160,35 @@ def test_stage_2_stands_on_another_tasks_stage_1(tmp_path: Path) -> None:
     ours, theirs = load_file(taken[0]), load_file(source[0])
     assert ours.keys() == theirs.keys()
     assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def test_a_folder_that_was_moved_goes_on_with_stage_1_of_another_task(tmp_path: Path) -> None:
+    """Where stage 1 lies decides nothing, nor how long it took: what was not finished elsewhere is finished here."""
+
+    def world(out: str) -> World:
+        choices = choices_in(tmp_path / out, "news_categorize", "movie_tagging")
+        given = tmp_path / "one" / "smoke"
+        return World(replace(choices, data=given / "data", bases={"": str(given / "bases" / "llama-2-7b")}))
+
+    def crossed(world: World) -> Cell:
+        cells = [one.cell for one in placed(entry_of("table16"), world) if one.slot.row.stage1 == "movie_tagging"]
+        return next(cell for cell in cells if cell is not None and cell.place.task == "news_categorize")
+
+    first = World(choices_in(tmp_path / "one", "news_categorize"))
+    first.base("smoke:llama-2-7b")  # writes data and base
+    before = crossed(world("one"))
+    run_cells([before], world("one"), SILENT)
+    assert before.record().status == "done", why_failed(before)
+    answers = before.folder.predictions(before.trial)
+    shutil.copytree(tmp_path / "one" / "cells", tmp_path / "two" / "cells")
+    after = crossed(world("two"))
+    shutil.rmtree(after.folder.trial_folder(after.trial))
+    assert run_cells([after], world("two"), SILENT) == []
+    assert after.record().status == "done", why_failed(after)
+    assert after.folder.predictions(after.trial) == answers
+    assert "tmp" not in json.dumps(after.folder.plan()["methods"])
+    keys = [{path.name for path in cell.folder.path.glob("shared/seed-0/*")} for cell in (before, after)]
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.parametrize("name", ["table1", "table6", "table8", "table9", "table18", "figure9", "figure15"])

@@ -307,6 +307,7 @@ def _id_of(plan: Mapping[str, Any]) -> str:
 def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> dict[str, Any]:
     """What ``plan.json`` says: everything that decides the numbers, and no text of a user."""
     from perfit.belonging import Belonging
+    from perfit.methods.collective_shift import by_content
     from perfit.run import versions
 
     belonging = Belonging(bench.backbone, bench.identity, bench.task, bench.config)
@@ -320,7 +321,7 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
         "resources": resources,
         "answers": bench.answers,
         "data": manifest["data"] | {"selection": bench.selection.as_dict(), "left_out": dict(bench.left_out)},
-        "methods": {method: plan.options_of(method) for method in plan.methods},
+        "methods": {method: by_content(plan.options_of(method)) for method in plan.methods},
         "seeds": list(plan.seeds),
         "against": plan.against,
         "reference_cost": None if reference_cost is None else dict(reference_cost),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -115,11 +116,13 @@ class World:
         if not name.startswith(_SMOKE):
             return name
         folder = self._smoke / "bases" / name.removeprefix(_SMOKE)
-        if not (folder / "model.safetensors").exists():
+        if not folder.exists():
             from perfit.experiments.smoke_base import write_base
             from perfit.experiments.smoke_data import smoke_texts
 
-            write_base(folder, folder.name, smoke_texts())
+            part = folder.with_name(f".{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)  # what a kill left
+            write_base(part, folder.name, smoke_texts()).rename(folder)
         return str(folder)
 
     def settings_of(self, task: str, base: str) -> dict[str, Any]:

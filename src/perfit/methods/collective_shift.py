@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load
 from torch import Tensor
@@ -51,7 +51,7 @@ class CollectiveStage:
         where = given if given is not None else setting.collective
         self.given = None if where is None else self._found(Path(where))
         if self.given is not None:
-            decides["given"] = hashlib.sha256(self.given.file).hexdigest()
+            decides["given"] = self.given.digest
         self.work = Work.shared(setting, "collective-shift", decides)
 
     @property
@@ -125,3 +125,18 @@ class CollectiveStage:
         prompts.warn()
         edited = Edited.by(self.config, self.setting.backbone, Owners(self.shared()))
         return edited_answer(edited, [COLLECTIVE] * len(tokens), tokens, prompts, done)
+
+
+def by_content(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options as they decide its numbers: a stage 1 that is given counts by its tensors, not by where it lies.
+
+    What is no stage 1 stays as it was given; the method refuses it when it is made.
+    """
+    where = options.get("collective")
+    if not isinstance(where, str):
+        return dict(options)
+    path = Path(where) / "collective.safetensors" if Path(where).is_dir() else Path(where)
+    try:
+        return {**options, "collective": Collective.of_file(path.read_bytes()).digest}
+    except Exception:  # the file system's, safetensors', and what a strange file makes of a shift
+        return dict(options)
