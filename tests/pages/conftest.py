@@ -17,7 +17,8 @@ for room in ("comparison", "analysis"):
 def pages(tmp_path_factory: pytest.TempPathFactory, scored: Path) -> dict[str, Path]:
     """A comparison with long names, texts and answers; a run that was evaluated; an analysis with a trained run."""
     folder = tmp_path_factory.mktemp("pages")
-    return {"comparison": _comparison(folder), "run": _run(folder, scored), "analysis": _analysis(folder)}
+    made = {"comparison": _comparison(folder), "run": _run(folder, scored), "analysis": _analysis(folder)}
+    return made | {"reproduction": _reproduction(folder / "reproduced")}
 
 
 def _comparison(folder: Path) -> Path:
@@ -89,3 +90,38 @@ def _analysis(folder: Path) -> Path:
     texts = {("folders", "test"): {user: ["a past item " * 12, "nobreak" * 20] for user in many[0].users}}
     write_page(many, tables, texts, 1, folder / "index.html", figures(many, tables, 1))
     return folder / "index.html"
+
+
+def _reproduction(folder: Path) -> Path:
+    """A figure of four panels and a table beside it, of made-up numbers, with a name that does not break."""
+    from perfit.experiments.outcome import Outcome, OutcomeRow, Value
+    from perfit.experiments.paper.registry import entry_of
+    from perfit.experiments.report import found_in, write_report
+
+    columns = ("movie_tagging.accuracy", "movie_tagging.macro_f1", "news_headline.rouge1", "news_headline.rougeL")
+    for name in ("figure6", "table4"):
+        entry = entry_of(name)
+        rows = [
+            OutcomeRow(row.label, {column: Value(0.5, 0.4 + n / 40, 0.1) for column in columns}, row.extra)
+            for n, row in enumerate(entry.rows)
+        ]
+        told = {"says": "more is better", "line": 9, "verdict": "seen", "details": ["nobreak" * 40]}
+        order = {"column": columns[0], "tau": 0.4, "low": 0.1, "high": 0.6, "rows": 4}
+        Outcome(
+            entry=name,
+            title=entry.title,
+            scale="small",
+            command=f"perfit reproduce {name}",
+            base={"llama-2-7b": "tiny"},
+            data={},
+            users={"movie_tagging": 12},
+            queries={},
+            columns=columns,
+            rows=tuple(rows),
+            orderings=(order,),
+            claims=(told,),
+            done=3,
+            cells=4,
+            missing={"<b>not run yet</b>": 1},
+        ).save(folder / "results" / "small")
+    return write_report(found_in(folder), folder)

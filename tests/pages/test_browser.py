@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-KINDS = ("comparison", "run", "analysis")
+KINDS = ("comparison", "run", "analysis", "reproduction")
 SIZES = {390: 844, 820: 1180, 1600: 900}
 pytestmark = pytest.mark.browser
 

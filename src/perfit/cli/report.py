@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of perfit compare, or run that perfit evaluate has scored.")],
+    run: Annotated[Path, typer.Argument(help="Folder of compare or reproduce, or run that evaluate has scored.")],
     against: Annotated[
         str | None, typer.Option(help="Method that gains refer to, if not the comparison's own.")
     ] = None,
@@ -41,7 +41,8 @@ def report(
             raise ConfigError(f"--against: {run} is a run, whose gains are over its collective shift; leave it out")
         content = _evaluated(run, data, texts)
     else:
-        raise StoreError(f"{run}: holds neither a comparison (plan.json) nor a run (manifest.json)")
+        _reproduced(run, page, json, given=data is not None or against is not None)
+        return
     if page is not None:
         Elsewhere(run).note("page", page)
     written = write_report(content, run, page=page)
@@ -68,3 +69,20 @@ def _evaluated(run: Path, data: Path | None, texts: bool) -> Content:
     from perfit.run import RunDirectory
 
     return from_run(RunDirectory(run), read_dataset(data) if data is not None else None, texts=texts)
+
+
+def _reproduced(folder: Path, page: Path | None, json: bool, *, given: bool) -> None:
+    from perfit.experiments.report import found_in, write_report
+
+    found = found_in(folder)
+    if not found:
+        raise StoreError(
+            f"{folder}: holds neither a comparison (plan.json) nor a run (manifest.json), nor results of perfit reproduce"
+        )
+    if given:
+        raise ConfigError(f"--data, --against: {folder} has its numbers from perfit reproduce; leave both out")
+    written = write_report(found, folder, page=page)
+    if json:
+        as_json({"page": str(written), "figures": str(found[0][0] / "figures")})
+    else:
+        say(f"page: {written}")

@@ -7,14 +7,19 @@ from typing import Any
 
 from perfit.experiments.outcome import OutcomeRow
 from perfit.experiments.paper.entry import METRICS, Entry
-from perfit.pages.drawing import BLUE, GREY, MUTED, ORANGE, Drawn, draw
+from perfit.pages.drawing import BLUE, GREY, MUTED, ORANGE, WIDTH, Drawn, draw
 
-_PANEL = 3.2  # inches
+_PANEL, _HEIGHT = 3.2, 2.6  # inches
 _LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREY, "^", ":"))
 
 
-def figure_of(entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> Drawn | None:
-    """An entry's figure, of the rows that are there; None where it has none, or nothing is finished."""
+def figure_of(
+    entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...], *, upright: bool = False
+) -> Drawn | None:
+    """An entry's figure, of the rows that are there; None where it has none, or nothing is finished.
+
+    Panels stand side by side as in the paper, or one below the other where it must be read on a telephone.
+    """
     whole = [row for row in rows.values() if any(value.mean is not None for value in row.values.values())]
     if entry.figure is None or not whole:
         return None
@@ -25,16 +30,19 @@ def figure_of(entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ..
         entry.name,
         entry.title,
         f"{entry.title}; ours, the paper's dotted",
-        2.6,
-        lambda figure: paint(figure, entry, rows, tasks),
-        width=_PANEL * panels,
+        _HEIGHT * panels if upright else _HEIGHT,
+        lambda figure: paint(_axes(figure, panels, upright), entry, rows, tasks),
+        width=WIDTH if upright else _PANEL * panels,
     )
 
 
-def _lines(figure: Any, entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> None:
+def _axes(figure: Any, panels: int, upright: bool) -> list[Any]:
+    return list(figure.subplots(*((panels, 1) if upright else (1, panels)), squeeze=False).ravel())
+
+
+def _lines(panels: list[Any], entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> None:
     curves = list(dict.fromkeys(row.curve for row in entry.rows if row.x is not None))
-    axes = figure.subplots(1, len(tasks) * len(curves), squeeze=False)[0]
-    for axis, (curve, task) in zip(axes, [(curve, task) for curve in curves for task in tasks], strict=True):
+    for axis, (curve, task) in zip(panels, [(curve, task) for curve in curves for task in tasks], strict=True):
         mine = sorted(
             (row for row in entry.rows if row.x is not None and row.curve == curve), key=lambda row: row.x or 0
         )
@@ -51,11 +59,10 @@ def _lines(figure: Any, entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tup
         axis.legend(fontsize=7)
 
 
-def _scatter(figure: Any, entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> None:
+def _scatter(panels: list[Any], entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> None:
     """Figure 4: the marker's area is the training time against the longest."""
-    axes = figure.subplots(1, len(tasks), squeeze=False)[0]
     longest = max(row.seconds for row in rows.values()) or 1.0
-    for axis, task in zip(axes, tasks, strict=True):
+    for axis, task in zip(panels, tasks, strict=True):
         column = f"{task}.{METRICS[task][0]}"
         for row in rows.values():
             value = row.values.get(column)
@@ -69,13 +76,12 @@ def _scatter(figure: Any, entry: Entry, rows: Mapping[str, OutcomeRow], tasks: t
         axis.set_xlabel("parameters")
 
 
-def _heatmap(figure: Any, entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> None:
+def _heatmap(panels: list[Any], entry: Entry, rows: Mapping[str, OutcomeRow], tasks: tuple[str, ...]) -> None:
     task = tasks[0]
-    axes = figure.subplots(1, len(METRICS[task]), squeeze=False)[0]
     xs = sorted({row.x for row in entry.rows if row.x is not None})
     ys = sorted({row.y for row in entry.rows if row.y is not None})
     cells = {(row.x, row.y): row.label for row in entry.rows if row.x is not None}
-    for axis, metric in zip(axes, METRICS[task], strict=True):
+    for axis, metric in zip(panels, METRICS[task], strict=True):
         values = [[rows[cells[x, y]].values[f"{task}.{metric}"].mean for x in xs] for y in ys]
         known = [[float("nan") if one is None else one for one in line] for line in values]
         axis.imshow(known, origin="lower", cmap="cividis")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from perfit.experiments.outcome import Outcome, OutcomeRow, Value, outcomes
 from perfit.experiments.paper.registry import entries
@@ -19,6 +20,7 @@ paper's orders and claims are seen. It is no run of the paper's own size.
 
     perfit reproduce list --data D                  # what there is, what it needs, what is done, seconds to go
     perfit reproduce table4 --data D                # our numbers beside the paper's; repeat to go on after a stop
+    perfit report runs/reproduce                    # one page of what is there so far, with the figures (extra report)
     perfit reproduce all --scale smoke              # all of it on made-up users and tiny bases, in about a minute of one core
     perfit reproduce all --scale paper --dry-run    # the paper's size without its weights: parameters, data, cost
     perfit reproduce all --scale paper --data D --device cuda --base llama-2-7b=PATH
@@ -96,7 +98,7 @@ def section(one: Outcome, figures: str = "") -> str:
     lines += [f"![{one.title}]({figures}{name})\n" for name in one.figures if name.endswith(".svg")]
     if one.orderings:
         lines += ["Order of the rows, Kendall's tau against the paper's (95 % interval over users):", ""]
-        lines += [f"- {order['column']}: {_order(order)}" for order in one.orderings] + [""]
+        lines += [f"- {order['column']}: {order_in_words(order)}" for order in one.orderings] + [""]
     if one.claims:
         lines += ["Claims:", ""]
         for claim in one.claims:
@@ -112,8 +114,8 @@ def section(one: Outcome, figures: str = "") -> str:
     return "\n".join(lines)
 
 
-def _order(order: object) -> str:
-    assert isinstance(order, dict)
+def order_in_words(order: Mapping[str, Any]) -> str:
+    """How well an order of rows agrees with the paper's."""
     if order["tau"] is None:
         return f"all of {order['rows']} rows are equal"
     low, high = order["low"], order["high"]
@@ -121,25 +123,31 @@ def _order(order: object) -> str:
     return f"{order['tau']:+.2f}{interval} over {order['rows']} rows"
 
 
-def _table(one: Outcome) -> list[str]:
-    """Rows by columns; a single row of many measures stands upright."""
+def grid(one: Outcome) -> tuple[list[str], list[tuple[str, bool, list[str]]]]:
+    """A result's table as texts: names of columns, and rows as label, whether it is not the paper's, and the other cells.
+
+    Rows by columns, the paper's number before ours; a single row of many measures stands upright.
+    """
     if len(one.rows) == 1:
-        row = one.rows[0]
-        head = ["| measure | paper | ours |", "| --- | ---: | ---: |"]
-        return [*head, *(f"| {name} | {_plain(v.printed)} | {_ours(v)} |" for name, v in row.values.items())]
+        values = one.rows[0].values.items()
+        return ["measure", "paper", "ours"], [(name, False, [_plain(v.printed), _ours(v)]) for name, v in values]
     columns = [name for name in one.columns if any(name in row.values for row in one.rows)]
-    head = ["| row | " + " | ".join(f"{name} paper | ours" for name in columns) + " |"]
-    rule = ["| --- |" + " ---: | ---: |" * len(columns)]
-    return [*head, *rule, *(_line(row, columns) for row in one.rows)]
+    header = ["row", *(text for name in columns for text in (f"{name} paper", "ours"))]
+    return header, [(row.label, row.extra, _cells(row, columns)) for row in one.rows]
 
 
-def _line(row: OutcomeRow, columns: Sequence[str]) -> str:
-    cells = []
-    for name in columns:
-        value = row.values.get(name)
-        cells += ["", ""] if value is None else [_plain(value.printed), _ours(value)]
-    label = f"*{markdown(row.label)}*" if row.extra else markdown(row.label)
-    return f"| {label} | " + " | ".join(cells) + " |"
+def _cells(row: OutcomeRow, columns: Sequence[str]) -> list[str]:
+    found = [row.values.get(name) for name in columns]
+    return [text for value in found for text in (("", "") if value is None else (_plain(value.printed), _ours(value)))]
+
+
+def _table(one: Outcome) -> list[str]:
+    header, rows = grid(one)
+    lines = [f"| {' | '.join(header)} |", "| --- |" + " ---: |" * (len(header) - 1)]
+    for label, extra, cells in rows:
+        said = label if len(one.rows) == 1 else markdown(label)
+        lines.append(f"| {f'*{said}*' if extra else said} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _plain(value: float | None) -> str:

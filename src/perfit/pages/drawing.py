@@ -118,7 +118,7 @@ def draw(
         paint(figure)
         svg = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
         png = _saved(figure, "png", dpi=200)
-    inline = _inline(svg.decode(), name)
+    inline = inlined(svg.decode(), name)
     return Drawn(name, title, caption, png, svg, inline, pointed='class="point"' in inline)
 
 
@@ -173,7 +173,8 @@ def _saved(figure: Any, kind: str, **options: Any) -> bytes:
     return content.getvalue()
 
 
-def _inline(svg: str, name: str) -> str:
+def inlined(svg: str, name: str) -> str:
+    """A figure's SVG for a page: no size of its own, colours as CSS variables, ids that begin with its name."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
