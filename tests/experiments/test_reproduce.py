@@ -13,6 +13,7 @@ from smoke_choices import choices_in
 
 from perfit.data.jsonl import write_jsonl
 from perfit.events import Event, StageBegun, TrialBegun
+from perfit.experiments import smoke_base
 from perfit.experiments.cells import Cell, cell_of, slots
 from perfit.experiments.outcome import Outcome, read_outcome
 from perfit.experiments.paper.registry import entry_of
@@ -160,6 +161,22 @@ def test_stage_2_stands_on_another_tasks_stage_1(tmp_path: Path) -> None:
     ours, theirs = load_file(taken[0]), load_file(source[0])
     assert ours.keys() == theirs.keys()
     assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def test_a_tiny_base_cut_off_while_it_was_written_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(folder: Path, name: str, texts: list[str]) -> Path:
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(smoke_base, "write_base", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            World(choices_in(tmp_path)).base("smoke:llama-2-7b")
+    assert len(World(choices_in(tmp_path)).base("smoke:llama-2-7b").backbone.layers) == smoke_base.DEPTH
+    assert [path.name for path in (tmp_path / "smoke" / "bases").iterdir()] == ["llama-2-7b"]
 
 
 def test_a_folder_that_was_moved_goes_on_with_stage_1_of_another_task(tmp_path: Path) -> None:
