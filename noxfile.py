@@ -34,7 +34,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All but the slow tests."""
     install(session, "-e", ".[dev]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadgroup", *session.posargs)
 
 
 @nox.session
