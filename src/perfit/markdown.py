@@ -1,8 +1,9 @@
-"""Text from outside in Markdown: read as it is, never as HTML, a link, an image, emphasis or another cell."""
+"""Text from outside in Markdown, read as it is, never as HTML, a link, an image, emphasis or another cell; tables."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from perfit.shown import shown
 
@@ -22,3 +23,25 @@ _SIGNS = re.compile(
 def markdown(text: str) -> str:
     """One line of Markdown that shows ``text``."""
     return _SIGNS.sub(r"\\\g<0>", shown(text, _LONGEST))
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
+    """The lines of a table whose columns line up.
+
+    Args:
+        header: Names of the columns, as Markdown: ``markdown`` makes it of text from outside.
+        rows: Cells in the order of the header, as Markdown too.
+        numbers: All columns but the first stand to the right, here and where the page is shown.
+
+    Raises:
+        ValueError: A row is longer or shorter than the header.
+    """
+    right = [numbers and i > 0 for i in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        at = zip(cells, widths, right, strict=True)
+        return f"| {' | '.join(cell.rjust(w) if to_right else cell.ljust(w) for cell, w, to_right in at)} |"
+
+    rule = "|".join("-" * (w + 1) + (":" if to_right else "-") for w, to_right in zip(widths, right, strict=True))
+    return [line(header), f"|{rule}|", *map(line, rows)]

@@ -13,7 +13,7 @@ from typing import Any
 from perfit.comparison.sections import sections
 from perfit.comparison.table import Row, Table
 from perfit.durable.files import write_atomically
-from perfit.markdown import markdown
+from perfit.markdown import markdown, markdown_table
 from perfit.pages.section import Cell, Section
 from perfit.shown import shown
 
@@ -109,19 +109,10 @@ def _markdown(section: Section) -> str:
         text = markdown(cell.text)
         return {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.place, text)
 
-    width = len(section.header)
     header = [markdown(name) for name in section.header]
-    rows = [[dress(cell) for cell in row] for row in section.rows]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(width)]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        return f"| {' | '.join(cells)} |"
-
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-    body = [line(header), rule, *map(line, rows)]
+    lines = markdown_table(header, [[dress(cell) for cell in row] for row in section.rows], numbers=True)
     notes = [f"{markdown(note)}  " for note in section.notes]
-    return "\n".join([f"**{markdown(section.title)}**", "", *body, "", *notes]) + "\n"
+    return "\n".join([f"**{markdown(section.title)}**", "", *lines, "", *notes]) + "\n"
 
 
 _TEX = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from perfit.evaluation.judged import Judged, column_text, columns
 from perfit.evaluation.nll import Nll
 from perfit.evaluation.seen import BySeen
 from perfit.json_keys import json_key
-from perfit.markdown import markdown
+from perfit.markdown import markdown, markdown_table
 from perfit.tasks.task import Task
 
 PERSONAL = "personal"
@@ -130,12 +130,6 @@ class Evaluation:
 
     def markdown(self) -> str:
         """The table and its notes as Markdown."""
-        names, rows = self.rows()
-        header, *body = table = [[markdown(cell) for cell in row] for row in (names, *rows)]
-        widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-
-        def line(row: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-
-        rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-        return "\n".join([line(header), rule, *map(line, body), "", *map(markdown, self.summary())]) + "\n"
+        header, rows = self.rows()
+        names, *body = ([markdown(cell) for cell in row] for row in (header, *rows))
+        return "\n".join([*markdown_table(names, body), "", *map(markdown, self.summary())]) + "\n"
