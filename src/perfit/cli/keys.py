@@ -45,4 +45,5 @@ def list_(file: FILE, json: JSON = False) -> None:
         as_json(rows)
         return
     for one in read_keys(file).tenants:
-        say(f"{one.name}: {len(one.keys)} keys, may {', '.join(one.may)}, for {', '.join(one.users) or 'nobody'}")
+        count = "1 key" if len(one.keys) == 1 else f"{len(one.keys)} keys"
+        say(f"{one.name}: {count}, may {', '.join(one.may)}, for {', '.join(one.users) or 'nobody'}")
