@@ -221,6 +221,34 @@ def test_requests_in_flight_keep_their_version(own_run: Path) -> None:
         assert one.post("/v1/completions", body).json()["choices"][0]["text"] == old
 
 
+def test_a_shift_put_live_beside_the_server_has_a_number_of_its_own(own_run: Path) -> None:
+    """What ``perfit users import`` puts live is no version yet: it must not pass for one that is kept."""
+    with site(own_run) as one:
+        made = [StoredShift(to_stored(new_shift((2, 3, 32), init="loreft", generator=seeded(n))), {}) for n in (5, 6)]
+        publishing.publish(
+            RunDirectory(own_run),
+            one.gateway.versions,
+            publishing.Publication("anna", made[0], {}, live=True),
+            seconds=5,
+        )
+        first = one.gateway.versions.of("anna")[0].digest
+        with open_store(RunDirectory(own_run), readonly=False) as store:
+            store.put("anna", made[1].tensors, {})
+        listed = one.http.get("/v1/users/anna/versions").json()["data"]
+        assert [(each["version"], each["state"]) for each in listed] == [(1, "kept"), (2, "kept"), (3, "live")]
+        said = one.post("/v1/completions", {"user": "anna", "prompt": PROMPT, "max_tokens": 1})
+        receipt = read_receipt(said.headers["x-perfit-receipt"], one.gateway.notebook.key)
+        assert (receipt["version"], receipt["user"]) == (3, listed[2]["digest"])
+        assert one.post("/v1/users/anna/rollback", {"version": 1}).json() == {"live": 1}
+        assert shift_digest(one.gateway.people.stored("anna").tensors) == first
+        after = [(each["version"], each["state"]) for each in one.http.get("/v1/users/anna/versions").json()["data"]]
+        assert after == [(1, "live"), (2, "kept"), (3, "kept")]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def test_an_export_is_the_live_shift_and_names_its_base(own_run: Path, tmp_path: Path) -> None:
     with site(own_run) as one:
         found = one.http.get("/v1/users/ben/shift")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,11 +59,7 @@ class Versions:
             ).fetchone()
             if known is not None:
                 return int(known[0])
-            number = int(
-                database.execute(
-                    "SELECT coalesce(max(number), 0) + 1 FROM versions WHERE user = ?", (user,)
-                ).fetchone()[0]
-            )
+            number = _next(database, user)
             database.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (user, number, created, state, json.dumps(dict(note)), digest, seal, meta, content),
@@ -96,6 +93,11 @@ class Versions:
             ).fetchone()
         return None if row is None else int(row[0])
 
+    def numbered(self, user: str, digest: str) -> int:
+        """The number of the version with this digest; of a shift that is not kept here, the one it is kept as next."""
+        with self.notebook.reading() as database:
+            return self.number_of(user, digest) or _next(database, user)
+
     def stored(self, user: str, number: int) -> StoredShift:
         """The shift of a version.
 
@@ -118,3 +120,8 @@ class Versions:
         """The digests of all versions of all users, for whoever checks a receipt."""
         with self.notebook.reading() as database:
             return {row[0] for row in database.execute("SELECT digest FROM versions")}
+
+
+def _next(database: sqlite3.Connection, user: str) -> int:
+    row = database.execute("SELECT coalesce(max(number), 0) + 1 FROM versions WHERE user = ?", (user,)).fetchone()
+    return int(row[0])

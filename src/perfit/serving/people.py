@@ -83,7 +83,7 @@ class People:
             erasures = self._erasures
             stored = self.stored(user)
             digest = shift_digest(stored.tensors)
-            number = self._versions.number_of(user, digest) or 1
+            number = self._versions.numbered(user, digest)
             version = self._version(tenant, self.hidden(tenant, user), number, digest, strength_of(stored.meta))
             with self._lock:
                 # Whoever was erased between the look and this line must not be kept alive by it: look again.

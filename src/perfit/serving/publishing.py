@@ -99,7 +99,7 @@ def publish(
             before = store.find(one.user)
             if before is not None:
                 versions.add(
-                    one.user, before, shift_digest(before.tensors), state=KEPT, note={"trained": "before serving"}
+                    one.user, before, shift_digest(before.tensors), state=KEPT, note={"trained": "outside serving"}
                 )
             number = versions.add(one.user, stored, digest, state=KEPT if one.live else KEPT_BACK, note=one.note)
             if one.live:
@@ -126,7 +126,14 @@ def described(versions: Versions, user: str, live: str | None) -> list[dict[str,
         for version in versions.of(user)
     ]
     if live is not None and all(one["digest"] != live for one in found):
+        number = versions.numbered(user, live)
         found.append(
-            {"version": 1, "created": None, "state": "live", "digest": live, "note": {"trained": "before serving"}}
+            {
+                "version": number,
+                "created": None,
+                "state": "live",
+                "digest": live,
+                "note": {"trained": "outside serving"},
+            }
         )
     return found
