@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 import torch
 from served_run import PROMPT, Site, site
-from small_base import person
+from small_base import TASK, person
 
 from perfit.belonging import open_store
 from perfit.data.schema import User
@@ -111,6 +111,23 @@ def test_what_is_held_out_is_never_trained_on_and_stays_held_out(own_run: Path) 
         texts = {item.fields["text"] for item in items.of("dora").held_out.history}
         assert held <= texts
         assert not texts & {item.fields["text"] for item in items.of("dora").training.history}
+
+
+def test_the_same_item_twice_is_held_out_twice_or_never(own_run: Path) -> None:
+    """A copy of a held-out item among those that are trained on would let an update know what it is judged by."""
+    with Notebook(own_run) as notebook:
+        items, whole = Items(notebook), person("dora", history=10).history
+
+        def apart() -> bool:
+            both = items.of("dora")
+            texts = [{item.fields["text"] for item in part.history} for part in (both.training, both.held_out)]
+            return not texts[0] & texts[1]
+
+        items.replace(User("dora", (*whole[:4], whole[0], whole[9], *whole[4:9], whole[9], whole[8])))
+        assert apart()
+        for item in (*whole, *whole):
+            items.judge("dora", "accepted", item, TASK)
+            assert apart()
 
 
 def test_feedback_becomes_history_and_a_rejected_answer_leaves_it(own_run: Path) -> None:

@@ -34,7 +34,7 @@ class Items:
     """Histories and feedback of a notebook.
 
     Every fifth item is held out, and stays so while it is there: an update is judged by items that neither it nor the
-    version before it was trained on.
+    version before it was trained on. Copies of an item are held out together.
 
     Args:
         notebook: Where they lie.
@@ -57,7 +57,7 @@ class Items:
             held = 0
             for place, item in enumerate(user.history):
                 text = (_text(item.fields), _said(item.turns))
-                out = int(known.get(text, place % _ONE_IN == _ONE_IN - 1))
+                out = int(known.setdefault(text, place % _ONE_IN == _ONE_IN - 1))  # its copies go with it
                 held += out
                 database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", (user.id, place, *text, item.date, out))
         return len(user.history), held
@@ -86,8 +86,10 @@ class Items:
             if verdict == "rejected":
                 database.execute("DELETE FROM items WHERE user = ? AND fields = ? AND turns = ?", (user, *text))
                 return
+            same = "SELECT held_out FROM items WHERE user = ? AND fields = ? AND turns = ?"
             count = int(database.execute("SELECT count(*) FROM items WHERE user = ?", (user,)).fetchone()[0])
-            held = int(count % _ONE_IN == _ONE_IN - 1)
+            known = database.execute(same, (user, *text)).fetchone()
+            held = int(known[0] if known is not None else count % _ONE_IN == _ONE_IN - 1)
             place = _next(database, "items", user)
             database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", (user, place, *text, item.date, held))
 
