@@ -203,6 +203,22 @@ def test_ids_are_data_and_never_paths(own_run: Path) -> None:
         assert {path.name for path in own_run.iterdir()} <= before | {"erased.json"}
 
 
+def test_an_id_is_the_whole_of_its_part_of_the_address(own_run: Path) -> None:
+    """A line break at its end is a part of it; nobody has the empty id."""
+    with site(own_run) as one:
+        said = {"input": "a storm", "verdict": "accepted", "answer": "work"}
+        for user in ("anna\n", "\nanna", "an\nna", "anna\r", "anna\0"):
+            path = f"/v1/users/{quote(user, safe='')}"
+            assert one.http.delete(path).status_code == 404, user
+            assert one.post(f"{path}/feedback", said).status_code == 200
+            assert one.gateway.notebook.knows(user)
+            assert not one.gateway.notebook.knows("anna")
+            assert one.http.delete(path).json()["erased"]
+        assert "anna" in one.perfit.users()
+        assert one.post("/v1/users//feedback", said).json()["error"]["param"] == "user"
+        assert not one.gateway.notebook.knows("")
+
+
 def test_requests_in_flight_keep_their_version(own_run: Path) -> None:
     """A stream that began before a swap ends as it began; the next request has the new version, and its receipt says so."""
     with site(own_run) as one:

@@ -224,6 +224,33 @@ def test_other_bodies_are_refused_in_the_schema_of_errors(shared_site: Site) -> 
     assert shared_site.http.get("/v1/completions").status_code == 405
 
 
+@pytest.mark.parametrize(
+    "field",
+    ['"temperature": 1%s' % ("0" * 400), '"top_p": 1%s' % ("0" * 400), '"stop": "\\ud800"', '"stop": "\\uDFff"'],
+    ids=["temperature", "top_p", "half a pair", "the other half"],
+)
+def test_numbers_and_texts_beyond_all_bounds_are_the_clients_fault(shared_site: Site, field: str) -> None:
+    content = '{"user": "anna", "prompt": "a", "max_tokens": 1, ' + field + '}'
+    json_ = {"content-type": "application/json"}
+    assert shared_site.http.post("/v1/completions", content=content, headers=json_).status_code == 400
+
+
+def test_half_a_character_is_refused_wherever_it_stands(shared_site: Site) -> None:
+    json_ = {"content-type": "application/json"}
+    for path, body in (
+        ("/v1/completions", b'{"user": "anna", "prompt": "a %s"}'),
+        ("/v1/tasks/answer", b'{"user": "anna", "input": "a %s"}'),
+        ("/v1/users/dora/feedback", b'{"verdict": "accepted", "input": "%s", "answer": "work"}'),
+        ("/v1/users/dora/feedback", b'{"verdict": "accepted", "input": "", "answer": "work", "fields": {"%s": "a"}}'),
+    ):
+        for half in (b"\\ud800", b"\\UDC01".lower(), b"\xed\xa0\x80"):
+            said = shared_site.http.post(path, content=body % half, headers=json_)
+            assert (said.status_code, said.json()["error"]["code"]) == (400, "invalid_json"), path
+    whole = b'{"user": "anna", "prompt": "a \\ud83d\\ude00", "max_tokens": 1}'
+    assert shared_site.http.post("/v1/completions", content=whole, headers=json_).status_code == 200
+    assert not shared_site.gateway.notebook.knows("dora")
+
+
 def test_a_receipt_comes_with_every_answer(shared_site: Site) -> None:
     for path, body in (
         ("/v1/completions", {"prompt": PROMPT}),

@@ -39,7 +39,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline() -> None:
 def test_every_address_it_asks_is_a_route() -> None:
     text = (STATIC / "page.js").read_text()
     asked = set(re.findall(r'"(/v1/[a-z/]+)"', text)) | {
-        "/v1/users/{user:path}" + end for end in re.findall(r"\$\{path\}(/\w+)", text)
+        "/v1/users/{user:id}" + end for end in re.findall(r"\$\{path\}(/\w+)", text)
     }
     assert asked <= {route.path for route in ROUTES}
     assert len(asked) == 7

@@ -60,17 +60,17 @@ ROUTES = (
     Route("POST", "/v1/tasks/answer", answer_task, ANSWER, "Answer `input` by the run's task, for `user`"),
     Route("GET", "/v1/users", learning.list_users, LEARN, "The users this key may act for who have a shift"),
     Route(
-        "PUT", "/v1/users/{user:path}/history", learning.put_history, LEARN, "Keep a user's history", MOST_HISTORY_BYTES
+        "PUT", "/v1/users/{user:id}/history", learning.put_history, LEARN, "Keep a user's history", MOST_HISTORY_BYTES
     ),
-    Route("POST", "/v1/users/{user:path}/feedback", learning.feedback, LEARN, "Accept, edit or reject an answer"),
+    Route("POST", "/v1/users/{user:id}/feedback", learning.feedback, LEARN, "Accept, edit or reject an answer"),
     Route(
-        "POST", "/v1/users/{user:path}/personalize", learning.personalize, LEARN, "Queue a training of the user's shift"
+        "POST", "/v1/users/{user:id}/personalize", learning.personalize, LEARN, "Queue a training of the user's shift"
     ),
-    Route("GET", "/v1/users/{user:path}/personalize", learning.job, LEARN, "What became of the last training"),
-    Route("GET", "/v1/users/{user:path}/shift", learning.export, LEARN, "The user's live shift as a safetensors file"),
-    Route("GET", "/v1/users/{user:path}/versions", learning.list_versions, LEARN, "The user's versions"),
-    Route("POST", "/v1/users/{user:path}/rollback", learning.rollback, LEARN, "Put an earlier version live"),
-    Route("DELETE", "/v1/users/{user:path}", learning.erase, LEARN, "Erase the user everywhere in the run"),
+    Route("GET", "/v1/users/{user:id}/personalize", learning.job, LEARN, "What became of the last training"),
+    Route("GET", "/v1/users/{user:id}/shift", learning.export, LEARN, "The user's live shift as a safetensors file"),
+    Route("GET", "/v1/users/{user:id}/versions", learning.list_versions, LEARN, "The user's versions"),
+    Route("POST", "/v1/users/{user:id}/rollback", learning.rollback, LEARN, "Put an earlier version live"),
+    Route("DELETE", "/v1/users/{user:id}", learning.erase, LEARN, "Erase the user everywhere in the run"),
 )
 
 
@@ -88,8 +88,16 @@ def create_app(gateway: Gateway) -> FastAPI:
     """
     check_extra()
     from fastapi import FastAPI
+    from starlette.convertors import PathConvertor, register_url_convertor
     from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse
+
+    class Id(PathConvertor):
+        """Any text: what ends a line is a part of it, where ``path`` would leave it out."""
+
+        regex = r"[\s\S]*"
+
+    register_url_convertor("id", Id())
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

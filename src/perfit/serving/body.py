@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,17 @@ from perfit.shown import shown
 
 MOST_STOPS, MOST_STOP_LETTERS = 16, 256
 _MISSING = object()
+# An escaped half of a surrogate pair, one in bytes, or a zero, as in UTF-16.
+_MAYBE_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
+
+
+def _has_half(value: Any) -> bool:
+    """Whether a text in it, a name or a value, is none that can be written."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 class Body:
@@ -29,6 +41,12 @@ class Body:
             self.fields = parse_object(content)
         except NotAsWrittenError as error:
             raise RefusedError(400, f"the body {error}; send a JSON object", code="invalid_json") from None
+        if _MAYBE_HALF.search(content) and _has_half(self.fields):
+            raise RefusedError(
+                400,
+                "the body has half a surrogate pair, which is no character; send whole characters",
+                code="invalid_json",
+            )
 
     def only(self, known: Collection[str], *, ignored: Collection[str] = (), neutral: Mapping[str, Any] = {}) -> None:
         """Refuse fields that nobody reads.
@@ -81,8 +99,9 @@ class Body:
         value = self.fields.get(name)
         if value is None:
             return default
-        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not ok or not least <= value <= most or (above and value == least):
+        # Compared before it is made a float: a whole number may be too large for one, and NaN is between no bounds.
+        ok = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+        if not ok or (above and value == least):
             raise self._wrong(
                 name,
                 f"give a number {'above' if above else 'from'} {least:g}{', at most' if above else ' to'} {most:g}",

@@ -287,6 +287,8 @@ def _user(request: Request, tenant: Tenant) -> str:
         RefusedError: The tenant may not act for them, or it is nobody.
     """
     user = str(request.path_params["user"])
+    if not user:
+        raise RefusedError(400, "user: is empty; name a user", param="user", code="invalid_value")
     if user in PSEUDO_USERS:
         raise RefusedError(
             400, f"user: {user} is nobody who could learn; name a user", param="user", code="invalid_value"
