@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,33 @@ def test_an_erasure_that_was_cut_off_is_finished(tmp_path: Path, monkeypatch: py
         again.finish_erasing()
         assert not again.erasing()
     assert planted(tmp_path, "canary-77") == []
+
+
+@pytest.mark.parametrize("place", ["drop_journal", "_rewrite"])
+def test_a_kill_leaves_no_journal_that_a_next_opening_does_not_overwrite(tmp_path: Path, place: str) -> None:
+    """What an erasure writes goes through a journal that is kept; a kill before it was overwritten left the user in it."""
+    with Notebook(tmp_path) as notebook:
+        Items(notebook).replace(person("canary-77", history=1000))
+    code = (
+        "import os, sys; from pathlib import Path; import perfit.store.erasure as erasure\n"
+        "from perfit.notebook.database import Notebook\n"
+        "die = lambda *given: os.kill(os.getpid(), 9)\n"
+        f"setattr(erasure if {place!r} == 'drop_journal' else Notebook, {place!r}, die)\n"
+        "Notebook(Path(sys.argv[1])).erase('canary-77')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=False, env=environment)
+    assert done.returncode == -9
+    assert planted(tmp_path, "canary-77"), "the kill came too early or too late to prove anything"
+    with Notebook(tmp_path) as again:
+        again.finish_erasing()
+    assert planted(tmp_path, "canary-77") == []
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_the_key_is_there_whatever_is_written_meanwhile(tmp_path: Path) -> None:
+    """Every answer signs its receipt in the event loop: it must not wait for an erasure, or for a training's writing."""
+    with Notebook(tmp_path) as notebook, ThreadPoolExecutor(1) as pool:
+        key = notebook.key
+        with notebook.writing():
+            assert pool.submit(lambda: notebook.key).result(timeout=2) == key

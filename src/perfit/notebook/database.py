@@ -12,7 +12,7 @@ from typing import Any
 
 from perfit.errors import StoreError
 from perfit.private import private_file
-from perfit.store.database import faults, transaction
+from perfit.store.database import faults, journal_of, set_modes, tidy, transaction
 from perfit.store.erasure import without_traces
 
 FILE = "serving.sqlite"
@@ -52,6 +52,10 @@ class Notebook:
     Args:
         run: The run's folder.
 
+    Attributes:
+        key: A secret of this run, made with the file: what receipts are signed with and users' ids are hidden behind. Read
+            once, for whoever signs must not wait for whoever writes.
+
     Raises:
         StoreError: The file cannot be made or is none of ours.
     """
@@ -73,9 +77,7 @@ class Notebook:
     def _prepare(self) -> None:
         database = self._database
         database.execute("PRAGMA trusted_schema = OFF")
-        database.execute("PRAGMA secure_delete = ON").fetchall()
-        # What was acknowledged is on the disk.
-        database.execute("PRAGMA synchronous = EXTRA")
+        set_modes(database, left=journal_of(self.path).exists())
         with transaction(database):
             found = database.execute("PRAGMA application_id").fetchone()[0]
             version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -92,13 +94,8 @@ class Notebook:
                 raise StoreError(
                     f"{self.path} has format {version}, this perfit reads format {FORMAT}; use the version that wrote it"
                 )
-
-    @property
-    def key(self) -> bytes:
-        """A secret of this run, made with the file: what receipts are signed with and users' ids are hidden behind."""
-        with self.reading() as database:
-            row = database.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()
-        return bytes.fromhex(row[0])
+        tidy(self.path, database)  # an erasure that was killed at its end left the user in it
+        self.key = bytes.fromhex(database.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()[0])
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -88,14 +88,14 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA cell_size_check = ON")
             if mode == "rw":
-                _set_modes(database, left=journal_of(path).exists())
+                set_modes(database, left=journal_of(path).exists())
             if readonly or linked:
                 database.execute("PRAGMA query_only = ON")
             # Playing back a journal comes first: only then do header and file size agree.
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             _check_header(path, database)
             if mode == "rw":
-                _tidy(path, database)
+                tidy(path, database)
         except BaseException:
             database.close()
             raise
@@ -132,7 +132,8 @@ def _check_beside(path: Path, real: Path) -> None:
             )
 
 
-def _set_modes(database: sqlite3.Connection, left: bool) -> None:
+def set_modes(database: sqlite3.Connection, left: bool) -> None:
+    """How a connection that writes does it; ``left``: there is a journal that a killed writer may have left."""
     if left:  # a journal that is played back now is kept, so that it can be overwritten before it is removed
         database.execute("PRAGMA journal_mode = PERSIST").fetchall()
     # A commit is on the disk when it returns, journal removal included.
@@ -178,7 +179,7 @@ def _one(database: sqlite3.Connection, query: str) -> Any:
     return database.execute(query).fetchone()[0]
 
 
-def _tidy(path: Path, database: sqlite3.Connection) -> None:
+def tidy(path: Path, database: sqlite3.Connection) -> None:
     """Remove the journal that a killed writer left, overwritten; a live writer's is its own business."""
     if not journal_of(path).exists():
         return
