@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -18,16 +19,19 @@ from small_base import TASK, person
 from perfit.belonging import open_store
 from perfit.data.schema import User
 from perfit.edits.shift import new_shift, to_stored
+from perfit.errors import UnknownUserError
 from perfit.notebook.database import Notebook
 from perfit.notebook.items import Items
 from perfit.notebook.jobs import Jobs
 from perfit.notebook.versions import Versions
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
-from perfit.serving import publishing
+from perfit.serving import publishing, worker_process
+from perfit.serving.keys import Keys, Tenant
 from perfit.serving.receipts import read_receipt
 from perfit.serving.updating import Updates
 from perfit.serving.version import shift_digest
+from perfit.serving.worker import WorkerOrders
 from perfit.store.export import read_export
 from perfit.store.payload import StoredShift
 
@@ -400,6 +404,63 @@ def test_a_worker_process_trains_and_is_ended_with_its_server(own_run: Path) -> 
         assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_worker_that_cannot_be_started_is_started_later(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine short of memory or files now must not end all training until the server is started again."""
+    monkeypatch.setattr(worker_process, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(worker_process, "_AGAIN_SECONDS", 0.01)
+    tries: list[int] = []
+
+    def start(*given: object, **more: object) -> None:
+        tries.append(1)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(worker_process.subprocess, "Popen", start)
+    worker = worker_process.WorkerProcess(WorkerOrders(str(own_run), 1.0, None, {}), lambda: 1)
+    try:
+        until = time.monotonic() + 20
+        while len(tries) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        worker.close()
+
+
+def test_what_goes_wrong_with_a_training_names_no_place_of_the_server(own_run: Path) -> None:
+    with site(own_run) as one:
+        one.http.put("/v1/users/dora/history", json={"history": history("dora")})
+        publish = publishing.publish
+
+        def busy(*given: Any, **more: Any) -> int | None:
+            return publish(*given, **(more | {"seconds": 0.0}))
+
+        with RunDirectory(own_run).locked(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publishing, "publish", busy)
+            done = ask_for(one, "dora")
+        assert done["state"] == "failed"
+        assert str(own_run.parent) not in json.dumps(done)
+        assert "try again" in done["result"]["problem"]
+
+
+def test_erasing_lets_go_of_what_is_held_for_every_tenant(own_run: Path) -> None:
+    tenants = [Tenant(name, users=("*",)) for name in ("bank", "shop")]
+    key = hashlib.sha256(b"key").hexdigest()
+    with site(own_run, keys=Keys([Tenant("first", (key,), ("*",)), *tenants])) as one:
+        held = [one.gateway.people.hold(name, "anna") for name in ("bank", "shop")]
+        other = one.gateway.people.hold("shop", "ben")
+        wiped: list[tuple[str, str]] = []
+        forget = one.gateway.engine.forget
+        one.gateway.engine.forget = lambda *whom: wiped.append(whom) or forget(*whom)  # type: ignore[method-assign]
+        assert one.http.delete("/v1/users/anna", headers={"authorization": "Bearer key"}).status_code == 200
+        for version in held:
+            assert version is not None
+            with pytest.raises(UnknownUserError):
+                one.gateway.people.personal(version)
+        assert other is not None
+        one.gateway.people.personal(other)
+        hidden = one.gateway.people.hidden
+        assert wiped == [(name, hidden(name, "anna")) for name in ("first", "bank", "shop")]
 
 
 def test_a_killed_workers_job_is_taken_up_and_given_up_after_three(own_run: Path) -> None:

@@ -230,7 +230,7 @@ def test_other_bodies_are_refused_in_the_schema_of_errors(shared_site: Site) -> 
     ids=["temperature", "top_p", "half a pair", "the other half"],
 )
 def test_numbers_and_texts_beyond_all_bounds_are_the_clients_fault(shared_site: Site, field: str) -> None:
-    content = '{"user": "anna", "prompt": "a", "max_tokens": 1, ' + field + '}'
+    content = '{"user": "anna", "prompt": "a", "max_tokens": 1, ' + field + "}"
     json_ = {"content-type": "application/json"}
     assert shared_site.http.post("/v1/completions", content=content, headers=json_).status_code == 400
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perfit.data.schema import User
-from perfit.errors import PerfitError
+from perfit.errors import PerfitError, StoreError
 from perfit.inference.log_probs import answer_log_probs
 from perfit.notebook.database import Notebook
 from perfit.notebook.items import Items
@@ -19,6 +19,7 @@ from perfit.personalizer import PerFit
 from perfit.pseudo_users import COLLECTIVE
 from perfit.run import RunDirectory
 from perfit.serving import publishing
+from perfit.serving.faults import refused
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.training.examples import RowMaker
@@ -47,6 +48,8 @@ class Updates:
             return False
         try:
             state, result = self._update(job)
+        except StoreError as error:  # whose words name places of the server
+            state, result = FAILED, {"problem": str(refused(error))}
         except PerfitError as error:
             state, result = FAILED, {"problem": str(error)}
         except Exception as error:  # what it says may hold a user's text

@@ -66,7 +66,12 @@ class WorkerProcess:
                 again = min(2 * again, _LONGEST_SECONDS)
             else:
                 again = _AGAIN_SECONDS
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # of memory or files there may be enough again soon
+                LOG.warning("the training worker cannot be started (%s)", error.strerror)
+                if self._ended.wait(again):
+                    return
 
     def _last_words(self) -> str:
         """Why a worker ended, in its own line, or by its code."""
