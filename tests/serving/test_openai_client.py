@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import httpx
 import openai
 import pytest
@@ -291,6 +294,36 @@ def test_whoever_goes_away_is_not_answered_on(shared_site: Site) -> None:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert not shared_site.gateway.people._held
+
+
+def test_whoever_does_not_read_the_answer_does_not_keep_the_place(
+    shared_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that asks for much and reads nothing would hold a place, and a version, for ever."""
+    import socket
+    import time
+
+    from perfit.serving import responding
+
+    monkeypatch.setattr(responding, "_READ_SECONDS", 0.5)
+    body = {"user": "anna", "prompt": PROMPT, "max_tokens": 900, "n": 8, "logprobs": 20, "stream": True}
+    content = json.dumps(body).encode()
+    port = int(shared_site.url.rpartition(":")[2])
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        head = f"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+        client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        assert client.recv(12) == b"HTTP/1.1 200"
+        until = time.monotonic() + 60
+        while shared_site.gateway.limits.flying():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert not shared_site.gateway.people._held
+        client.settimeout(20)
+        with suppress(ConnectionResetError):
+            while client.recv(1 << 20):  # it ends, and not as if it were whole
+                pass
 
 
 def _greedy(tokens: int):  # type: ignore[no-untyped-def]

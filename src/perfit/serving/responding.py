@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("perfit.serving")
 RECEIPT = "x-perfit-receipt"
+_READ_SECONDS = 60.0
 
 
 async def answered(
@@ -149,15 +151,22 @@ def _event(content: dict[str, Any]) -> bytes:
 
 
 def streamed(parts: AsyncIterator[bytes], headers: dict[str, str], end: Callable[[], None]) -> Response:
-    """A response of server-sent events; ``end`` is called once it is over, also where it never began."""
+    """A response of server-sent events; ``end`` is called once it is over, also where it never began.
+
+    Whoever leaves a part unread for a minute is taken for gone: they would keep a place that others wait for.
+    """
     from starlette.responses import StreamingResponse
 
     class Streamed(StreamingResponse):
         """The same, and what was held for it is let go whatever became of it."""
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def sent(message: Any) -> None:
+                async with asyncio.timeout(_READ_SECONDS):
+                    await send(message)
+
             try:
-                await super().__call__(scope, receive, send)
+                await super().__call__(scope, receive, sent)
             finally:
                 end()
 
