@@ -18,6 +18,7 @@ import httpx
 import pytest
 from served_run import PROMPT
 
+from perfit.durable.lock import locked
 from perfit.serving.verifying import verified
 
 ROOT = Path(__file__).parents[2]
@@ -92,4 +93,7 @@ def test_what_cannot_be_served_is_one_line(own_run: Path, tmp_path: Path) -> Non
 
     assert "--keys" in fault(own_run, "--host", "0.0.0.0")
     assert "not found" in fault(tmp_path / "nothing")
+    # Erasing through one server would leave the user in the other's memory.
+    with locked(own_run / ".serving.lock"):
+        assert "another perfit serve" in fault(own_run, "--port", "0", "--device", "cpu")
     assert "--engine" in fault(own_run, "--engine", "steam", "--port", "0", "--device", "cpu")

@@ -9,11 +9,13 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfit.durable.lock import locked
 from perfit.errors import ConfigError, StoreError
 from perfit.how_to_open import USUAL, HowToOpen
 from perfit.notebook.database import Notebook
@@ -86,13 +88,13 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
 
     Raises:
         MissingExtraError: ``perfit[serve]`` is not installed.
-        ConfigError, StoreError, BaseModelError: The run cannot be served so.
+        ConfigError, StoreError, BaseModelError: The run cannot be served so, or is served already.
         OSError: The address is taken.
     """
     check_extra()
     keys = None if config.keys is None else read_keys(config.keys)
     RunDirectory(config.run).manifest()  # a folder that is no run must not be taken for a base
-    with _bound(config) as listening:
+    with _alone(config.run), _bound(config) as listening:
         gateway = open_gateway(config, keys, say)
         try:
             app = create_app(gateway)
@@ -122,6 +124,21 @@ def open_gateway(config: ServeConfig, keys: Keys | None, say: Callable[[str], No
         worker = WorkerProcess(orders, Jobs(notebook).waiting)
     name = config.run.resolve().name
     return Gateway(perfit, config.run, name, engine, people, notebook, keys, Limits(config.most), worker)
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """The only server of a run: one that erases a user must be all that has the user in its memory."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(
+                locked(run / ".serving.lock", f"{run}: another perfit serve serves it; end it, or serve another run")
+            )
+        except OSError as error:
+            raise StoreError(
+                f"{run}: cannot be written ({error.strerror}), and a server keeps histories and versions there; serve a copy"
+            ) from None
+        yield
 
 
 def _bound(config: ServeConfig) -> socket.socket:
