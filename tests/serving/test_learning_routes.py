@@ -20,6 +20,7 @@ from perfit.belonging import open_store
 from perfit.data.schema import User
 from perfit.edits.shift import new_shift, to_stored
 from perfit.errors import UnknownUserError
+from perfit.notebook import versions as kept_versions
 from perfit.notebook.database import Notebook
 from perfit.notebook.items import Items
 from perfit.notebook.jobs import Jobs
@@ -489,3 +490,40 @@ def test_versions_are_kept_in_number_and_never_the_live_one_is_lost(own_run: Pat
         numbers = [version.number for version in versions.of("dora")]
         assert numbers == [1, *range(5, 15)]
         assert versions.of("ben") == []
+
+
+def test_publishing_forgets_the_oldest_and_never_what_is_live(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_versions, "MOST", 2)
+    with Notebook(own_run) as notebook:
+        versions = Versions(notebook)
+
+        def publish(seed: int, live: bool) -> list[int]:
+            made = StoredShift(to_stored(new_shift((2, 3, 32), generator=seeded(seed))), {})
+            one = publishing.Publication("anna", made, {}, live=live)
+            publishing.publish(RunDirectory(own_run), versions, one, seconds=5)
+            return [version.number for version in versions.of("anna")]
+
+        assert publish(1, True) == [1, 2]
+        assert publish(2, True) == [2, 3]
+        # What is kept back pushes out what is kept back, not what is live.
+        assert [publish(seed, False) for seed in (3, 4, 5)] == [[3, 4], [3, 4, 5], [3, 5, 6]]
+
+
+@pytest.mark.parametrize("by", ["a server that starts", "the same command"])
+def test_an_erasure_that_was_cut_off_is_finished_by(own_run: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perfit.erasure import erase_user
+
+    with Notebook(own_run) as notebook:
+        Items(notebook).replace(User(CANARY, person("dora", history=400).history))
+    with monkeypatch.context() as patch:
+        patch.setattr(Notebook, "_rewrite", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            erase_user(CANARY, own_run)
+    if by == "the same command":
+        assert erase_user(CANARY, own_run).went_on
+    else:
+        with site(own_run):
+            pass
+    with Notebook(own_run) as notebook:
+        assert not notebook.erasing()
+    assert planted(own_run, CANARY) == []
