@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -185,3 +186,24 @@ def test_the_key_is_there_whatever_is_written_meanwhile(tmp_path: Path) -> None:
         key = notebook.key
         with notebook.writing():
             assert pool.submit(lambda: notebook.key).result(timeout=2) == key
+
+
+def test_copies_of_rows_that_moved_between_pages_go_too(tmp_path: Path) -> None:
+    """SQLite overwrites a row that is deleted, not what it left behind when pages were split: only a file written anew is
+    without them."""
+    chance = random.Random(0)
+    rows = [(user, place) for place in range(400) for user in ("anna", "canary-77", "ben", "dora", "zoe")]
+    chance.shuffle(rows)
+    with Notebook(tmp_path) as notebook:
+        with notebook.writing() as database:
+            for user, place in rows:
+                text = f"{user} asks {'x' * chance.randrange(200)}"
+                database.execute("INSERT INTO feedback VALUES (?, ?, 'accepted', ?, 'work', '')", (user, place, text))
+        with notebook.writing() as database:
+            for user, place in rows[::3]:
+                text = f"{user} asks {'y' * chance.randrange(900)}"
+                database.execute("UPDATE feedback SET input = ? WHERE user = ? AND place = ?", (text, user, place))
+        notebook.erase("canary-77")
+        assert planted(tmp_path, "canary-77") == []
+        with notebook.reading() as database:
+            assert database.execute("SELECT count(*) FROM feedback").fetchone() == (1600,)
