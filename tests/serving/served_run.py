@@ -21,6 +21,7 @@ from perfit.serving.app import create_app
 from perfit.serving.gateway import Gateway
 from perfit.serving.keys import Keys
 from perfit.serving.server import ServeConfig, open_gateway
+from perfit.tasks.task import Task
 
 CHAT = (
     "{% for message in messages %}{{ '<s>' + message.role + ': ' + message.content + '\n' }}{% endfor %}"
@@ -38,9 +39,9 @@ def write_chat_base(folder: Path) -> Path:
     return folder
 
 
-def train(folder: Path) -> Path:
+def train(folder: Path, task: Task = TASK) -> Path:
     """A run of three users in ``folder``."""
-    perfit = PerFit.from_pretrained(write_chat_base(folder / "base"), CONFIG, task=TASK)
+    perfit = PerFit.from_pretrained(write_chat_base(folder / "base"), CONFIG, task=task)
     perfit.fit(dataset(NAMES), run=folder / "run", listener=lambda event: None)
     return folder / "run"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from perfit.errors import ConfigError
 from perfit.inference.batches import BATCH_ROWS, BATCH_TOKENS
 from perfit.inference.label_set import Within
-from perfit.inference.repetition import Repetition
+from perfit.inference.repetition import Repetition, repetition_of
 from perfit.stop_strings import checked_stop
 from perfit.tasks.task import Task, check_repetition
 
@@ -69,9 +69,7 @@ class Decoding:
     @property
     def repetition(self) -> Repetition | None:
         """What makes repeated tokens' scores smaller; None where nothing does."""
-        if self.repetition_penalty == 1 and not self.no_repeat_ngram:
-            return None
-        return Repetition(self.repetition_penalty, self.no_repeat_ngram)
+        return repetition_of(self.repetition_penalty, self.no_repeat_ngram)
 
     def of(self, task: Task, most: int) -> Decoding:
         """This one with the ends and the repetition control of a task, and at most so many new tokens."""

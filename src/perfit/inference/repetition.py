@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def repetition_of(penalty: float, ngram: int) -> Repetition | None:
+    """What makes repeated tokens' scores smaller; None where nothing does."""
+    return None if penalty == 1 and not ngram else Repetition(penalty, ngram)
+
+
 class Repetition:
     """Scores of the next tokens, those that repeat made smaller.
 

@@ -13,6 +13,7 @@ from perfit.errors import BaseModelError
 from perfit.inference.chance import chance_of
 from perfit.inference.ends import end_tokens
 from perfit.inference.growing_text import GrowingText
+from perfit.inference.repetition import repetition_of
 from perfit.serving.engine import Finished, Handle, Reason, Request, Token
 
 
@@ -37,12 +38,18 @@ class Answer:
         self._handle = handle
         self._ends = end_tokens(backbone, self.request.stop)
         self._chance = chance_of(self.request.seed, self.request.prompt) if self.request.temperature else None
+        self._repetition = repetition_of(self.request.repetition_penalty, self.request.no_repeat_ngram)
         self._text = GrowingText(backbone.tokenizer, self.request.stop)
 
     @property
     def tokens(self) -> list[int]:
         """The answer so far, end tokens left out."""
         return self._text.tokens
+
+    @property
+    def plain(self) -> bool:
+        """Whether the next token is simply the most probable one."""
+        return self._chance is None and self._repetition is None
 
     def take(self, token: int, logprob: float, top: tuple[tuple[int, float], ...] = ()) -> bool:
         """Append a token; True where the answer is finished with it."""
@@ -75,6 +82,8 @@ class Answer:
 
     def score(self, logits: Tensor) -> Tensor:
         """Scores of the vocabulary, the largest of which is the next token: logits [vocabulary], fp32 on the CPU."""
+        if self._repetition is not None:
+            logits = self._repetition(logits.unsqueeze(0), [[*self.request.prompt, *self.tokens]])[0]
         if self._chance is None:
             return logits
         warm = logits / self.request.temperature
@@ -102,7 +111,7 @@ def choose(logits: Tensor, answers: Sequence[Answer]) -> list[int]:
     logits = logits.masked_fill(~sound.unsqueeze(-1), 0.0)
     chosen = logits.argmax(-1)
     for row, answer in enumerate(answers):
-        if answer.request.temperature:
+        if not answer.plain:
             chosen[row] = answer.score(logits[row].cpu()).argmax()
     logprobs = logits.log_softmax(-1)
     own = logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)

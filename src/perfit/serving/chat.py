@@ -11,7 +11,7 @@ from perfit.serving.gateway import Gateway, asked_for
 from perfit.serving.keys import Tenant
 from perfit.serving.responding import answered
 from perfit.serving.shapes import ChatShape
-from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Wanted
+from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Usual, Wanted
 from perfit.tasks.plain_text import chat_ids
 from perfit.words import composed
 
@@ -52,8 +52,7 @@ async def chat(gateway: Gateway, tenant: Tenant, request: Request, content: byte
         wanted,
         ChatShape(gateway.tokens),
         lambda: chat_ids(turns[-1].content, gateway.perfit.backbone.tokenizer, turns[:-1]),
-        limit=_DEFAULT_TOKENS,
-        stop=(),
+        Usual(_DEFAULT_TOKENS),
     )
 
 

@@ -10,7 +10,7 @@ from perfit.serving.gateway import Gateway, asked_for
 from perfit.serving.keys import Tenant
 from perfit.serving.responding import answered
 from perfit.serving.shapes import TextShape
-from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Wanted
+from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Usual, Wanted
 from perfit.tasks.plain_text import plain_ids
 from perfit.words import composed
 
@@ -22,8 +22,8 @@ _FIELDS = (*COMMON, "prompt")
 
 
 async def completions(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:
-    """Continue a prompt. Limit and stops are the task's where the request names none: a task's prompt is answered as
-    ``PerFit.generate`` answers it.
+    """Continue a prompt. Limit and stops are the task's where the request names none, repetition control is the task's: a
+    task's prompt is answered as ``PerFit.generate`` answers it.
 
     Raises:
         RefusedError: A field is impossible, or the user is not the tenant's.
@@ -43,8 +43,7 @@ async def completions(gateway: Gateway, tenant: Tenant, request: Request, conten
         wanted,
         TextShape(gateway.tokens),
         lambda: plain_ids(composed(text), perfit.backbone.tokenizer, front=True),
-        limit=gateway.answer_limit,
-        stop=perfit.task.stop,
+        Usual.of_task(gateway),
     )
 
 

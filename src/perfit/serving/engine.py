@@ -15,6 +15,7 @@ from perfit.serving.version import ShiftVersion
 from perfit.stop_strings import checked_stop
 from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift
+from perfit.tasks.task import check_repetition
 
 Reason = Literal["stop", "length", "cancelled", "error"]
 
@@ -32,6 +33,7 @@ class Request:
         top_p: Smallest share of probability that is sampled from.
         seed: A request's draws depend on it and on the prompt alone, never on the rows beside it.
         stop: Texts that end the answer and are no part of it.
+        repetition_penalty, no_repeat_ngram: As of ``Decoding``; 1 and 0 leave repetition alone.
         n_logprobs: How many of the most probable tokens are told with each token; its own is told always.
         tenant: Who asks, where ``who`` is None; a version brings its own. What one tenant asked is never computed faster
             for another: that would tell them.
@@ -45,6 +47,8 @@ class Request:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
     n_logprobs: int = 0
     tenant: str = ""
 
@@ -59,6 +63,7 @@ class Request:
             raise ConfigError(f"top_p: {self.top_p!r} is not possible; give a share above 0, at most 1")
         if self.n_logprobs < 0:
             raise ConfigError(f"n_logprobs: {self.n_logprobs!r} is not possible; give 0 or more")
+        check_repetition(self.repetition_penalty, self.no_repeat_ngram)
         object.__setattr__(self, "stop", checked_stop(self.stop))
 
 
@@ -70,7 +75,8 @@ class Token:
         id: The token.
         text: What it adds to the answer's text: "" while a character is not complete, or while the text might begin a
             stop string.
-        logprob: Its log-probability as the edited base gives it, before temperature and top-p.
+        logprob: Its log-probability as the edited base gives it, before repetition control, temperature and
+            top-p.
         top: The most probable tokens at its place and their log-probabilities, most probable first.
     """
 

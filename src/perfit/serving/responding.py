@@ -15,7 +15,7 @@ from perfit.serving.engine import Request as EngineRequest
 from perfit.serving.faults import RefusedError, log_fault, refused
 from perfit.serving.gateway import Asked, Flight, Gateway, in_thread
 from perfit.serving.shapes import Shape
-from perfit.serving.wanted import Wanted
+from perfit.serving.wanted import Usual, Wanted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,9 +33,7 @@ async def answered(
     wanted: Wanted,
     shape: Shape,
     prompt_of: Callable[[], Sequence[int]],
-    *,
-    limit: int,
-    stop: tuple[str, ...],
+    usual: Usual,
 ) -> Response:
     """Answer one prompt for one person.
 
@@ -46,8 +44,7 @@ async def answered(
         wanted: How.
         shape: The form of the answer.
         prompt_of: Makes the prompt's tokens, in a thread of its own.
-        limit: Most tokens where the request does not say.
-        stop: Texts that end an answer where the request does not say.
+        usual: What holds where the request does not say.
 
     Raises:
         RefusedError: There is no place, something does not fit, or the answer was cut off.
@@ -65,11 +62,13 @@ async def answered(
             EngineRequest(
                 id="",
                 prompt=tuple(prompt),
-                max_new_tokens=wanted.limit(limit, gateway.room(len(prompt))),
+                max_new_tokens=wanted.limit(usual.limit, gateway.room(len(prompt))),
                 temperature=wanted.temperature,
                 top_p=wanted.top_p,
                 seed=wanted.seed,
-                stop=stop if wanted.stop is None else wanted.stop,
+                stop=usual.stop if wanted.stop is None else wanted.stop,
+                repetition_penalty=usual.repetition_penalty,
+                no_repeat_ngram=usual.no_repeat_ngram,
                 n_logprobs=wanted.top_logprobs,
             )
         )

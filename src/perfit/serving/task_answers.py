@@ -13,7 +13,7 @@ from perfit.serving.faults import RefusedError
 from perfit.serving.gateway import Flight, Gateway, asked_for, in_thread
 from perfit.serving.keys import Tenant
 from perfit.serving.responding import RECEIPT
-from perfit.serving.wanted import check_model
+from perfit.serving.wanted import Usual, check_model
 from perfit.tasks.expected import Expected
 from perfit.training.examples import RowMaker
 
@@ -84,9 +84,17 @@ def _scored(gateway: Gateway, flight: Flight, text: str) -> dict[str, Any]:
 
 
 async def _written(gateway: Gateway, flight: Flight, request: Request, prompt: tuple[int, ...]) -> str:
-    task = gateway.perfit.task
-    limit = min(gateway.answer_limit, gateway.room(len(prompt)))
-    flight.ask(EngineRequest(id="", prompt=prompt, max_new_tokens=limit, stop=task.stop))
+    usual = Usual.of_task(gateway)
+    flight.ask(
+        EngineRequest(
+            id="",
+            prompt=prompt,
+            max_new_tokens=min(usual.limit, gateway.room(len(prompt))),
+            stop=usual.stop,
+            repetition_penalty=usual.repetition_penalty,
+            no_repeat_ngram=usual.no_repeat_ngram,
+        )
+    )
     answer = Gathered("", [])
     async for numbered in flight.events(request.is_disconnected):
         answer.add(numbered.event)

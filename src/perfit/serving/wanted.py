@@ -35,6 +35,28 @@ NEUTRAL: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Usual:
+    """What holds of an answer where its request says nothing.
+
+    Attributes:
+        limit: Most tokens, as far as there is room.
+        stop: Texts that end it.
+        repetition_penalty, no_repeat_ngram: As of ``Decoding``; no request says anything of them.
+    """
+
+    limit: int
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+    @classmethod
+    def of_task(cls, gateway: Gateway) -> Usual:
+        """As ``PerFit.generate`` answers the run's task."""
+        task = gateway.perfit.task
+        return cls(gateway.answer_limit, task.stop, task.repetition_penalty, task.no_repeat_ngram)
+
+
+@dataclass(frozen=True)
 class Wanted:
     """How an answer is wanted.
 
