@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from perfit.durable.lock import BusyError, locked
 from perfit.failures import describe_failure
 
 _POLL_SECONDS = 0.3
@@ -71,20 +73,16 @@ def main() -> int:
     parent = os.getppid()
     if hasattr(os, "nice"):
         os.nice(_NICE)
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(Path(orders.run) / ".worker.lock", timeout=0)
     try:
-        lock.acquire()
-    except Timeout:  # a worker that outlived its server ends by itself; the server asks again
-        return 0
-    try:
-        return _work(orders, parent)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(Path(orders.run) / ".worker.lock"))
+            except BusyError:  # a worker that outlived its server ends by itself; the server asks again
+                return 0
+            return _work(orders, parent)
     except Exception as error:
         print(describe_failure(error)["error"], flush=True)  # read by the server
         return 1
-    finally:
-        lock.release()
 
 
 def _work(orders: WorkerOrders, parent: int) -> int:
