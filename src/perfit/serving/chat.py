@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from perfit.data.schema import Turn
+from perfit.data.schema import Query, Turn
 from perfit.serving.body import Body
 from perfit.serving.faults import RefusedError
 from perfit.serving.gateway import Gateway, asked_for
 from perfit.serving.keys import Tenant
 from perfit.serving.responding import answered
 from perfit.serving.shapes import ChatShape
+from perfit.serving.task_prompt import check_task_prompts, task_prompt
 from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Usual, Wanted
+from perfit.tasks.encode import Encoded
 from perfit.tasks.plain_text import chat_ids
 from perfit.words import composed
 
@@ -26,7 +29,7 @@ _FIELDS = (*COMMON, "messages", "top_logprobs", "max_completion_tokens")
 
 
 async def chat(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:
-    """Answer the last turn of a conversation.
+    """Answer the last turn of a conversation: as the run's task does where it is a chat, else by the base's template alone.
 
     Raises:
         RefusedError: A field is impossible, or the user is not the tenant's.
@@ -45,15 +48,25 @@ async def chat(gateway: Gateway, tenant: Tenant, request: Request, content: byte
             param="messages",
             code="no_chat_template",
         )
+    usual = Usual(_DEFAULT_TOKENS)
+    if gateway.perfit.task.chat:
+        check_task_prompts(gateway)
+        usual = Usual.of_task(gateway)
     return await answered(
-        gateway,
-        request,
-        asked,
-        wanted,
-        ChatShape(gateway.tokens),
-        lambda: chat_ids(turns[-1].content, gateway.perfit.backbone.tokenizer, turns[:-1]),
-        Usual(_DEFAULT_TOKENS),
+        gateway, request, asked, wanted, ChatShape(gateway.tokens), lambda: _encoded(gateway, turns), usual
     )
+
+
+def _encoded(gateway: Gateway, turns: Sequence[Turn]) -> Encoded:
+    if gateway.perfit.task.chat:
+        return task_prompt(gateway, query_of(turns))
+    ids = chat_ids(turns[-1].content, gateway.perfit.backbone.tokenizer, turns[:-1])
+    return Encoded(tuple(ids), (), False)
+
+
+def query_of(turns: Sequence[Turn]) -> Query:
+    """Turns, the last one the user's, as a query of a task that is a chat."""
+    return Query("prompt", turns[-1].content, turns=tuple(turns[:-1]))
 
 
 def turns_of(body: Body) -> list[Turn]:

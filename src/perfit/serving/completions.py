@@ -11,6 +11,7 @@ from perfit.serving.keys import Tenant
 from perfit.serving.responding import answered
 from perfit.serving.shapes import TextShape
 from perfit.serving.wanted import COMMON, IGNORED, NEUTRAL, Usual, Wanted
+from perfit.tasks.encode import Encoded
 from perfit.tasks.plain_text import plain_ids
 from perfit.words import composed
 
@@ -42,7 +43,7 @@ async def completions(gateway: Gateway, tenant: Tenant, request: Request, conten
         asked,
         wanted,
         TextShape(gateway.tokens),
-        lambda: plain_ids(composed(text), perfit.backbone.tokenizer, front=True),
+        lambda: Encoded(tuple(plain_ids(composed(text), perfit.backbone.tokenizer, front=True)), (), False),
         Usual.of_task(gateway),
     )
 

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from perfit.serving.asking import ClientGoneError, Gathered, gathered
@@ -16,6 +16,7 @@ from perfit.serving.faults import RefusedError, log_fault, refused
 from perfit.serving.gateway import Asked, Flight, Gateway, in_thread
 from perfit.serving.shapes import Shape
 from perfit.serving.wanted import Usual, Wanted
+from perfit.tasks.encode import Encoded
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +33,7 @@ async def answered(
     asked: Asked,
     wanted: Wanted,
     shape: Shape,
-    prompt_of: Callable[[], Sequence[int]],
+    prompt_of: Callable[[], Encoded],
     usual: Usual,
 ) -> Response:
     """Answer one prompt for one person.
@@ -55,13 +56,14 @@ async def answered(
     handed_over = False
     try:
         await flight.take_off()
-        prompt = await in_thread(prompt_of)
+        encoded = await in_thread(prompt_of)
+        prompt = encoded.prompt_ids
         if not prompt:
             raise RefusedError(400, "prompt: has no tokens; give a text", param="prompt", code="invalid_value")
         flight.ask(
             EngineRequest(
                 id="",
-                prompt=tuple(prompt),
+                prompt=prompt,
                 max_new_tokens=wanted.limit(usual.limit, gateway.room(len(prompt))),
                 temperature=wanted.temperature,
                 top_p=wanted.top_p,
@@ -72,7 +74,7 @@ async def answered(
                 n_logprobs=wanted.top_logprobs,
             )
         )
-        response = await _respond(request, flight, shape, wanted)
+        response = await _respond(request, flight, shape, wanted, encoded.truncated)
         handed_over = wanted.stream
         return response
     finally:
@@ -80,7 +82,7 @@ async def answered(
             flight.end()
 
 
-async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wanted) -> Response:
+async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wanted, shortened: bool) -> Response:
     from starlette.responses import JSONResponse
 
     assert flight.receipt is not None
@@ -91,7 +93,7 @@ async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wante
         "model": flight.gateway.name,
         "system_fingerprint": flight.gateway.people.base[:16],
     }
-    mine = {"receipt": receipt, **flight.receipt.as_dict()}
+    mine = {"receipt": receipt, **flight.receipt.as_dict(), "shortened": shortened}
     headers = {RECEIPT: receipt}
     if wanted.stream:
         parts = _parts(request, flight, shape, wanted, head | {"object": shape.chunk}, mine)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from perfit.inference.answers import prompts_of
+from perfit.data.schema import Query
 from perfit.serving.asking import Gathered
 from perfit.serving.body import Body
+from perfit.serving.chat import query_of, turns_of
 from perfit.serving.engine import Request as EngineRequest
 from perfit.serving.faults import RefusedError
 from perfit.serving.gateway import Flight, Gateway, asked_for, in_thread
 from perfit.serving.keys import Tenant
 from perfit.serving.responding import RECEIPT
+from perfit.serving.task_prompt import check_task_prompts, task_prompt
 from perfit.serving.wanted import Usual, check_model
+from perfit.tasks.encode import Encoded
 from perfit.tasks.expected import Expected
-from perfit.training.examples import RowMaker
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_FIELDS = ("model", "user", "personalize", "input")
+_FIELDS = ("model", "user", "personalize", "input", "messages")
 EXACT = "labels"
 """Of the engine's name in receipts of label tasks: exact scores of all labels, by ``PerFit.score_labels``."""
 
@@ -38,39 +40,45 @@ async def answer_task(gateway: Gateway, tenant: Tenant, request: Request, conten
     body.only(_FIELDS)
     check_model(body, gateway)
     asked = asked_for(tenant, body.optional_text("user"), body.flag("personalize", True))
-    text = body.text("input")
-    if gateway.perfit.config.retrieved:
-        raise RefusedError(
-            400,
-            "input: this run puts past items before each prompt, which a server does not have; use /v1/completions with "
-            "the whole prompt",
-            code="unsupported_run",
-        )
+    query = _query(gateway, body)
+    check_task_prompts(gateway)
     flight = Flight(gateway, asked)
     try:
         await flight.take_off()
-        prompt = await in_thread(lambda: _prompt(gateway, text))
+        encoded = await in_thread(lambda: task_prompt(gateway, query))
+        prompt = encoded.prompt_ids
         scored = bool(gateway.perfit.task.labels)
         if scored:
-            found = await in_thread(lambda: _scored(gateway, flight, text))
+            found = await in_thread(lambda: _scored(gateway, flight, query))
             gateway.metrics.tokens(len(prompt), 0, 0)
         else:
             found = {"answer": await _written(gateway, flight, request, prompt)}
-        return _response(gateway, flight, found, len(prompt), EXACT if scored else None)
+        return _response(gateway, flight, found, encoded, EXACT if scored else None)
     finally:
         flight.end()
 
 
-def _prompt(gateway: Gateway, text: str) -> tuple[int, ...]:
-    perfit = gateway.perfit
-    maker = RowMaker(perfit.task, perfit.backbone.tokenizer, perfit.config)
-    return prompts_of(maker, [perfit.query(text)], None)[0]
+def _query(gateway: Gateway, body: Body) -> Query:
+    """What is asked: ``input``, or of a task that is a chat ``messages`` in its place.
+
+    Raises:
+        RefusedError: It is neither, or both.
+    """
+    if body.fields.get("messages") is None:
+        return gateway.perfit.query(body.text("input"))
+    if not gateway.perfit.task.chat:
+        raise RefusedError(
+            400, "messages: the task of this run reads texts alone; send input", param="messages", code="invalid_value"
+        )
+    if body.fields.get("input") is not None:
+        raise RefusedError(400, "input: is given beside messages; give one of the two", param="input")
+    return query_of(turns_of(body))
 
 
-def _scored(gateway: Gateway, flight: Flight, text: str) -> dict[str, Any]:
+def _scored(gateway: Gateway, flight: Flight, query: Query) -> dict[str, Any]:
     """The labels, most probable first, in a call that knows this version alone."""
     perfit, name = gateway.people.alone(flight.version)
-    scores = perfit.score_labels([text], [name], listener=lambda event: None)[0]
+    scores = perfit.score_labels([query], [name], listener=lambda event: None)[0]
     task = perfit.task
     order = sorted(range(len(task.labels)), key=lambda place: -float(scores[place]))
     found: dict[str, Any] = {
@@ -102,16 +110,18 @@ async def _written(gateway: Gateway, flight: Flight, request: Request, prompt: t
     return answer.text.strip()
 
 
-def _response(gateway: Gateway, flight: Flight, found: dict[str, Any], tokens: int, engine: str | None) -> Response:
+def _response(
+    gateway: Gateway, flight: Flight, found: dict[str, Any], encoded: Encoded, engine: str | None
+) -> Response:
     from starlette.responses import JSONResponse
 
-    note = flight.note(tokens, engine)
+    note = flight.note(len(encoded.prompt_ids), engine)
     receipt = note.signed(gateway.notebook.key)
     body = {
         "object": "task.answer",
         "model": gateway.name,
         "task": gateway.perfit.task.name,
         **found,
-        "perfit": {"receipt": receipt, **note.as_dict()},
+        "perfit": {"receipt": receipt, **note.as_dict(), "shortened": encoded.truncated},
     }
     return JSONResponse(body, headers={RECEIPT: receipt})
