@@ -42,6 +42,7 @@ def test_the_verbs_are_those_that_are_meant() -> None:
             "generate",
             "info",
             "serve",
+            "client",
             "verify",
         ),
         *(f"users {verb}" for verb in ("list", "show", "add", "export", "import", "delete")),

@@ -9,6 +9,7 @@ import typer
 
 from perfit.cli import data, ending, keys, users
 from perfit.cli.analyze import analyze
+from perfit.cli.client import client
 from perfit.cli.compare import compare
 from perfit.cli.evaluate import evaluate
 from perfit.cli.generate import generate
@@ -65,6 +66,7 @@ app.command(epilog="Example: perfit search demo.jsonl --task news_categorize --o
 app.command(epilog="Example: perfit reproduce table4 --scale smoke --out runs/reproduce")(reproduce)
 app.command(epilog="Example: perfit info runs/quickstart")(info)
 app.command(epilog="Example: perfit serve runs/quickstart")(serve)
+app.command(epilog='Example: perfit client "A storm closed the harbour." --user collective')(client)
 app.command(epilog="Example: perfit verify RECEIPT --run runs/quickstart")(verify)
 app.add_typer(users.app, name="users")
 app.add_typer(data.app, name="data")
