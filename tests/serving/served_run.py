@@ -19,6 +19,7 @@ from perfit.how_to_open import HowToOpen
 from perfit.personalizer import PerFit
 from perfit.serving.app import create_app
 from perfit.serving.gateway import Gateway
+from perfit.serving.key_file import KeyFile
 from perfit.serving.keys import Keys
 from perfit.serving.server import ServeConfig, open_gateway
 from perfit.tasks.task import Task
@@ -70,7 +71,7 @@ class Site:
 
 @contextmanager
 def site(
-    run: Path, *, keys: Keys | None = None, most: int = 64, learn: float = 0.0, engine: str = "reference"
+    run: Path, *, keys: Keys | KeyFile | None = None, most: int = 64, learn: float = 0.0, engine: str = "reference"
 ) -> Iterator[Site]:
     """Serve a run until the end of the block."""
     config = ServeConfig(run, "127.0.0.1", 0, engine, None, most, learn, None, HowToOpen(device="cpu"))

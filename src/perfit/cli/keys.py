@@ -26,7 +26,7 @@ def add(
     ] = [],  # noqa: B006
     per_minute: Annotated[int | None, typer.Option("--per-minute", help="Requests a minute.")] = None,
 ) -> None:
-    """Print a new key once; the file keeps its hash alone. A server reads the file when it starts."""
+    """Print a new key once; the file keeps its hash alone. A running server takes it from the next request on."""
     from perfit.serving.keys import ANSWER, LEARN, add_key
 
     say(add_key(file, tenant, user, may or [ANSWER, LEARN], per_minute))

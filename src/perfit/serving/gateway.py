@@ -20,6 +20,7 @@ from perfit.pseudo_users import COLLECTIVE
 from perfit.serving.asking import Asking, Numbered
 from perfit.serving.engine import Engine, Request, Token
 from perfit.serving.faults import RefusedError
+from perfit.serving.key_file import KeyFile
 from perfit.serving.keys import Keys, Tenant
 from perfit.serving.limits import Limits
 from perfit.serving.metrics import Metrics
@@ -56,7 +57,7 @@ class Gateway:
     engine: Engine
     people: People
     notebook: Notebook
-    keys: Keys | None
+    keys: Keys | KeyFile | None
     limits: Limits
     worker: WorkerProcess | None = None
     tokens: TokenTexts = field(init=False)

@@ -27,7 +27,8 @@ from perfit.serving.admission import is_loopback
 from perfit.serving.app import check_extra, create_app
 from perfit.serving.engines import open_engine
 from perfit.serving.gateway import Gateway
-from perfit.serving.keys import Keys, read_keys
+from perfit.serving.key_file import KeyFile
+from perfit.serving.keys import Keys
 from perfit.serving.limits import Limits
 from perfit.serving.people import People
 from perfit.serving.worker import WorkerOrders
@@ -92,7 +93,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
         OSError: The address is taken.
     """
     check_extra()
-    keys = None if config.keys is None else read_keys(config.keys)
+    keys = None if config.keys is None else KeyFile(config.keys)
     RunDirectory(config.run).manifest()  # a folder that is no run must not be taken for a base
     with _alone(config.run), _bound(config) as listening:
         gateway = open_gateway(config, keys, say)
@@ -103,7 +104,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
             gateway.close()
 
 
-def open_gateway(config: ServeConfig, keys: Keys | None, say: Callable[[str], None]) -> Gateway:
+def open_gateway(config: ServeConfig, keys: Keys | KeyFile | None, say: Callable[[str], None]) -> Gateway:
     """Load base and run, and start engine and worker.
 
     Raises:
