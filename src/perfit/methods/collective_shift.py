@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load
 from torch import Tensor
 
 from perfit.belonging import Belonging
 from perfit.config import PerFitConfig
 from perfit.data.schema import User
+from perfit.durable.tensors import from_bytes
 from perfit.edits.shift import parameter_count
 from perfit.errors import ConfigError
 from perfit.fitting import collective_of
@@ -94,8 +94,7 @@ class CollectiveStage:
 
         def train(pool: str) -> dict[str, Tensor]:
             if self.given is not None:
-                given: dict[str, Tensor] = load(self.given.file)  # bit for bit, whatever reading makes of R
-                return given
+                return from_bytes(self.given.file)  # bit for bit, whatever reading makes of R
             rows = pool_rows(prompts.maker, others)
             shifts = train_collective(
                 setting.backbone,

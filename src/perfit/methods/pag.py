@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from perfit.backbone.load import load_base
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import positions_of
 from perfit.data.schema import User
+from perfit.how_to_open import HowToOpen
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import unedited
 from perfit.methods.answer import answer, users_of
@@ -24,6 +24,7 @@ from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.profile_prompts import profile_prompt
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import AdaptationError, Work
+from perfit.opening import open_base
 from perfit.pseudo_users import BASE
 from perfit.tasks.encode import text_ids
 from perfit.training.schedule import stable_random
@@ -84,8 +85,9 @@ class Pag:
     def _writer(self) -> Backbone:
         if self.options.writer is None:
             return self.setting.backbone
-        loaded = load_base(self.options.writer, dtype=self.setting.backbone.dtype, device=self.setting.backbone.device)
-        return Backbone(loaded.model, loaded.tokenizer, name=loaded.name)
+        mine = self.setting.backbone
+        how = HowToOpen(device=str(mine.device), dtype=str(mine.dtype).removeprefix("torch."))
+        return open_base(self.options.writer, how).backbone
 
     def _profile(self, writer: Backbone, user: User) -> str:
         options = self.options
