@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perfit.cli.show import one_line, say
+from perfit.cli.show import say, say_pieces
 from perfit.errors import ConfigError
 
 
@@ -28,9 +28,7 @@ def client(
     if not stream:
         say(answer(url, text, user, key))
         return
-    for piece in pieces(url, text, user, key):
-        print(one_line(piece), end="", flush=True)
-    print()
+    say_pieces(pieces(url, text, user, key))
 
 
 def _key(path: Path) -> str:

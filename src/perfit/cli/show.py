@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -220,6 +220,13 @@ def one_line(text: object) -> str:
 def say(text: object = "") -> None:
     """Print one line on stdout."""
     print(one_line(text))
+
+
+def say_pieces(pieces: Iterable[str]) -> None:
+    """Print one line on stdout that comes in pieces, each as it comes."""
+    for piece in pieces:
+        print(one_line(piece), end="", flush=True)
+    print()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", apart: bool = False) -> None:
