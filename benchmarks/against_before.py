@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def worker(base: str, users: int, items: int, epochs: int, tokens: int) -> None:
 
     def trainer(epochs: int) -> PerFit:
         stage = StageConfig(epochs=epochs, learning_rate=1e-6)
-        config = PerFitConfig(stage1=stage, stage2=stage, engine="frozen", dtype="bfloat16", seed=0)
+        # A copy counts as given in full: no tree puts a preset of its own into what is not named here.
+        config = replace(PerFitConfig(stage1=stage, stage2=stage, engine="frozen", dtype="bfloat16", seed=0))
         return PerFit.from_pretrained(base, config)
 
     perfit = trainer(1)
