@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -163,6 +164,27 @@ def test_rounding_of_low_precision_is_no_other_loss_and_another_loss_is_no_round
     assert not agree(plain, other, lambda: plain, 5e-2)  # nothing is forgiven where the sums' order changes nothing
     assert not agree(plain, plain * math.nan, lambda: again, 5e-2)
     assert agree(plain, plain + 0.01, lambda: pytest.fail("not asked: they agree as they are"), 5e-2)
+
+
+def test_what_rounding_does_is_told_where_rows_alone_sum_as_they_do_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of real ratings were equal to the bit in batches of 1, 2 and 8, and a right engine was found to differ."""
+    model = model_of("LlamaConfig", hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4)
+    asked: list[torch.Tensor] = []
+
+    def never(plain: torch.Tensor, other: torch.Tensor, again: Callable[[], torch.Tensor], allowed: float) -> bool:
+        asked.extend([plain, again(), again()])
+        return False
+
+    monkeypatch.setattr("perfit.training.choose.agree", never)
+    low = Backbone(model.bfloat16(), None)
+    assert isinstance(choose_runner(low, CONFIG, FIVE).runner, PlainRunner)
+    plain, once, twice = asked[:3]
+    assert torch.all(plain != once)
+    assert torch.equal(once, twice)  # seeded: what engine a base gets does not depend on chance
+    torch.testing.assert_close(once, plain, rtol=5e-2, atol=5e-2)  # and small, for a base of so few layers
+    asked.clear()
+    choose_runner(Backbone(model.float(), None), CONFIG, FIVE)
+    assert torch.equal(asked[0], asked[1])  # float32 forgives nothing
 
 
 def test_a_base_without_keys_and_values_is_refused() -> None:
