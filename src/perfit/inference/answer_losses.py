@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.padding import left_padded
@@ -36,6 +37,36 @@ def answer_losses(
         batch_tokens: Most tokens of one forward, padding included.
     """
     losses = [0.0] * len(rows)
+    for place, own, answer in _read(backbone, rows, slots, shift, positions, batch_tokens):
+        losses[place] = float(torch.nn.functional.cross_entropy(own, answer, reduction="sum"))
+    return losses
+
+
+@torch.no_grad()
+def answer_token_log_probs(
+    backbone: Backbone,
+    rows: Sequence[TokenRow],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    batch_tokens: int,
+) -> list[list[float]]:
+    """Log-probability of each token of each row's answer after those before it; see ``answer_losses``."""
+    found: list[list[float]] = [[] for _ in rows]
+    for place, own, answer in _read(backbone, rows, slots, shift, positions, batch_tokens):
+        found[place] = (-torch.nn.functional.cross_entropy(own, answer, reduction="none")).tolist()
+    return found
+
+
+def _read(
+    backbone: Backbone,
+    rows: Sequence[TokenRow],
+    slots: Sequence[tuple[int, int]],
+    shift: TwoStageShift,
+    positions: Positions,
+    batch_tokens: int,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Each row's place, the logits [answer, vocabulary] that foretell its answer, fp32, and the answer's tokens [answer]."""
     for batch in batches([row.input_ids for row in rows], batch_tokens, None):
         # Padding stands in front, so that answers are the last tokens of all rows and need the only logits.
         ids, mask, starts = left_padded([rows[i].input_ids for i in batch], backbone.device)
@@ -49,6 +80,4 @@ def answer_losses(
         )
         for row, i in enumerate(batch):
             answer = torch.tensor(rows[i].answer_ids, device=logits.device)
-            own = logits[row, -len(answer) :].float()
-            losses[i] = float(torch.nn.functional.cross_entropy(own, answer, reduction="sum"))
-    return losses
+            yield i, logits[row, -len(answer) :].float(), answer

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perfit.extras import import_extra
 from perfit.serving import about, learning, playground
 from perfit.serving.admission import MOST_BYTES, MOST_HISTORY_BYTES, body_of, tenant_of
+from perfit.serving.answer_scores import score_answer
 from perfit.serving.asking import ClientGoneError
 from perfit.serving.chat import chat
 from perfit.serving.completions import completions
@@ -21,6 +22,7 @@ from perfit.serving.gateway import Gateway, in_thread
 from perfit.serving.health import Health
 from perfit.serving.keys import ANSWER, LEARN, OPERATE, Tenant
 from perfit.serving.task_answers import answer_task
+from perfit.serving.user_map import show_map
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,6 +60,10 @@ ROUTES = (
     Route("POST", "/v1/chat/completions", chat, ANSWER, "Answer a conversation as OpenAI's API does, for `user`"),
     Route("POST", "/v1/completions", completions, ANSWER, "Continue a prompt as OpenAI's API does, for `user`"),
     Route("POST", "/v1/tasks/answer", answer_task, ANSWER, "Answer `input` by the run's task, for `user`"),
+    Route(
+        "POST", "/v1/answers/score", score_answer, ANSWER, "Log-probabilities of a given answer's tokens, for `user`"
+    ),
+    Route("GET", "/v1/map", show_map, LEARN, "The users this key may act for as points, by their shifts alone"),
     Route("GET", "/v1/users", learning.list_users, LEARN, "The users this key may act for who have a shift"),
     Route(
         "PUT", "/v1/users/{user:id}/history", learning.put_history, LEARN, "Keep a user's history", MOST_HISTORY_BYTES

@@ -41,6 +41,19 @@ async def chat(gateway: Gateway, tenant: Tenant, request: Request, content: byte
     wanted = Wanted.read(body, gateway)
     asked = asked_for(tenant, body.optional_text("user"), body.flag("personalize", True))
     turns = turns_of(body)
+    check_template(gateway)
+    usual = Usual.of_task(gateway) if gateway.perfit.task.chat else Usual(_DEFAULT_TOKENS)
+    return await answered(
+        gateway, request, asked, wanted, ChatShape(gateway.tokens), lambda: conversation_prompt(gateway, turns), usual
+    )
+
+
+def check_template(gateway: Gateway) -> None:
+    """Refuse conversations where they cannot be made a prompt.
+
+    Raises:
+        RefusedError: The base has no chat template, or the run's chats stand behind past items.
+    """
     if not gateway.perfit.backbone.tokenizer.chat_template:
         raise RefusedError(
             400,
@@ -48,16 +61,16 @@ async def chat(gateway: Gateway, tenant: Tenant, request: Request, content: byte
             param="messages",
             code="no_chat_template",
         )
-    usual = Usual(_DEFAULT_TOKENS)
     if gateway.perfit.task.chat:
         check_task_prompts(gateway)
-        usual = Usual.of_task(gateway)
-    return await answered(
-        gateway, request, asked, wanted, ChatShape(gateway.tokens), lambda: _encoded(gateway, turns), usual
-    )
 
 
-def _encoded(gateway: Gateway, turns: Sequence[Turn]) -> Encoded:
+def conversation_prompt(gateway: Gateway, turns: Sequence[Turn]) -> Encoded:
+    """The tokens of a conversation: as the run's task makes them where it is a chat, else by the base's template alone.
+
+    Raises:
+        DataError, ConfigError: It does not fit the task or the base.
+    """
     if gateway.perfit.task.chat:
         return task_prompt(gateway, query_of(turns))
     ids = chat_ids(turns[-1].content, gateway.perfit.backbone.tokenizer, turns[:-1])

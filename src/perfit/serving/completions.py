@@ -35,21 +35,29 @@ async def completions(gateway: Gateway, tenant: Tenant, request: Request, conten
     body.only(_FIELDS, ignored=IGNORED, neutral=NEUTRAL)
     wanted = Wanted.read(body, gateway)
     asked = asked_for(tenant, body.optional_text("user"), body.flag("personalize", True))
-    text = _prompt(body)
-    perfit = gateway.perfit
+    text = prompt_text(body)
     return await answered(
         gateway,
         request,
         asked,
         wanted,
         TextShape(gateway.tokens),
-        lambda: Encoded(tuple(plain_ids(composed(text), perfit.backbone.tokenizer, front=True)), (), False),
+        lambda: continued_prompt(gateway, text),
         Usual.of_task(gateway),
     )
 
 
-def _prompt(body: Body) -> str:
-    """The one prompt: a text, or a list of one text."""
+def continued_prompt(gateway: Gateway, text: str) -> Encoded:
+    """The tokens of a text that is gone on with."""
+    return Encoded(tuple(plain_ids(composed(text), gateway.perfit.backbone.tokenizer, front=True)), (), False)
+
+
+def prompt_text(body: Body) -> str:
+    """The one prompt: a text, or a list of one text.
+
+    Raises:
+        RefusedError: There is none, or there are several.
+    """
     value = body.fields.get("prompt")
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

@@ -1,4 +1,4 @@
-"""The page at ``/``: three files of this package, with nothing from anywhere else."""
+"""The page at ``/``: files of this package, with nothing from anywhere else."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
+_SCRIPTS = ("page", "parts", "server", "map", "read", "moved", "teach")
+PAGES = {
+    "/": "serving/static/page.html",
+    "/style.css": "pages/style.css",  # the design of all pages
+    "/page.css": "serving/static/page.css",
+    **{f"/{name}.js": f"serving/static/{name}.js" for name in _SCRIPTS},
+}
+"""Files inside ``perfit``, by their address."""
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
@@ -22,7 +29,7 @@ _HEADERS = {
 
 def page(name: str) -> Callable[[Request], Awaitable[Response]]:
     """Serves one of the files."""
-    content = (files("perfit.serving") / "static" / name).read_bytes()
+    content = files("perfit").joinpath(*name.split("/")).read_bytes()
     kind = _KINDS[name.rpartition(".")[2]]
 
     async def served(request: Request) -> Response:

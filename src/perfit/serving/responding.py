@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from perfit.serving.asking import ClientGoneError, Gathered, gathered
@@ -15,6 +15,7 @@ from perfit.serving.engine import Request as EngineRequest
 from perfit.serving.faults import RefusedError, log_fault, refused
 from perfit.serving.gateway import Asked, Flight, Gateway, in_thread
 from perfit.serving.shapes import Shape
+from perfit.serving.token_pieces import token_pieces
 from perfit.serving.wanted import Usual, Wanted
 from perfit.tasks.encode import Encoded
 
@@ -74,7 +75,10 @@ async def answered(
                 n_logprobs=wanted.top_logprobs,
             )
         )
-        response = await _respond(request, flight, shape, wanted, encoded.truncated)
+        told: dict[str, Any] = {"shortened": encoded.truncated}
+        if wanted.show_prompt:
+            told |= await in_thread(lambda: shown_prompt(gateway, prompt))
+        response = await _respond(request, flight, shape, wanted, told)
         handed_over = wanted.stream
         return response
     finally:
@@ -82,7 +86,13 @@ async def answered(
             flight.end()
 
 
-async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wanted, shortened: bool) -> Response:
+def shown_prompt(gateway: Gateway, prompt: Sequence[int]) -> dict[str, Any]:
+    """A prompt as the base reads it, for whoever sent it: its pieces in order, each with how many tokens it is."""
+    pieces = token_pieces(gateway.perfit.backbone.tokenizer, prompt)
+    return {"prompt": [piece.as_dict() for piece in pieces]}
+
+
+async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wanted, told: dict[str, Any]) -> Response:
     from starlette.responses import JSONResponse
 
     assert flight.receipt is not None
@@ -93,7 +103,7 @@ async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wante
         "model": flight.gateway.name,
         "system_fingerprint": flight.gateway.people.base[:16],
     }
-    mine = {"receipt": receipt, **flight.receipt.as_dict(), "shortened": shortened}
+    mine = {"receipt": receipt, **flight.receipt.as_dict(), **told}
     headers = {RECEIPT: receipt}
     if wanted.stream:
         parts = _parts(request, flight, shape, wanted, head | {"object": shape.chunk}, mine)

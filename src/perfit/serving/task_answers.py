@@ -13,23 +13,24 @@ from perfit.serving.engine import Request as EngineRequest
 from perfit.serving.faults import RefusedError
 from perfit.serving.gateway import Flight, Gateway, asked_for, in_thread
 from perfit.serving.keys import Tenant
-from perfit.serving.responding import RECEIPT
+from perfit.serving.responding import RECEIPT, answered, shown_prompt
+from perfit.serving.shapes import TextShape
 from perfit.serving.task_prompt import check_task_prompts, task_prompt
-from perfit.serving.wanted import Usual, check_model
-from perfit.tasks.encode import Encoded
+from perfit.serving.wanted import Usual, Wanted
 from perfit.tasks.expected import Expected
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_FIELDS = ("model", "user", "personalize", "input", "messages")
+_FIELDS = ("model", "user", "personalize", "input", "messages", "stream", "show_prompt")
 EXACT = "labels"
 """Of the engine's name in receipts of label tasks: exact scores of all labels, by ``PerFit.score_labels``."""
 
 
 async def answer_task(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:
-    """The task's answer: for labels and ratings the most probable one with every label's probability, else a text.
+    """The task's answer: for labels and ratings the most probable one with every label's probability, else a text, which
+    may be streamed in the form of completions.
 
     Raises:
         RefusedError: A field is impossible, or the user is not the tenant's.
@@ -38,22 +39,37 @@ async def answer_task(gateway: Gateway, tenant: Tenant, request: Request, conten
     """
     body = Body(content)
     body.only(_FIELDS)
-    check_model(body, gateway)
     asked = asked_for(tenant, body.optional_text("user"), body.flag("personalize", True))
     query = _query(gateway, body)
     check_task_prompts(gateway)
+    scored = bool(gateway.perfit.task.labels)
+    wanted = Wanted.read(body, gateway)
+    if wanted.stream:
+        if scored:
+            raise RefusedError(400, "stream: labels are scored at once; leave it out", param="stream")
+        return await answered(
+            gateway,
+            request,
+            asked,
+            wanted,
+            TextShape(gateway.tokens),
+            lambda: task_prompt(gateway, query),
+            Usual.of_task(gateway),
+        )
     flight = Flight(gateway, asked)
     try:
         await flight.take_off()
         encoded = await in_thread(lambda: task_prompt(gateway, query))
         prompt = encoded.prompt_ids
-        scored = bool(gateway.perfit.task.labels)
         if scored:
             found = await in_thread(lambda: _scored(gateway, flight, query))
             gateway.metrics.tokens(len(prompt), 0, 0)
         else:
             found = {"answer": await _written(gateway, flight, request, prompt)}
-        return _response(gateway, flight, found, encoded, EXACT if scored else None)
+        told: dict[str, Any] = {"shortened": encoded.truncated}
+        if wanted.show_prompt:
+            told |= await in_thread(lambda: shown_prompt(gateway, prompt))
+        return _response(gateway, flight, found, told, prompt, EXACT if scored else None)
     finally:
         flight.end()
 
@@ -111,17 +127,22 @@ async def _written(gateway: Gateway, flight: Flight, request: Request, prompt: t
 
 
 def _response(
-    gateway: Gateway, flight: Flight, found: dict[str, Any], encoded: Encoded, engine: str | None
+    gateway: Gateway,
+    flight: Flight,
+    found: dict[str, Any],
+    told: dict[str, Any],
+    prompt: tuple[int, ...],
+    engine: str | None,
 ) -> Response:
     from starlette.responses import JSONResponse
 
-    note = flight.note(len(encoded.prompt_ids), engine)
+    note = flight.note(len(prompt), engine)
     receipt = note.signed(gateway.notebook.key)
     body = {
         "object": "task.answer",
         "model": gateway.name,
         "task": gateway.perfit.task.name,
         **found,
-        "perfit": {"receipt": receipt, **note.as_dict(), "shortened": encoded.truncated},
+        "perfit": {"receipt": receipt, **note.as_dict(), **told},
     }
     return JSONResponse(body, headers={RECEIPT: receipt})

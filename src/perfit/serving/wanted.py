@@ -15,7 +15,7 @@ MOST_ANSWERS, MOST_LOGPROBS = 8, 20
 
 COMMON = (
     *("model", "user", "personalize", "max_tokens", "temperature", "top_p", "seed", "stop", "n", "logprobs", "stream"),
-    "stream_options",
+    *("stream_options", "show_prompt"),
 )
 IGNORED = ("metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 NEUTRAL: Mapping[str, Any] = {
@@ -71,6 +71,7 @@ class Wanted:
         top_logprobs: And of how many others at its place.
         stream: Whether tokens are sent as they come.
         include_usage: Whether a stream ends with the usage.
+        show_prompt: Whether the prompt is told as the base reads it.
     """
 
     max_tokens: int | None
@@ -83,6 +84,7 @@ class Wanted:
     top_logprobs: int
     stream: bool
     include_usage: bool
+    show_prompt: bool
 
     @classmethod
     def read(cls, body: Body, gateway: Gateway) -> Wanted:
@@ -116,6 +118,7 @@ class Wanted:
             top_logprobs=top,
             stream=stream,
             include_usage=options.get("include_usage") is True,
+            show_prompt=body.flag("show_prompt", False),
         )
 
     def limit(self, default: int, room: int) -> int:

@@ -1,135 +1,96 @@
-"use strict";
+// One prompt, two users and the untouched base. Nothing of what is typed leaves this server, and nothing is kept when the page is closed.
+import { markPicked, showMap } from "./map.js";
+import { hideMoved, showLabels, showTokens } from "./moved.js";
+import { at, made, percent } from "./parts.js";
+import { showRead } from "./read.js";
+import { asked, streamed } from "./server.js";
+import { teaching } from "./teach.js";
 
-// Nothing of what is typed leaves this server, and nothing is kept when the page is closed.
-const at = (id) => document.getElementById(id);
-const SHOWN = 6;
+const SCORED = { labels: "all labels scored exactly" };
+const NOBODY = ["base", "collective"];
 let flying = null;
-
-function headers() {
-  const key = at("key").value.trim();
-  return { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) };
-}
-
-async function call(method, path, body, signal) {
-  const answer = await fetch(path, { method, headers: headers(), signal, body: body && JSON.stringify(body) });
-  if (!answer.ok) {
-    const said = await answer.json().catch(() => ({}));
-    if (answer.status === 401) at("access").open = true;
-    throw new Error(said.error ? said.error.message : `the server says ${answer.status}`);
-  }
-  return answer;
-}
+let model = null;
 
 async function begin() {
   try {
-    const model = (await (await call("GET", "/v1/models")).json()).data[0];
-    at("model").textContent = `${model.id}, task ${model.task.name}`;
+    [model] = (await asked("GET", "/v1/models")).data;
+    at("model").textContent = model.id;
+    at("about").textContent = `task ${model.task.name}${model.task.labels ? `, ${model.task.labels} labels` : ""}`;
     at("way").querySelector("[value=chat]").disabled = !model.chat;
-    const users = (await (await call("GET", "/v1/users")).json()).data;
-    at("people").replaceChildren(...[...users, "collective"].map((user) => new Option(user, user)));
-    if (!at("first").value) at("first").value = users[0] || "collective";
-    if (!at("second").value) at("second").value = users[1] || "collective";
+  } catch (fault) {
+    at("status").textContent = fault.message;
+    return;
+  }
+  let users = [];
+  try {
+    users = (await asked("GET", "/v1/users")).data;
     at("status").textContent = "";
   } catch (fault) {
     at("status").textContent = fault.message;
   }
+  at("people").replaceChildren(...[...users, "collective"].map((user) => new Option(user, user)));
+  if (!at("first").value) at("first").value = users[0] || "collective";
+  if (!at("second").value) at("second").value = users[1] || "collective";
+  await drawMap();
 }
 
-function column(user) {
-  const made = at("column").content.firstElementChild.cloneNode(true);
-  made.querySelector("h2").textContent = user;
-  at("answers").append(made);
-  return made;
-}
-
-function noted(place, perfit) {
-  const spans = perfit.edited.map(([first, behind]) => (behind - first > 1 ? `${first}–${behind - 1}` : `${first}`));
-  const edits = spans.length ? `tokens ${spans.join(", ")} of ${perfit.prompt_tokens} edited` : `none of ${perfit.prompt_tokens} tokens edited`;
-  const own = perfit.user ? `, version ${perfit.version}, strength ${perfit.strength}` : "";
-  place.querySelector(".note").textContent = `${edits}${own}, ${perfit.engine}`;
-  place.querySelector(".note").title = perfit.receipt;
-}
-
-function labelled(place, labels, base) {
-  const before = new Map((base || []).map((one) => [one.label, one.probability]));
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
-  const moved = (one) => (before.has(one.label) ? one.probability - before.get(one.label) : 0);
-  const most = [...labels].sort((a, b) => Math.abs(moved(b)) - Math.abs(moved(a))).slice(0, SHOWN);
-  const chosen = new Set([...labels.slice(0, SHOWN), ...most].map((one) => one.label));
-  const rows = labels.filter((one) => chosen.has(one.label)).map((one) => {
-    const row = document.createElement("tr");
-    const name = document.createElement("td");
-    name.textContent = one.label;
-    const share = document.createElement("td");
-    const meter = document.createElement("meter");
-    meter.value = one.probability;
-    meter.setAttribute("aria-hidden", "true");
-    share.append(meter, percent(one.probability));
-    const far = document.createElement("td");
-    const by = moved(one);
-    far.textContent = before.size ? `${by >= 0 ? "+" : "−"}${percent(Math.abs(by))}` : "";
-    far.className = by > 0.0005 ? "up" : by < -0.0005 ? "down" : "";
-    row.append(name, share, far);
-    return row;
+async function drawMap() {
+  await showMap((which, user) => {
+    at(which).value = user;
+    markPicked();
+    if (at("answers").childElementCount) ask();
   });
-  place.querySelector("tbody").replaceChildren(...rows);
-  place.querySelector("table").hidden = false;
 }
 
-async function byTask(user, input, place, signal) {
-  const said = await (await call("POST", "/v1/tasks/answer", { user, input }, signal)).json();
-  place.querySelector(".answer").textContent = said.answer;
-  noted(place, said.perfit);
-  return said;
+function column(user, place) {
+  const one = at("column").content.firstElementChild.cloneNode(true);
+  one.dataset.place = place;
+  one.querySelector("h2").textContent = user;
+  at("answers").append(one);
+  return one;
 }
 
-async function streamed(user, body, path, place, signal) {
-  const answer = await call("POST", path, { user, stream: true, ...body }, signal);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    const events = (rest + value).split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
-      const data = event.replace(/^data: /, "");
-      if (data === "[DONE]") continue;
-      const part = JSON.parse(data);
-      if (part.error) throw new Error(part.error.message);
-      for (const choice of part.choices) {
-        place.querySelector(".answer").append(choice.delta ? choice.delta.content || "" : choice.text);
-      }
-      if (part.perfit) noted(place, part.perfit);
-    }
+function noted(place, about) {
+  place.querySelectorAll(".tag").forEach((one) => one.remove());
+  if (about.user) place.querySelector("h2").append(made("span", "tag", `version ${about.version}, strength ${about.strength}`));
+  const note = place.querySelector(".note");
+  note.className = "note small";
+  const touched = about.edited.reduce((sum, [first, behind]) => sum + behind - first, 0);
+  const shortened = about.shortened ? "; the prompt was too long and was shortened" : "";
+  note.textContent = `${touched || "none"} of ${about.prompt_tokens} tokens edited; ${SCORED[about.engine] || about.engine}${shortened}`;
+  note.title = about.receipt;
+}
+
+// What the question is to the server, by the way it is asked.
+function questionOf(way, prompt) {
+  if (way === "chat") return { messages: [{ role: "user", content: prompt }] };
+  return way === "task" ? { input: prompt } : { prompt };
+}
+
+async function answer(user, way, question, place, signal) {
+  const text = place.querySelector(".answer");
+  const body = { user, show_prompt: true, ...question };
+  if (way === "task" && model.task.labels) {
+    const said = await asked("POST", "/v1/tasks/answer", body, signal);
+    const likely = said.labels ? said.labels[0].probability : null;
+    text.textContent = said.answer;
+    if (likely !== null) text.append(made("span", "likely", percent(likely)));
+    if (said.expected) text.append(made("span", "likely", `median ${said.expected.median}, mean ${said.expected.mean.toFixed(2)}`));
+    noted(place, said.perfit);
+    return { ...said, text: said.answer };
   }
-  return {};
+  const path = { task: "/v1/tasks/answer", chat: "/v1/chat/completions", text: "/v1/completions" }[way];
+  text.textContent = "";
+  const perfit = await streamed(path, way === "text" ? { max_tokens: 64, ...body } : body, signal, (piece) => text.append(piece));
+  if (way === "task") text.textContent = text.textContent.trim();
+  if (perfit) noted(place, perfit);
+  return { perfit, text: text.textContent };
 }
 
-function teaching(place, user, input) {
-  const form = place.querySelector("form");
-  const status = form.querySelector(".taught");
-  form.hidden = false;
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const path = `/v1/users/${encodeURIComponent(user)}`;
-    try {
-      const text = form.querySelector(".right").value;
-      const answer = place.querySelector(".answer").textContent.trim();
-      const kept = await (await call("POST", `${path}/feedback`, { input, verdict: "edited", text, ...(answer ? { answer } : {}) })).json();
-      status.textContent = `kept (${kept.items} items); training …`;
-      await call("POST", `${path}/personalize`, {});
-      for (;;) {
-        await new Promise((wake) => setTimeout(wake, 1000));
-        const job = await (await call("GET", `${path}/personalize`)).json();
-        if (job.state === "queued" || job.state === "running") continue;
-        status.textContent = job.result.problem ? `${job.state}: ${job.result.problem}` : `${job.state}: version ${job.result.version}; ask again`;
-        return;
-      }
-    } catch (fault) {
-      status.textContent = fault.message;
-    }
-  });
+function faulted(place, fault) {
+  const note = place.querySelector(".note");
+  note.textContent = fault.message;
+  note.classList.add("fault");
 }
 
 async function ask() {
@@ -137,37 +98,63 @@ async function ask() {
   flying = new AbortController();
   const { signal } = flying;
   const way = at("way").value;
-  const prompt = at("prompt").value;
-  const users = [at("first").value.trim(), at("second").value.trim(), "base"];
+  const question = questionOf(way, at("prompt").value);
+  const people = [["first", at("first").value.trim()], ["second", at("second").value.trim()], ["base", "base"]];
   at("answers").replaceChildren();
+  hideMoved();
+  at("read").hidden = true;
   at("stop").disabled = false;
   at("status").textContent = "asking …";
-  const places = users.map(column);
-  const said = await Promise.all(users.map(async (user, number) => {
-    const place = places[number];
-    const text = place.querySelector(".answer");
+  const places = people.map(([place, user]) => column(user, place));
+  if (at("answers").getBoundingClientRect().top > window.innerHeight * 0.8) at("answers").scrollIntoView();
+  const found = await Promise.all(people.map(async ([, user], number) => {
+    const text = places[number].querySelector(".answer");
     text.setAttribute("aria-busy", "true");
     try {
-      if (way === "task") return await byTask(user, prompt, place, signal);
-      if (way === "chat") return await streamed(user, { messages: [{ role: "user", content: prompt }] }, "/v1/chat/completions", place, signal);
-      return await streamed(user, { prompt, max_tokens: 64 }, "/v1/completions", place, signal);
+      return await answer(user, way, question, places[number], signal);
     } catch (fault) {
-      if (fault.name !== "AbortError") {
-        place.querySelector(".note").textContent = fault.message;
-        place.querySelector(".note").classList.add("fault");
-      }
-      return {};
+      if (fault.name !== "AbortError") faulted(places[number], fault);
+      return null;
     } finally {
       text.setAttribute("aria-busy", "false");
     }
   }));
   if (signal.aborted) return;
-  said.forEach((one, number) => {
-    if (one.labels) labelled(places[number], one.labels, number < 2 ? said[2].labels : null);
-    if (way === "task" && !["base", "collective"].includes(users[number])) teaching(places[number], users[number], prompt);
-  });
+  showRead(found);
+  at("status").textContent = "comparing …";
+  try {
+    await compare(people, found, way, question, signal);
+    at("status").textContent = "";
+  } catch (fault) {
+    if (fault.name === "AbortError") return;
+    at("status").textContent = fault.message;
+  }
   at("stop").disabled = true;
-  at("status").textContent = "";
+  if (way === "text" || (way === "chat" && !model.task.chat)) return;
+  people.forEach(([, user], number) => {
+    if (!found[number] || NOBODY.includes(user)) return;
+    const again = async () => {
+      const before = places[number].querySelector(".before");
+      before.textContent = `before: ${found[number].text}`;
+      before.hidden = false;
+      const now = await answer(user, way, question, places[number], undefined);
+      found[number] = now;
+      await Promise.all([compare(people, found, way, question, undefined), drawMap()]);
+      return now.labels ? `${now.text}, ${percent(now.labels[0].probability)}` : now.text;
+    };
+    teaching(places[number], user, question, found[number], again);
+  });
+}
+
+async function compare(people, found, way, question, signal) {
+  const named = people.map(([place, who], number) => ({ ...found[number], who, place }));
+  if (found.some((one) => one && one.labels)) {
+    const all = { user: "collective", ...question };
+    const collective = people.slice(0, 2).every(([, who]) => who === "collective") ? [] : [{ ...(await asked("POST", "/v1/tasks/answer", all, signal)), who: "collective", place: "collective" }];
+    showLabels([named[2], ...collective, ...named.slice(0, 2).filter((one) => one.who !== "base")]);
+    return;
+  }
+  await showTokens(named.slice(0, 2).filter((one) => one.text && one.text.trim() && one.who !== "base"), question, signal);
 }
 
 function stop() {
@@ -182,6 +169,8 @@ at("ask").addEventListener("submit", (event) => {
 });
 at("stop").addEventListener("click", stop);
 at("key").addEventListener("change", begin);
+at("keying").addEventListener("submit", (event) => event.preventDefault());
+for (const which of ["first", "second"]) at(which).addEventListener("input", markPicked);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("ask").requestSubmit();
   if (event.key === "Escape" && !at("stop").disabled) stop();
