@@ -103,13 +103,13 @@ def tiny(family: str, dtype: torch.dtype = torch.float32, attention: str | None 
     return Backbone(model.to(dtype), NumberTokenizer(), name=family)
 
 
-def random_bank(slots: int, layers: int, rank: int, seed: int, size: float = 0.3) -> ShiftBank:
+def random_bank(slots: int, layers: int, rank: int, seed: int, size: float = 0.3, width: int = WIDTH) -> ShiftBank:
     """Shifts that do something, in every slot but 0."""
     generator = torch.Generator().manual_seed(seed)
-    bank = ShiftBank.empty(slots, layers, rank, WIDTH)
+    bank = ShiftBank.empty(slots, layers, rank, width)
     for slot in range(1, slots + 1):
-        Q = torch.linalg.qr(torch.randn(layers, WIDTH, rank, generator=generator)).Q.mT
-        W = Q + size * torch.randn(layers, rank, WIDTH, generator=generator)
+        Q = torch.linalg.qr(torch.randn(layers, width, rank, generator=generator)).Q.mT
+        W = Q + size * torch.randn(layers, rank, width, generator=generator)
         bank.put(slot, Shift(Q, W, size * torch.randn(layers, rank, generator=generator)))
     return bank
 

@@ -26,8 +26,8 @@ LAYERS, RANKS, BASE = (0, 2), (4, 3), "base"
 SMALL = Paging(rows=6, page=4, tokens=192, step=16)
 
 
-def random_shift(seed: int, rank: int = RANKS[1], size: float = 0.3) -> Shift:
-    return families.random_bank(1, len(LAYERS), rank, seed, size).get(1)
+def random_shift(seed: int, rank: int = RANKS[1], size: float = 0.3, width: int = families.WIDTH) -> Shift:
+    return families.random_bank(1, len(LAYERS), rank, seed, size, width).get(1)
 
 
 @dataclass
@@ -44,8 +44,16 @@ class World:
 
     def __post_init__(self) -> None:
         for seed in (1, 2):
-            made = Collective.of_shifts((random_shift(seed, RANKS[0]), random_shift(seed + 10)))
+            made = Collective.of_shifts((self.made(seed, RANKS[0]), self.made(seed + 10, RANKS[1])))
             self.collectives[hashlib.sha256(made.file).hexdigest()] = made
+
+    def made(self, seed: int, rank: int) -> Shift:
+        """A shift of this world."""
+        return random_shift(seed, rank)
+
+    def seed_of(self, tenant: str, user: str, number: int, seed: int) -> int:
+        """Of a version's shift."""
+        return int.from_bytes(hashlib.sha256(f"{tenant} {user} {number} {seed}".encode()).digest()[:4], "big")
 
     def shared(self, tenant: str = "t", positions: str = "l3", which: int = 0) -> ShiftVersion:
         """The collective alone."""
@@ -56,8 +64,7 @@ class World:
     ) -> ShiftVersion:
         """A new version of a user."""
         number = 1 + sum(key[:2] == (tenant, user) for key in self.kept)
-        made = int.from_bytes(hashlib.sha256(f"{tenant} {user} {number} {seed}".encode()).digest()[:4], "big")
-        stored = StoredShift(to_stored(random_shift(made)), {})
+        stored = StoredShift(to_stored(self.made(self.seed_of(tenant, user, number, seed), RANKS[1])), {})
         version = ShiftVersion(
             tenant,
             user,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from interleavings import Interleavings
+from interleavings import Interleavings, Oracle, small
 
 from perfit.edits.positions import Positions
 from perfit.edits.shift import Shift
@@ -17,6 +17,7 @@ from perfit.serving.bank import ResidentBank
 from perfit.serving.batched import Batched
 from perfit.serving.block_keys import BlockKeys, Edits
 from perfit.serving.continuous import Pages
+from perfit.serving.engine import Request
 from perfit.serving.version import ShiftVersion
 
 COUNT = int(os.environ.get("PERFIT_INTERLEAVINGS", "120"))
@@ -26,11 +27,38 @@ def test_every_answer_is_its_own_users() -> None:
     programs = Interleavings(seed=0)
     programs.run(COUNT)
     counts = programs.counts
-    print(counts)
-    for what in ("answers", "turns", "cancelled", "updated", "deleted", "cached tokens", "put out"):
+    for what in ("answers", "turns", "cancelled", "updated", "deleted", "rolled back", "cached tokens", "put out"):
         assert counts[what] > COUNT / 20, what
     assert counts["ties"] <= counts["answers"] / 1000
     assert sum(engine.stats().evictions for engine in programs.engines) > COUNT / 10
+
+
+def test_what_the_oracle_looks_up_is_what_it_would_serve() -> None:
+    """Less than it knows, as much, and more; another's, another version's and another draw's it does not know."""
+    oracle = Oracle(small())
+    who, later = (oracle.archive.train("anna", positions="l3") for _ in range(2))
+    asked = [
+        Request("1", (5, 9, 11, 4), whose, most, temperature=warm, seed=2)
+        for whose in (who, later, oracle.archive.shared(), None)
+        for warm in (0.0, 1.3)
+        for most in (5, 2, 5, 9)
+    ]
+    found = [oracle.answer(request) for request in asked]
+    assert [*map(repr, found)] == [repr(oracle.plain(request)) for request in asked]
+    assert oracle.asked == len(asked) / 2  # the first and the longest of each four
+    assert len({repr(one) for one in found[::4]}) == 8
+
+
+def test_an_answer_that_stops_is_not_cut() -> None:
+    oracle, short = Oracle(small()), 0
+    for token in range(2, 30):
+        request = Request("1", (token,), max_new_tokens=8, temperature=1.3, seed=token)
+        length = len(oracle.plain(request)) - 1
+        for most in (8, max(length, 1), max(length - 1, 1)):
+            asked = replace(request, max_new_tokens=most)
+            assert repr(oracle.answer(asked)) == repr(oracle.plain(asked))
+        short += length < 8
+    assert short > 2
 
 
 # Faults that engines have had elsewhere, each put in by hand.
@@ -166,11 +194,9 @@ MUTANTS: list[Callable[[Patch], None]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_fault_is_seen(mutant: Callable[[Patch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     programs = Interleavings(seed=0)
     mutant(monkeypatch)
     with pytest.raises(AssertionError):
-        programs.run(300)
-    print(f"{mutant.__name__}: after {programs.counts['interleavings']} interleavings")
+        programs.run(200)
