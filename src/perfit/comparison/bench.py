@@ -39,6 +39,7 @@ class Bench:
         notes: What was decided while reading, for people.
         answers: "free", or "labels" where every method answers with one of the task's labels.
         collective: A run whose collective shift takes the place of stage 1 (``Setting.collective``).
+        frozen: Where its methods find each other's frozen parts (``Setting.frozen``).
     """
 
     data: Dataset
@@ -51,6 +52,7 @@ class Bench:
     notes: tuple[str, ...] = ()
     answers: str = "free"
     collective: Path | None = None
+    frozen: Path | None = None
 
     def pool(self) -> list[User]:
         """Who stage 1 of every method learns from."""

@@ -6,7 +6,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,15 @@ def run(
             run_in_processes(todo, plan, folder, maker, workers, reopen, announce, listener)
         else:
             forecast = Forecast(records)
-            for number, trial in enumerate(todo, 1):
-                announce(trial, number, forecast.seconds(todo[number - 1 :]))
-                began = time.perf_counter()
-                record = run_trial(bench, trial, plan.options_of(trial.method), folder, maker, listener)
-                forecast.learn(trial, time.perf_counter() - began)
-                listener(ended(trial, record))
-                gc.collect()  # the next method's peak of memory is its own
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as frozen:
+                bench = replace(bench, frozen=Path(frozen))
+                for number, trial in enumerate(todo, 1):
+                    announce(trial, number, forecast.seconds(todo[number - 1 :]))
+                    began = time.perf_counter()
+                    record = run_trial(bench, trial, plan.options_of(trial.method), folder, maker, listener)
+                    forecast.learn(trial, time.perf_counter() - began)
+                    listener(ended(trial, record))
+                    gc.collect()  # the next method's peak of memory is its own
         return {trial: folder.record(trial) for trial in records}
 
 

@@ -139,6 +139,7 @@ def _setting(bench: Bench, trial: Trial, folder: ComparisonFolder, listener: Lis
         listener=tee([EventFile(where / "events.jsonl"), listener]),
         answers=bench.answers,
         collective=bench.collective,
+        frozen=bench.frozen,
     )
 
 

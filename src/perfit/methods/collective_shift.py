@@ -17,6 +17,7 @@ from perfit.errors import ConfigError
 from perfit.fitting import collective_of
 from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer
+from perfit.methods.frozen_parts import frozen_home
 from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
@@ -103,6 +104,7 @@ class CollectiveStage:
                 checkpoint=self.work.checkpoint("collective"),
                 context={"work": self.work.context, "pool": pool},
                 listener=setting.listener,
+                home=frozen_home(setting, self.config, [rows]),
             )
             prompts.warn()
             return collective_tensors(shifts)

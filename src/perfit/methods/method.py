@@ -70,6 +70,7 @@ class Setting:
         answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token;
             "expected": median and mean of the ratings' exact probabilities. It changes no training.
         collective: A finished run whose collective shift takes the place of stage 1 in every method that stands on one.
+        frozen: A folder where methods that train on the same rows find each other's frozen parts; it goes with the process.
 
     Raises:
         ConfigError: ``answers`` is unknown, "labels" for a task without labels, or "expected" for one without ratings.
@@ -85,6 +86,7 @@ class Setting:
     shared: Path | None = None
     answers: str = "free"
     collective: Path | None = None
+    frozen: Path | None = None
 
     def __post_init__(self) -> None:
         check_answers(self.answers, self.task)

@@ -18,6 +18,7 @@ from perfit.inference.edited import Edited
 from perfit.methods.answer import edited_answer, users_of
 from perfit.methods.collective_lora import CollectiveLora
 from perfit.methods.collective_shift import CollectiveStage
+from perfit.methods.frozen_parts import frozen_home
 from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.prompts import Prompts
 from perfit.methods.work import Work
@@ -108,15 +109,18 @@ class PersonalShift:
         def unusable(user: User, error: DataError) -> None:
             keep([Trained(user.id, (), (), 0, str(error))], {})
 
+        rows = rows_of_users(self.prompts.maker, users, unusable)
+        own = backbone is self.setting.backbone  # on a LoRA the same rows have other frozen parts
         fit_users(
             backbone,
-            rows_of_users(self.prompts.maker, users, unusable),
+            rows,
             shared.shifts,
             self.config,
             keep,
             checkpoint=self.work.checkpoint("personal"),
             context={"work": self.work.context, "users": self.work.origins(users)},
             listener=self.setting.listener,
+            home=frozen_home(self.setting, self.config, rows.values()) if own else None,
         )
         self.work.drop_checkpoints()
 

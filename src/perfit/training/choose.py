@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,6 +27,10 @@ from perfit.training.memory import MemoryPlan, plan_memory
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow, common_prefix
 from perfit.training.summary import RowSummary
+
+
+_PROVED: WeakKeyDictionary[torch.nn.Module, set[bytes]] = WeakKeyDictionary()
+"""On which base the frozen runner proved itself where, and on what rows: a comparison's methods ask again and again."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,27 @@ def why_not_frozen(backbone: Backbone, config: PerFitConfig, rows: RowSummary, *
     Architectures differ in more ways than their code tells (attention of their own, recurrent layers), so this is
     tried and not looked up.
     """
+    sample = rows.spread(2 if backbone.dtype == torch.float32 else 8)
+    proved = _PROVED.setdefault(backbone.model, set())
+    told = repr((backbone.dtype, backbone.device, config.layers, config.positions, apart, sample))
+    key = hashlib.sha256(told.encode()).digest()  # not the texts' tokens
+    if key in proved:
+        return None
+    problem = _tried(backbone, config, sample, apart)
+    if problem is None:  # what failed is tried again: memory may have been short
+        proved.add(key)
+    return problem
+
+
+def _tried(backbone: Backbone, config: PerFitConfig, sample: Sequence[TokenRow], apart: bool) -> str | None:
     exact = backbone.dtype == torch.float32
-    sample = rows.spread(2 if exact else 8)
     positions = Positions.parse(config.positions)
     shape = (1, len(config.layers), 1, backbone.hidden_size)
     random = new_shift(shape, init="loreft", generator=torch.Generator().manual_seed(0), device=backbone.device)
     bank = ShiftBank(Shift(*(torch.cat([t, t]) for t in random.tensors().values())))
     shift = TwoStageShift(config.layers, bank, bank)
 
-    def losses(runner: Runner, rows: list[TokenRow]) -> Tensor:
+    def losses(runner: Runner, rows: Sequence[TokenRow]) -> Tensor:
         with torch.no_grad():
             return runner.answer_loss(runner.prepare(rows), [(1, 1)] * len(rows), shift)
 
