@@ -144,6 +144,17 @@ def test_groups_of_collective_users_are_drawn_apart(smoke: World) -> None:
     )
 
 
+def test_a_share_of_a_part_of_the_pool_is_a_share_of_that_part(smoke: World) -> None:
+    everybody = len(smoke.dataset("news_categorize").others)
+    part = World(replace(smoke.choices, scale=smoke.choices.scale.with_changes(pool=4)))
+    sizes = {}
+    for name, world in (("all", smoke), ("part", part)):
+        cells = [one.cell for one in placed(entry_of("table15"), world) if one.slot.row.pool_share is not None]
+        sizes[name] = {cell.place.pool for cell in cells if cell is not None}
+    assert everybody > 4
+    assert sizes == {"all": {round(everybody / 2)}, "part": {2}}
+
+
 def test_stage_2_stands_on_another_tasks_stage_1(tmp_path: Path) -> None:
     world = World(choices_in(tmp_path, "news_categorize", "movie_tagging"))
     entry = entry_of("table16")

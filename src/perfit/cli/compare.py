@@ -73,7 +73,7 @@ def compare(
     answers: Annotated[
         str,
         typer.Option(
-            help="free: whatever a model says; labels: its choice among the labels; expected: ratings' median and mean."
+            help="free: what a model says; sampled: drawn as in the paper; labels: among them; expected: ratings' mean."
         ),
     ] = "free",
     workers: Annotated[int, typer.Option(help="Processes at a time; each loads the base and takes its cores.")] = 1,

@@ -48,6 +48,9 @@ def reproduce(
     pool: Annotated[int | None, typer.Option(help="Only the first so many other users.")] = None,
     seeds: Annotated[int | None, typer.Option(help="At most so many seeds.")] = None,
     trials: Annotated[int | None, typer.Option(help="At most so many trials of a search.")] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="free or sampled, the paper's way; small and smoke answer freely without it.")
+    ] = None,
     config: CONFIG = None,
     set_: Annotated[list[str], typer.Option("--set", help="One setting of all cells: --set stage2.epochs=2.")] = [],  # noqa: B006
     how: HowToOpen = USUAL,
@@ -73,6 +76,7 @@ def reproduce(
         pool=pool,
         seeds=seeds,
         trials=trials,
+        answers=answers,
         measured_users=users,
         measured_queries=queries,
         tasks=None if tasks is None else tuple(part.strip() for part in tasks.split(",") if part.strip()),

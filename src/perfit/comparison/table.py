@@ -98,7 +98,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows, and what they were made from; ``answers`` is "free", or "labels" for labels alone, "expected" for the ratings' median and mean."""
+    """All rows, and what they were made from; ``answers`` is "free" or "sampled", or "labels" for labels alone, "expected" for the ratings' median and mean."""
 
     task: str
     primary: str
@@ -178,11 +178,15 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     chosen = [f"{name} {value}" for name, value in data["selection"].items() if value is not None]
     once = [row.label for row in rows if row.metrics and not seeded(row.name)]
     if once and len(results.plan["seeds"]) > 1:
-        notes.append(f"no chance in it, run once: {', '.join(once)}")
+        chance = "no chance in it" if results.plan["answers"] != "sampled" else "no chance in it but in its answers"
+        notes.append(f"{chance}, run once: {', '.join(once)}")
     if results.plan.get("collective") is not None:
         notes.append(
             "stage 1 of PerFit's methods is the collective shift of a run that was given, and its seconds are none"
         )
+    if results.plan["answers"] == "sampled":
+        drawn = "temperature 0.1, top-k 10, top-p 0.9"
+        notes.append(f"answers: drawn as in the paper ({drawn}) with each trial's seed, not the likeliest token")
     if results.plan["answers"] == "labels":
         notes.append(f"answers: each method's choice among the task's {len(results.task.labels)} labels, not free text")
     if results.plan["answers"] == "expected":

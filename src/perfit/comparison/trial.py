@@ -91,7 +91,7 @@ def _run(
     written = folder.answered(trial, done)
     predictions = {line["query"]: line["prediction"] for line in written.records}
     finished: list[User] = []
-    stop = bench.task.stop if bench.answers == "free" else ()
+    stop = bench.task.stop if bench.answers in ("free", "sampled") else ()
 
     def advance(rows: int) -> None:
         clock.tick()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,9 @@ def _place(row: Row, task: str, base: str, world: World) -> Place:
         settings = {"stage1_users": "all", "stage1_data": "both"}
     pool = row.pool
     if row.pool_share is not None:
-        pool = max(1, round(row.pool_share * len(world.dataset(task).others)))
+        # Of as many as the other rows learn from: a part of the pool is a part of the scale's.
+        whole = min(len(world.dataset(task).others), world.choices.scale.pool or sys.maxsize)
+        pool = max(1, round(row.pool_share * whole))
     return Place(base, task, tuple(sorted(settings.items())), pool, row.pool_seed if pool is not None else None)
 
 

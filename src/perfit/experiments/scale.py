@@ -37,6 +37,7 @@ class Scale:
         users, queries, history, pool: As for ``perfit compare``.
         measured_users, measured_queries: Of an analysis, and of general abilities.
         tasks: Only these of an entry's; none for all.
+        answers: As for ``perfit compare``: "sampled" is the paper's way.
         resamples: Of every bootstrap.
     """
 
@@ -54,6 +55,7 @@ class Scale:
     measured_users: int | None = None
     measured_queries: int | None = None
     tasks: tuple[str, ...] = ()
+    answers: str = "free"
     resamples: int = 2000
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class Scale:
             value = getattr(self, one.name)
             if isinstance(value, int) and value < 1:
                 raise ConfigError(f"{one.name}: {value} is not possible; give at least 1")
+        if self.answers not in ("free", "sampled"):
+            raise ConfigError(f"answers: {self.answers!r} is not possible; choose free or sampled, the protocol's two")
         for task in self.tasks:
             if task not in METRICS:
                 raise ConfigError(f"tasks: {task!r} is none of the paper's; choose from {', '.join(METRICS)}")
@@ -102,7 +106,14 @@ SCALES: Mapping[str, Scale] = {
         measured_users=12,
         measured_queries=8,
     ),
-    "paper": Scale("paper", "paper", {}, {name: base.hub for name, base in PAPER_BASES.items()}, measured_users=10),
+    "paper": Scale(
+        "paper",
+        "paper",
+        {},
+        {name: base.hub for name, base in PAPER_BASES.items()},
+        measured_users=10,
+        answers="sampled",
+    ),
 }
 
 

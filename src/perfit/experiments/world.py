@@ -156,6 +156,7 @@ class World:
                 how=self.choices.how,
                 preset=scale.preset,
                 settings={**self.settings_of(place.task, place.base), **dict(place.settings)},
+                answers=scale.answers,
                 selection=Selection(scale.users, scale.queries, scale.history, pool, place.pool_seed),
             )
             self._benches[place] = source.open(self.base(place.base))

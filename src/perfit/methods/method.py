@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from perfit.tasks.task import Task
 
 Done = Callable[[int], None]
-ANSWERS = ("free", "labels", "expected")
-"""What answers may be: any text, one of the task's labels, or the median and mean that its ratings' probabilities expect."""
+ANSWERS = ("free", "sampled", "labels", "expected")
+"""What answers may be: any text, greedily or drawn, one of the task's labels, or what its ratings' probabilities expect."""
 
 
 def no_progress(rows: int) -> None:
@@ -67,8 +67,8 @@ class Setting:
         folder: The method's own durable folder; made when missing.
         listener: Hears what happens (docs/training.md), ``Stage1Found`` where a finished stage 1 lies there already.
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
-        answers: "free": whatever the model says; "labels": chosen greedily among the task's labels, token by token;
-            "expected": median and mean of the ratings' exact probabilities. It changes no training.
+        answers: "free": whatever the model says, greedily; "sampled": drawn as in the paper (D.5.2) with the seed;
+            "labels": chosen greedily among the task's labels, token by token; "expected": median and mean of the ratings' exact probabilities. It changes no training.
         collective: A finished run whose collective shift takes the place of stage 1 in every method that stands on one.
         frozen: A folder where methods that train on the same rows find each other's frozen parts; it goes with the process.
 

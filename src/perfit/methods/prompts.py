@@ -37,13 +37,14 @@ class Prompts:
 
     @cached_property
     def decoding(self) -> Decoding:
-        """How the task's answers are decoded: greedily, free as the task says, or among its labels.
+        """How the task's answers are decoded: free as the task says, greedily or drawn with the seed, or among its labels.
 
         Its ``within`` raises ConfigError where two labels have the same tokens.
         """
         setting = self.setting
-        if setting.answers == "free":
-            return Decoding().of(setting.task, self.limit)
+        if setting.answers in ("free", "sampled"):
+            drawn = Decoding(sample=setting.answers == "sampled", seed=setting.seed)
+            return drawn.of(setting.task, self.limit)
         chat = setting.config.chat_template
         within = labels_after(setting.task.labels, setting.backbone.tokenizer, chat)
         return Decoding(max_new_tokens=self.limit, within=within)

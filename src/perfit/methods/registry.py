@@ -41,6 +41,7 @@ class Maker:
         seeded: Whether chance has a part in it; the others give the same answers with every seed.
         joint: Whether it learns from all users' histories together, so that each user's answers depend on who is there.
         scores: Whether it can say how probable each label is; floors answer as ever.
+        samples: Whether its answers can be drawn instead of being the likeliest.
         version: Raised, here and for what stands on it, whenever the same settings give other numbers than before.
     """
 
@@ -54,6 +55,7 @@ class Maker:
     seeded: bool = True
     joint: bool = False
     scores: bool = True
+    samples: bool = True
     version: int = 1
 
     def options(self) -> type:
@@ -70,6 +72,8 @@ class Maker:
         """
         if setting.answers == "expected" and not self.scores:
             raise ConfigError(f"{self.name}: cannot score labels; leave it out, or choose answers free or labels")
+        if setting.answers == "sampled" and not self.samples:
+            raise ConfigError(f"{self.name}: answers greedily; leave it out, or choose answers free or labels")
         module = import_module(self.module)
         made: Any = make_options(self.name, self.options(), {**self.fixed, **options})
         method: Method = getattr(module, self.function)(self.name, self.label, setting, made)
@@ -120,7 +124,7 @@ _MAKERS = (
         "full_history",
         seeded=False,
     ),
-    Maker("cos", "CoS", "logits steered by the retrieved context", "cos", seeded=False, scores=False),
+    Maker("cos", "CoS", "logits steered by the retrieved context", "cos", seeded=False, scores=False, samples=False),
     Maker(
         "style-vector",
         "StyleVector",
@@ -166,8 +170,8 @@ def maker_of(name: str) -> Maker | None:
 
     Args:
         name: A key of ``METHODS``; ``package.module:Class``; or an entry point of the group "perfit.methods". Of one's own,
-            a class made from name, label, setting and options. Its attributes ``label``, ``Options``, ``kinds`` and
-            ``scores`` are taken where it has them.
+            a class made from name, label, setting and options. Its attributes ``label``, ``Options``, ``kinds``,
+            ``scores`` and ``samples`` are taken where it has them.
 
     Raises:
         ConfigError: It cannot be imported, or is no method.
@@ -182,7 +186,7 @@ def maker_of(name: str) -> Maker | None:
         raise ConfigError(f"methods: {place} is no method, it has no {', '.join(lacks)}; see docs/methods.md")
     about = (kind.__doc__ or "").strip().partition("\n")[0]
     module, _, function = place.partition(":")
-    known = {part: getattr(kind, part) for part in ("kinds", "scores") if hasattr(kind, part)}
+    known = {part: getattr(kind, part) for part in ("kinds", "scores", "samples") if hasattr(kind, part)}
     return Maker(name, str(getattr(kind, "label", function)), about, module, function, **known)
 
 
@@ -195,7 +199,8 @@ def seeded(name: str) -> bool:
 def methods_for(task: Task, answers: str = "free") -> list[str]:
     """Names of the methods that answer this kind of task, in this way."""
     fitting = {name: maker for name, maker in METHODS.items() if task.kind in maker.kinds}
-    return [name for name, maker in fitting.items() if maker.scores or answers != "expected"]
+    can = {"expected": "scores", "sampled": "samples"}.get(answers)
+    return [name for name, maker in fitting.items() if can is None or getattr(maker, can)]
 
 
 def make_method(name: str, setting: Setting, **options: Any) -> Method:

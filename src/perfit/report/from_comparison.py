@@ -63,9 +63,12 @@ def _facts(results: Results, table: Table) -> list[tuple[str, str]]:
         ("Data", f"{data['source']}: {table.n_users} users, {table.n_queries} queries, {data['others']} other users"),
         (
             "Answers",
-            {"free": "free text", "labels": "the task's labels alone", "expected": "median and mean of ratings"}[
-                table.answers
-            ],
+            {
+                "free": "free text",
+                "sampled": "free text, drawn as in the paper",
+                "labels": "the task's labels alone",
+                "expected": "median and mean of ratings",
+            }[table.answers],
         ),
         ("Seeds", ", ".join(map(str, table.seeds))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
