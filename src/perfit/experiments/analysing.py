@@ -9,7 +9,6 @@ import numpy as np
 
 from perfit.analysis.deltas import DeltaVectors
 from perfit.analysis.extract import able, extract
-from perfit.analysis.neighbours import from_the_collective
 from perfit.analysis.recipe import HISTORY, Recipe
 from perfit.analysis.subspace import basis, complete, rank_table
 from perfit.analysis.tables import Tables, focus_layer, tables_of
@@ -17,6 +16,7 @@ from perfit.analysis.tasks_together import tasks_together
 from perfit.backbone.room import positions_of
 from perfit.durable.identity import digest_of
 from perfit.errors import PerfitError
+from perfit.experiments.cases import Case, case_columns, case_rows, cases_of, measures_of
 from perfit.experiments.cells import tasks_at
 from perfit.experiments.paper.entry import Entry
 from perfit.experiments.work import Watch
@@ -25,7 +25,6 @@ from perfit.pages.drawing import Drawn
 from perfit.tasks import get_task
 
 _RANDOM = "random"
-_NEAR = 10
 
 
 def analyse(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
@@ -40,11 +39,17 @@ def analyse(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
         except PerfitError as error:
             missing.append(str(error))
     measures: dict[str, float] = {}
-    figure = None
+    figure, rows = None, {}
+    if found and entry.part == "cases":
+        cases = {task: _cases(task, one, world) for task, one in found.items()}
+        measures = {name: value for task, mine in cases.items() for name, value in measures_of(task, mine).items()}
+        rows = {"rows": case_rows(cases), "columns": case_columns(cases)}
+    elif found:
+        measures = _measures(entry.part or "", found)
     if found:
-        measures = _measures(entry.part or "", found, world)
         figure = _figure(entry.part or "", found)
     return {
+        **rows,
         "measures": measures,
         "users": {task: len(one.users) for task, one in found.items()},
         "queries": {task: int(one.counts.sum()) // len(one.recipe.kinds) for task, one in found.items()},
@@ -87,7 +92,7 @@ def deltas_of(task: str, base: str, group: str, world: World, watch: Watch) -> D
     )
 
 
-def _measures(part: str, found: Mapping[str, DeltaVectors], world: World) -> dict[str, float]:
+def _measures(part: str, found: Mapping[str, DeltaVectors]) -> dict[str, float]:
     measures: dict[str, float] = {}
     for task, one in found.items():
         layer = focus_layer(one)
@@ -101,8 +106,6 @@ def _measures(part: str, found: Mapping[str, DeltaVectors], world: World) -> dic
             measures[f"{task}.random_of_history"] = _control(one, layer)
         elif part == "layers":
             measures[f"{task}.late_over_early"] = _late_over_early(one)
-        elif part == "cases":
-            measures |= _cases(task, one, layer, world)
     if part == "tasks":
         measures |= _together(found)
     return measures
@@ -136,23 +139,9 @@ def _late_over_early(one: DeltaVectors) -> float:
     return float(np.mean(late)) / max(float(np.mean(ranks[: depth // 2])), 1e-9)
 
 
-def _cases(task: str, one: DeltaVectors, layer: int, world: World) -> dict[str, float]:
-    """Punctuation in what users wrote, in those near to the collective shift, in the middle, and far from it."""
-    order = from_the_collective(complete(one.delta(layer)))
-    count = max(1, min(_NEAR, len(order) // 3))
-    middle = (len(order) - count) // 2
-    groups = {"near": order[:count], "middle": order[middle : middle + count], "far": order[-count:]}
+def _cases(task: str, one: DeltaVectors, world: World) -> list[Case]:
     data = world.dataset(task)
-    by_id = {user.id: user for user in (*data.users, *data.others)}
-    the_task = get_task(task)
-
-    def punctuation(place: int) -> float:
-        texts = [the_task.answer_of(item) for item in by_id[one.users[place]].history]
-        return float(np.mean([sum(sign in ",;:!?-–—" for sign in text) for text in texts])) if texts else 0.0
-
-    means = {name: float(np.mean([punctuation(place) for place in places])) for name, places in groups.items()}
-    found = {f"{task}.punctuation_{name}": value for name, value in means.items()}
-    return found | {f"{task}.punctuation_near_minus_middle": means["near"] - means["middle"]}
+    return cases_of(task, one, focus_layer(one), {user.id: user for user in (*data.users, *data.others)})
 
 
 def _together(found: Mapping[str, DeltaVectors]) -> dict[str, float]:

@@ -28,7 +28,6 @@ from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow, common_prefix
 from perfit.training.summary import RowSummary
 
-
 _PROVED: WeakKeyDictionary[torch.nn.Module, set[bytes]] = WeakKeyDictionary()
 """On which base the frozen runner proved itself where, and on what rows: a comparison's methods ask again and again."""
 
