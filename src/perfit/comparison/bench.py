@@ -39,7 +39,7 @@ class Bench:
         notes: What was decided while reading, for people.
         answers: "free", "sampled", or "labels" where every method answers with one of the task's labels.
         collective: A run whose collective shift takes the place of stage 1 (``Setting.collective``).
-        frozen: Where its methods find each other's frozen parts (``Setting.frozen``).
+        frozen: Where its methods find each other's frozen parts (``Setting.frozen``); None: of one ``run`` alone.
     """
 
     data: Dataset

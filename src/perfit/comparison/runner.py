@@ -65,8 +65,8 @@ def run(
             run_in_processes(todo, plan, folder, maker, workers, reopen, announce, listener)
         else:
             forecast = Forecast(records)
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as frozen:
-                bench = replace(bench, frozen=Path(frozen))
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
+                bench = replace(bench, frozen=bench.frozen or Path(own))
                 for number, trial in enumerate(todo, 1):
                     announce(trial, number, forecast.seconds(todo[number - 1 :]))
                     began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -69,6 +70,7 @@ class World:
         self._bases: dict[str, OpenedBase] = {}
         self._benches: dict[Place, Bench] = {}
         self._measured: dict[tuple[Path, Trial], Measured] = {}
+        self._frozen = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
     @cached_property
     def _smoke(self) -> Path:
@@ -159,7 +161,8 @@ class World:
                 answers=scale.answers,
                 selection=Selection(scale.users, scale.queries, scale.history, pool, place.pool_seed),
             )
-            self._benches[place] = source.open(self.base(place.base))
+            # Users are the same whatever the pool: their frozen parts serve every place of their task.
+            self._benches[place] = replace(source.open(self.base(place.base)), frozen=Path(self._frozen.name))
         return self._benches[place]
 
     def folder(self, place: Place, version: int) -> ComparisonFolder:
