@@ -36,6 +36,34 @@ def test_another_number_in_a_file_is_another_page(tmp_path: Path) -> None:
     assert "| epochs.max | 6 | 7 |" in page(tmp_path / "docs")
 
 
+def test_claims_stand_in_one_table_and_what_is_the_other_way_is_said(tmp_path: Path) -> None:
+    def claim(says: str, verdict: str, *details: str) -> dict[str, object]:
+        return {"says": says, "line": 7, "verdict": verdict, "parts": {verdict: 1}, "details": list(details)}
+
+    def order(column: str, low: float, high: float) -> dict[str, object]:
+        return {"column": column, "rows": 4, "tau": -0.5, "low": low, "high": high}
+
+    one = reproduce(entry_of("table8"), World(choices_in(tmp_path)))
+    claims = (
+        claim("more is better", "seen"),
+        claim("less is worse", "not seen", "a in x: seen (+1)", "b in x: not seen (-1)"),
+    )
+    orders = (order("x.accuracy", -0.9, -0.1), order("x.macro_f1", -0.9, 0.1))
+    saved = replace(
+        one, scale="small", claims=claims, orderings=orders, users={"movie_tagging": 12, "news_categorize": 3}
+    )
+    saved.save(tmp_path / "docs" / "small")
+    said = page(tmp_path / "docs")
+    assert "| more is better | table8 | 7 | **seen** | 12 |" in said
+    against = said.partition("## What contradicts the paper here")[2].partition("\n## ")[0]
+    assert "- table8: less is worse (line 7). b in x: not seen (-1)" in against
+    assert "more is better" not in against
+    assert "x.accuracy" in against
+    assert "x.macro_f1" not in against
+    replace(saved, claims=(), orderings=()).save(tmp_path / "docs" / "small")
+    assert "Nothing is clear of chance." in page(tmp_path / "docs")
+
+
 def test_files_of_results_are_whole_and_name_no_place_of_a_machine() -> None:
     found = outcomes(RESULTS / "small", entries())
     assert found

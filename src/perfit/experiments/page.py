@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perfit.experiments.claims import NOT_SEEN
 from perfit.experiments.outcome import Outcome, OutcomeRow, Value, outcomes
 from perfit.experiments.paper.registry import entries
 from perfit.markdown import markdown
@@ -27,7 +28,8 @@ paper's orders and claims are seen. It is no run of the paper's own size.
 
 D is a folder with a folder, or a `.jsonl`, a task: `movie_tagging`, `news_categorize`, `product_rating`, `news_headline`,
 `scholarly_title`, `tweet_paraphrase`. `--tasks`, `--users`, `--queries`, `--history`, `--pool`, `--seeds` and `--trials` take a part,
-`--set` changes a setting of all cells, `--show` runs nothing and says what is there. `--base PATH` stands for all of the paper's
+`--set` changes a setting of all cells, `--answers sampled` draws answers as the paper does (the paper scale's way; else they are the
+likeliest tokens), `--show` runs nothing and says what is there. `--base PATH` stands for all of the paper's
 bases, `--base qwen2.5-7b=PATH` for one of them.
 
 *Scales.* `smoke` has tiny random bases and says nothing of the method. `small` is SmolLM2-135M (in Table 13 and Figure 8 Gemma 3 270M
@@ -65,7 +67,7 @@ def page(folder: Path) -> str:
     """
     parts = [_HEAD]
     found = [one for scale in ("small", "paper") for one in outcomes(folder / scale, entries())]
-    parts.append(_overview(found))
+    parts += [_overview(found), _claims(found), _against(found)]
     parts += [section(one, f"reproduction/{one.scale}/") for one in found]
     return "\n".join(parts)
 
@@ -80,6 +82,37 @@ def _overview(found: Sequence[Outcome]) -> str:
         said = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
         lines.append(f"| {name} | {markdown(entry.title)} | {cells} | {said} |")
     return "\n".join([*lines, ""])
+
+
+def _claims(found: Sequence[Outcome]) -> str:
+    """Every claim that was held against numbers of ours, its verdict, and how many users stand behind it."""
+    lines = [
+        "## The paper's claims",
+        "",
+        "| claim | of | line | verdict | users |",
+        "| --- | --- | ---: | --- | ---: |",
+    ]
+    for one in found:
+        users = max(one.users.values(), default=0)
+        for claim in one.claims:
+            what = f"{markdown(claim['says'])} | {one.entry} | {claim['line']} | **{claim['verdict']}**"
+            lines.append(f"| {what} | {users} |")
+    return "\n".join([*lines, ""])
+
+
+def _against(found: Sequence[Outcome]) -> str:
+    """What speaks against the paper: claims that are the other way here, and orders whose whole interval is reversed."""
+    lines = []
+    for one in found:
+        for claim in one.claims:
+            if claim["verdict"] == NOT_SEEN:
+                why = "; ".join(detail for detail in claim["details"] if NOT_SEEN in detail)
+                lines.append(f"- {one.entry}: {markdown(claim['says'])} (line {claim['line']}). {markdown(why)}")
+        for order in one.orderings:
+            if order["high"] is not None and order["high"] < 0:
+                lines.append(f"- {one.entry}: the order of the rows in {order['column']}, {order_in_words(order)}")
+    said = lines or ["Nothing is clear of chance."]
+    return "\n".join(["## What contradicts the paper here", "", *said, ""])
 
 
 def section(one: Outcome, figures: str = "") -> str:
