@@ -13,6 +13,7 @@ from perfit.serving import loading
 from perfit.serving.batched import Batched
 from perfit.serving.continuous import Pages
 from perfit.serving.engine import Request
+from perfit.serving.piecewise import NAME
 from perfit.serving.version import shift_digest
 from perfit.store.payload import StoredShift
 
@@ -55,8 +56,9 @@ def test_a_neighbour_is_not_touched(value: float, family: str, positions: str, m
     )
 
 
-def test_without_the_fence_all_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the fence is for, so that nobody takes it away as needless."""
+@pytest.mark.parametrize(("attention", "base_ends"), [("sdpa", "error"), (NAME, "length")])
+def test_without_the_fence_all_would_be_lost(attention: str, base_ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the fence is for, so that nobody takes it away as needless: attention request by request is on CPUs alone."""
     monkeypatch.setattr(loading, "check_bounded", lambda tensors: None)
     monkeypatch.setattr(Pages, "_sound", lambda self, states: states)
     world, backbone = World(), families.tiny("llama")
@@ -65,7 +67,11 @@ def test_without_the_fence_all_would_be_lost(monkeypatch: pytest.MonkeyPatch) ->
         Request("broken", prompt(0, 13), broken, max_new_tokens=2),
         Request("base", prompt(1, 13), max_new_tokens=2),
     ]
-    assert [end_of(one).reason for one in answered(batched(world, backbone), asked)] == ["error", "error"]
+    engine = batched(world, backbone)
+    core = core_of(engine)
+    assert isinstance(core, Batched)
+    core._pages.backbone.model.config._attn_implementation = attention
+    assert [end_of(one).reason for one in answered(engine, asked)] == ["error", base_ends]
 
 
 def test_a_fault_of_a_forward_ends_those_in_it_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:

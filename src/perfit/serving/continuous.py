@@ -22,6 +22,7 @@ from perfit.backbone.taps import Changes, running
 from perfit.backbone.twin import twin
 from perfit.errors import BaseModelError
 from perfit.serving.block_keys import BlockKeys, Edits
+from perfit.serving.piecewise import NAME, attend_piecewise
 
 KNOWN = ((5, 23), (5, 24))
 """Versions of transformers whose insides are known: from the first on, below the second."""
@@ -64,6 +65,16 @@ TOUCHED: Mapping[str, tuple[str, ...]] = {
     f"{_ROOM}.cache_allocators.cache_allocator:BlockLedger.acquire": ("block_id",),
     f"{_ROOM}.cache_allocators.cache_allocator:BlockLedger.release": ("block_id", "no_cache"),
     f"{_ROOM}.cache_allocators.cache_pool:CachePool.free_blocks": (),
+    "transformers.integrations.sdpa_attention:sdpa_attention_forward": (
+        "module",
+        "query",
+        "key",
+        "value",
+        "attention_mask",
+        "cache",
+        "kwargs",
+    ),
+    "transformers:AttentionInterface.register": ("key", "value"),
 }
 """Each function that is called or replaced, and the parameters that it must have."""
 
@@ -147,6 +158,10 @@ class Pages:
                 f"{backbone.name or type(base).__name__}: transformers cannot answer many at once on this base "
                 f"({type(error).__name__}); use the reference engine"
             ) from error
+        if model.config._attn_implementation == "sdpa" and model.device.type == "cpu":
+            # After the processor was made, which keeps a mask for "sdpa" alone.
+            transformers.AttentionInterface.register(NAME, attend_piecewise)
+            model.config._attn_implementation = NAME
         self._keys = BlockKeys(paging.page)
         self._edits: dict[str, Edits] = {}
         cache = self._processor.cache

@@ -65,6 +65,8 @@ class PackedEdits:
             slots += [piece.slots] * len(mine)
             begin += piece.count
         self.any = bool(places)
+        if not self.any:  # as in every step that no prompt is part of
+            return
         device = first.shift.R.device
         self._places = torch.tensor(places, dtype=torch.long, device=device)
         self._groups = [
