@@ -18,7 +18,7 @@ from small_base import TASK, person
 
 from perfit.belonging import open_store
 from perfit.data.schema import User
-from perfit.edits.shift import new_shift, to_stored
+from perfit.edits.shift import Shift, new_shift, to_stored
 from perfit.errors import UnknownUserError
 from perfit.notebook import versions as kept_versions
 from perfit.notebook.database import Notebook
@@ -78,6 +78,47 @@ def test_a_user_who_comes_is_trained_as_personalize_does(own_run: Path) -> None:
         before = one.perfit.shift_of("anna")
         assert answer(one, "dora") != answer(one, "collective")
         torch.testing.assert_close(one.perfit.shift_of("anna").R, before.R, rtol=0, atol=0)
+
+
+def distance(one: PerFit, user: str, other: Shift) -> float:
+    """How far a user's second shift is from another, as maps."""
+    mine = one.shift_of(user)
+    return float((mine.R.mT @ mine.D - other.R.mT @ other.D).norm())
+
+
+def test_feedback_alone_adds_to_what_was_learnt_elsewhere(own_run: Path) -> None:
+    """One correction of a user whose run was trained on a history must not stand in for that history."""
+    with site(own_run) as one:
+        trained, (_, shared) = one.perfit.shift_of("anna"), one.perfit.collective  # type: ignore[misc]
+        told = {"input": "river stone", "verdict": "edited", "text": "travel"}
+        assert one.post("/v1/users/anna/feedback", told).status_code == 200
+        done = ask_for(one, "anna")
+        assert done["state"] == "live"
+        assert done["result"]["start"] == "the user's own shift from outside serving"
+        assert 0 < distance(one.perfit, "anna", trained) < distance(one.perfit, "anna", shared)
+        (once, answers) = one.perfit.shift_of("anna"), one.perfit.shift_of("ben")
+        # The next training begins there again: twice the same items are one shift, and not one that went twice as far.
+        assert ask_for(one, "anna")["result"]["start"] == done["result"]["start"]
+        assert distance(one.perfit, "anna", once) == pytest.approx(0, abs=1e-4)
+        torch.testing.assert_close(one.perfit.shift_of("ben").R, answers.R, rtol=0, atol=0)
+        # Who gives the history is trained on it as anybody is.
+        one.http.put("/v1/users/anna/history", json={"history": history("anna")})
+        again = ask_for(one, "anna")
+        assert "start" not in again["result"]
+        plain = PerFit.from_pretrained(own_run)
+        plain.personalize(one.gateway.items.of("anna").training, listener=lambda event: None)
+        kept = one.gateway.versions.stored("anna", again["result"]["version"])
+        assert shift_digest(plain.owners.personal.stored("anna").tensors) == shift_digest(kept.tensors)
+
+
+def test_feedback_alone_of_a_newcomer_begins_at_the_shared_shift(own_run: Path) -> None:
+    with site(own_run) as one:
+        for number, verdict in enumerate(("accepted", "edited")):
+            told = {"input": f"river stone {number}", "verdict": verdict, "answer": "travel", "text": "work"}
+            assert one.post("/v1/users/dora/feedback", told).status_code == 200
+        assert one.gateway.items.of_feedback_alone("dora", one.perfit.task)
+        assert "start" not in ask_for(one, "dora")["result"]
+        assert "start" not in ask_for(one, "dora")["result"]
 
 
 def test_an_update_that_is_worse_is_not_put_live_and_says_so(own_run: Path) -> None:

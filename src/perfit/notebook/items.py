@@ -109,6 +109,20 @@ class Items:
             User(user, tuple(item for item, held in items if held)),
         )
 
+    def of_feedback_alone(self, user: str, task: Task) -> bool:
+        """Whether every item came from answers that were accepted or edited: no history was ever given, or none is left."""
+        with self.notebook.reading() as database:
+            rows = _rows(database, user, "fields")
+            said = set(
+                database.execute("SELECT input, answer FROM feedback WHERE user = ? AND verdict != 'rejected'", (user,))
+            )
+        for (text,) in rows:
+            fields = json.loads(text)
+            answer = fields.pop(task.history_answer, "")
+            if (_text(fields), answer) not in said:
+                return False
+        return True
+
     def counts(self, user: str) -> dict[str, int]:
         """How many items, held-out ones among them, and verdicts."""
         with self.notebook.reading() as database:

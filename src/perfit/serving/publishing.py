@@ -17,6 +17,7 @@ from perfit.store.payload import StoredShift, rounded
 from perfit.tombstones import Tombstones
 
 KEPT, KEPT_BACK = "kept", "kept back"
+_OUTSIDE: Mapping[str, Any] = {"trained": "outside serving"}
 _TRY_SECONDS = 0.2
 
 
@@ -47,6 +48,20 @@ def live_of(run: RunDirectory, user: str) -> StoredShift | None:
     """The live shift of a user; None where there is none."""
     with open_store(run) as store:
         return store.find(user)
+
+
+def from_outside(versions: Versions, user: str, live: StoredShift | None) -> StoredShift | None:
+    """The shift of a user that was trained on what this server never had, the newest; None where there is none such.
+
+    Args:
+        versions: What is kept of the user.
+        user: Whose.
+        live: What is live now; what is in no version came from outside.
+    """
+    if live is None or versions.number_of(user, shift_digest(live.tensors)) is None:
+        return live
+    outside = [version.number for version in versions.of(user) if version.note == _OUTSIDE]
+    return versions.stored(user, outside[-1]) if outside else None
 
 
 @dataclass(frozen=True)
@@ -98,9 +113,7 @@ def publish(
             digest = shift_digest(stored.tensors)
             before = store.find(one.user)
             if before is not None:
-                versions.add(
-                    one.user, before, shift_digest(before.tensors), state=KEPT, note={"trained": "outside serving"}
-                )
+                versions.add(one.user, before, shift_digest(before.tensors), state=KEPT, note=_OUTSIDE)
             number = versions.add(one.user, stored, digest, state=KEPT if one.live else KEPT_BACK, note=one.note)
             if one.live:
                 store.put(one.user, stored.tensors, stored.meta)
@@ -133,7 +146,7 @@ def described(versions: Versions, user: str, live: str | None) -> list[dict[str,
                 "created": None,
                 "state": "live",
                 "digest": live,
-                "note": {"trained": "outside serving"},
+                "note": dict(_OUTSIDE),
             }
         )
     return found

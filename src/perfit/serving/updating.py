@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perfit.data.schema import User
+from perfit.edits.shift import from_stored
 from perfit.errors import PerfitError, StoreError
 from perfit.inference.log_probs import answer_log_probs
 from perfit.notebook.database import Notebook
@@ -20,6 +21,7 @@ from perfit.pseudo_users import COLLECTIVE
 from perfit.run import RunDirectory
 from perfit.serving import publishing
 from perfit.serving.faults import refused
+from perfit.store.collective_file import Collective
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.training.examples import RowMaker
@@ -63,12 +65,17 @@ class Updates:
         if not learnable.training.history:
             return FAILED, {"problem": "there is nothing to learn from; send a history or feedback first"}
         before = publishing.live_of(self._run, job.user)
-        stored, steps = self._trained(learnable.training)
+        # Feedback alone is a few items: they add to what was learnt elsewhere, and do not stand in for it.
+        alone = self._items.of_feedback_alone(job.user, self._perfit.task)
+        start = publishing.from_outside(self._versions, job.user, before) if alone else None
+        stored, steps = self._trained(learnable.training, start)
         note: dict[str, Any] = {
             "items": len(learnable.training.history),
             "held_out": len(learnable.held_out.history),
             "steps": steps,
         }
+        if start is not None:
+            note["start"] = "the user's own shift from outside serving"
         worse = False
         if learnable.held_out.history:
             old, new = self._loss(before, learnable.held_out), self._loss(stored, learnable.held_out)
@@ -94,17 +101,35 @@ class Updates:
             )
         return KEPT_BACK if worse else LIVE, result
 
-    def _trained(self, user: User) -> tuple[StoredShift, int]:
+    def _trained(self, user: User, start: StoredShift | None) -> tuple[StoredShift, int]:
         """The shift that ``PerFit.personalize`` gives, as a store would keep it, and how many steps it took.
+
+        Args:
+            user: Id and items.
+            start: Where training begins; None is the shared second shift, as ``PerFit.personalize`` does.
 
         Raises:
             PerfitError: The user cannot be trained.
         """
         alone = self._alone(None)
+        if start is not None:
+            first, _ = self._shared.shifts
+            alone.owners = Owners(Collective.of_shifts((first, from_stored(start.tensors))))
         trained = alone.personalize(user, listener=lambda event: self._pause())
         if trained.problem is not None:
             raise PerfitError(trained.problem)
         return alone.owners.personal.stored(user.id), trained.steps
+
+    @property
+    def _shared(self) -> Collective:
+        """Both shared shifts.
+
+        Raises:
+            StoreError: The run has none.
+        """
+        if self._perfit.owners.shared is None:
+            raise StoreError("there is no collective shift to start from; train the run to its end first")
+        return self._perfit.owners.shared
 
     def _loss(self, stored: StoredShift | None, held_out: User) -> float:
         """Mean negative log-likelihood of the held-out answers, in nats an item; without a shift, of the collective."""
@@ -134,5 +159,5 @@ class Updates:
         own = PersonalShifts()
         if one is not None:
             own.put_stored([one])
-        alone.owners = Owners(self._perfit.owners.shared, own)
+        alone.owners = Owners(self._shared, own)
         return alone
