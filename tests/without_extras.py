@@ -19,7 +19,7 @@ from typing import Any
 BROUGHT = (
     "accelerate", "bitsandbytes", "gguf", "jinja2", "lm_eval", "matplotlib", "optuna", "peft", "plotly", "pyarrow",
     "rank_bm25", "rouge_score", "scipy", "sklearn", "tensorboard", "trackio", "wandb",
-    "fastapi", "prometheus_client", "starlette", "uvicorn",
+    "fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn",
 )  # fmt: skip
 
 

@@ -30,6 +30,12 @@ def serve(
     learn: Annotated[
         float, typer.Option("--learn", help="Of one core, what trainings may take; 0: nothing is trained.")
     ] = 0.5,
+    traces: Annotated[
+        str | None,
+        typer.Option(
+            "--traces", help="Collector of OpenTelemetry, by OTLP over HTTP (http://127.0.0.1:4318/v1/traces)."
+        ),
+    ] = None,
     base: BASE_OF_RUN = None,
     how: HowToOpen = USUAL,
 ) -> None:
@@ -40,7 +46,7 @@ def serve(
     from perfit.serving.server import ServeConfig
     from perfit.serving.server import serve as serve_run
 
-    config = ServeConfig(run, host, port, engine, keys, most, learn, base, how)
+    config = ServeConfig(run, host, port, engine, keys, most, learn, traces, base, how)
     no_loading_bars()
     screen = Screen()
     screen.say("loading the base ...")

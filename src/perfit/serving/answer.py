@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,7 @@ from perfit.inference.chance import chance_of
 from perfit.inference.ends import end_tokens
 from perfit.inference.growing_text import GrowingText
 from perfit.inference.repetition import repetition_of
-from perfit.serving.engine import Finished, Handle, Reason, Request, Token
+from perfit.serving.engine import Finished, Handle, Reason, Request, Times, Token
 
 
 class Answer:
@@ -36,6 +37,9 @@ class Answer:
         self.cached = 0
         self.finished = False
         self._handle = handle
+        self._submitted = time.time_ns()
+        self._begun: int | None = None
+        self._first: int | None = None
         self._ends = end_tokens(backbone, self.request.stop)
         self._chance = chance_of(self.request.seed, self.request.prompt) if self.request.temperature else None
         self._repetition = repetition_of(self.request.repetition_penalty, self.request.no_repeat_ngram)
@@ -51,8 +55,14 @@ class Answer:
         """Whether the next token is simply the most probable one."""
         return self._chance is None and self._repetition is None
 
+    def begin(self) -> None:
+        """The engine takes it in."""
+        self._begun = time.time_ns()
+
     def take(self, token: int, logprob: float, top: tuple[tuple[int, float], ...] = ()) -> bool:
         """Append a token; True where the answer is finished with it."""
+        if self._first is None:
+            self._first = time.time_ns()
         if token in self._ends:
             self.finish("stop")
             return True
@@ -77,6 +87,7 @@ class Answer:
                 cached_tokens=self.cached,
                 edited=self.edited,
                 problem=problem,
+                times=Times(self._submitted, self._begun, self._first, time.time_ns()),
             )
         )
 

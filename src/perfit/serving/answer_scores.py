@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from perfit.data.schema import Query
@@ -52,12 +53,14 @@ async def score_answer(gateway: Gateway, tenant: Tenant, request: Request, conte
     asked = asked_for(tenant, body.optional_text("user"), body.flag("personalize", True))
     answer = composed(body.text("answer"))
     prompt_of, goes_on = _prompt(body, gateway)
-    flight = Flight(gateway, asked)
+    flight = Flight(gateway, asked, request.state.trace)
     try:
         await flight.take_off()
         encoded = await in_thread(prompt_of)
         row = await in_thread(lambda: _row(gateway, encoded, answer, goes_on))
+        began = time.time_ns()
         scored = await in_thread(lambda: _scored(gateway, flight, row))
+        flight.trace.scored(began, len(row.prompt_ids))
         gateway.metrics.tokens(len(row.prompt_ids), 0, 0)
         note = flight.note(len(row.prompt_ids), EXACT)
         receipt = note.signed(gateway.notebook.key)

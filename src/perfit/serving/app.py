@@ -146,13 +146,15 @@ def create_app(gateway: Gateway) -> FastAPI:
 
 def _endpoint(gateway: Gateway, route: Route) -> Callable[[Any], Awaitable[Response]]:
     from starlette.requests import Request as RequestType
-    from starlette.responses import JSONResponse
+    from starlette.responses import JSONResponse, StreamingResponse
     from starlette.responses import Response as ResponseType
 
     label = f"{route.method} {route.path}"
 
     async def endpoint(request: Request) -> Response:
         began, name = time.perf_counter(), secrets.token_hex(8)
+        trace = gateway.tracing.begin(route.method, route.path, name, request.headers.get("traceparent"))
+        request.state.trace = trace
         try:
             tenant = tenant_of(gateway, request, route.right)
             content = await body_of(request, route.most) if route.method in ("POST", "PUT") else b""
@@ -167,6 +169,8 @@ def _endpoint(gateway: Gateway, route: Route) -> Callable[[Any], Awaitable[Respo
         response.headers["x-request-id"] = name
         seconds = time.perf_counter() - began
         gateway.metrics.request(label, response.status_code, seconds)
+        if not isinstance(response, StreamingResponse):  # a stream is over when it has been sent
+            trace.end(response.status_code)
         LOG.info("%s %s %d %.3f s", name, label, response.status_code, seconds)
         return response
 

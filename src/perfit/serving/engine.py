@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from perfit.errors import ConfigError
@@ -87,6 +87,23 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """When things happened to a request, in nanoseconds of ``time.time_ns``.
+
+    Attributes:
+        submitted: It came.
+        begun: The engine took it in; None where it never did.
+        first: Its first token was there; None where none came.
+        ended: It was over.
+    """
+
+    submitted: int
+    begun: int | None
+    first: int | None
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of an answer; nothing comes after it.
 
@@ -98,6 +115,7 @@ class Finished:
         cached_tokens: Tokens of the prompt whose keys and values were there already.
         edited: Positions of the prompt that were edited, ascending; none for the base.
         problem: What went wrong, where the reason is "error".
+        times: When; two ends that differ in it alone are equal.
     """
 
     reason: Reason
@@ -107,6 +125,7 @@ class Finished:
     cached_tokens: int = 0
     edited: tuple[int, ...] = ()
     problem: Exception | None = None
+    times: Times | None = field(default=None, compare=False)
 
 
 Event = Token | Finished

@@ -18,7 +18,7 @@ from perfit.notebook.versions import Versions
 from perfit.personalizer import PerFit
 from perfit.pseudo_users import COLLECTIVE
 from perfit.serving.asking import Asking, Numbered
-from perfit.serving.engine import Engine, Request, Token
+from perfit.serving.engine import Engine, Finished, Request, Token
 from perfit.serving.faults import RefusedError
 from perfit.serving.key_file import KeyFile
 from perfit.serving.keys import Keys, Tenant
@@ -27,6 +27,7 @@ from perfit.serving.metrics import Metrics
 from perfit.serving.people import Lease, People
 from perfit.serving.receipts import Receipt
 from perfit.serving.token_texts import TokenTexts
+from perfit.serving.tracing import RequestTrace, Tracing, Untraced
 from perfit.serving.version import ShiftVersion
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Gateway:
         keys: Who may ask; None lets everybody on this machine.
         limits: How much is taken in.
         worker: Who trains; None where nobody does.
+        tracing: Who is told of spans.
     """
 
     perfit: PerFit
@@ -60,6 +62,7 @@ class Gateway:
     keys: Keys | KeyFile | None
     limits: Limits
     worker: WorkerProcess | None = None
+    tracing: Tracing = field(default_factory=Untraced)
     tokens: TokenTexts = field(init=False)
     items: Items = field(init=False)
     jobs: Jobs = field(init=False)
@@ -97,6 +100,7 @@ class Gateway:
         self.engine.close()
         self.notebook.close()
         self.perfit.owners.personal.close()
+        self.tracing.close()
 
 
 @dataclass(frozen=True)
@@ -152,14 +156,15 @@ class Flight:
     Args:
         gateway: The server.
         asked: Who is asked for.
+        trace: The request's spans.
         answers: How many answers are wanted.
 
     Raises:
         RefusedError: There is no place.
     """
 
-    def __init__(self, gateway: Gateway, asked: Asked, answers: int = 1):
-        self.gateway, self.asked, self.answers = gateway, asked, answers
+    def __init__(self, gateway: Gateway, asked: Asked, trace: RequestTrace, answers: int = 1):
+        self.gateway, self.asked, self.trace, self.answers = gateway, asked, trace, answers
         self._lease = Lease(gateway.people)
         self._asking: Asking | None = None
         self._began = time.perf_counter()
@@ -213,6 +218,8 @@ class Flight:
             if first and isinstance(numbered.event, Token):
                 first = False
                 self.gateway.metrics.first_token(time.perf_counter() - self._began)
+            elif isinstance(numbered.event, Finished):
+                self.trace.answered(numbered.event)
             yield numbered
 
     def end(self) -> None:

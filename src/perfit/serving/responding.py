@@ -53,7 +53,7 @@ async def answered(
         UnknownUserError: The user has no shift.
         ConfigError: The prompt is impossible.
     """
-    flight = Flight(gateway, asked, wanted.n)
+    flight = Flight(gateway, asked, request.state.trace, wanted.n)
     handed_over = False
     try:
         await flight.take_off()
@@ -107,7 +107,12 @@ async def _respond(request: Request, flight: Flight, shape: Shape, wanted: Wante
     headers = {RECEIPT: receipt}
     if wanted.stream:
         parts = _parts(request, flight, shape, wanted, head | {"object": shape.chunk}, mine)
-        return streamed(parts, headers, flight.end)
+
+        def over() -> None:
+            flight.end()
+            flight.trace.end(200)
+
+        return streamed(parts, headers, over)
     answers = [Gathered("", []) for _ in range(flight.answers)]
     async for numbered in flight.events(request.is_disconnected):
         answers[numbered.choice].add(numbered.event)
@@ -139,10 +144,11 @@ async def _parts(
             yield _event(head | {"choices": [], "usage": usage})
         yield b"data: [DONE]\n\n"
     except ClientGoneError:
-        return
+        flight.trace.end(499)
     except Exception as error:
         fault = refused(error)
         log_fault(LOG, head["id"], "a stream", fault, error)
+        flight.trace.end(fault.status)
         yield _event(fault.as_dict())
 
 

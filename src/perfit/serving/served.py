@@ -238,6 +238,7 @@ class Served:
             if not self._core.room():
                 continue
             try:
+                one.answer.begin()
                 self._core.begin(one.answer, one.loaded)
             except Exception as error:
                 one.answer.finish("error", _said(error))

@@ -31,6 +31,7 @@ from perfit.serving.key_file import KeyFile
 from perfit.serving.keys import Keys
 from perfit.serving.limits import Limits
 from perfit.serving.people import People
+from perfit.serving.tracing import check_endpoint, tracing_to
 from perfit.serving.worker import WorkerOrders
 from perfit.serving.worker_process import WorkerProcess
 
@@ -52,6 +53,7 @@ class ServeConfig:
         keys: File of keys; None lets everybody on this machine, and no other machine.
         most: Answers in flight at most; more are told to come again.
         learn: Of one core, how much trainings may take; 0 trains nothing.
+        traces: Where spans go, by OTLP over HTTP; None makes none.
         base: Where the run's base lies now, if not where it lay in training.
         how: How the base is opened.
     """
@@ -63,6 +65,7 @@ class ServeConfig:
     keys: Path | None
     most: int
     learn: float
+    traces: str | None = None
     base: str | None = None
     how: HowToOpen = USUAL
 
@@ -78,6 +81,8 @@ class ServeConfig:
             raise ConfigError(f"--most: {self.most} is not possible; give at least 1")
         if not 0 <= self.learn <= 1:
             raise ConfigError(f"--learn: {self.learn} is not possible; give a share of one core, from 0 to 1")
+        if self.traces is not None:
+            check_endpoint(self.traces)
 
 
 def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
@@ -124,7 +129,8 @@ def open_gateway(config: ServeConfig, keys: Keys | KeyFile | None, say: Callable
         orders = WorkerOrders(str(config.run.resolve()), config.learn, config.base, config.how.given())
         worker = WorkerProcess(orders, Jobs(notebook).waiting)
     name = config.run.resolve().name
-    return Gateway(perfit, config.run, name, engine, people, notebook, keys, Limits(config.most), worker)
+    limits, tracing = Limits(config.most), tracing_to(config.traces)
+    return Gateway(perfit, config.run, name, engine, people, notebook, keys, limits, worker, tracing)
 
 
 @contextmanager

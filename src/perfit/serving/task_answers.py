@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from perfit.data.schema import Query
@@ -56,13 +57,15 @@ async def answer_task(gateway: Gateway, tenant: Tenant, request: Request, conten
             lambda: task_prompt(gateway, query),
             Usual.of_task(gateway),
         )
-    flight = Flight(gateway, asked)
+    flight = Flight(gateway, asked, request.state.trace)
     try:
         await flight.take_off()
         encoded = await in_thread(lambda: task_prompt(gateway, query))
         prompt = encoded.prompt_ids
         if scored:
+            began = time.time_ns()
             found = await in_thread(lambda: _scored(gateway, flight, query))
+            flight.trace.scored(began, len(prompt))
             gateway.metrics.tokens(len(prompt), 0, 0)
         else:
             found = {"answer": await _written(gateway, flight, request, prompt)}
