@@ -86,9 +86,17 @@ def turns_of(body: Body) -> list[Turn]:
     """The turns of a request, the last one the user's.
 
     Raises:
-        RefusedError: One is none, or the last is another's.
+        RefusedError: One is none, the system's is not the first, or the last is another's.
     """
     turns = [_turn(place, message) for place, message in enumerate(body.listed("messages", most=_MOST_TURNS))]
+    for place, turn in enumerate(turns[1:], start=1):
+        if turn.role == "system":  # no training has one there (data/conversation.py)
+            where = f"messages[{place}].role"
+            raise RefusedError(
+                400,
+                f"{where}: the system's message stands behind others; put it first, and all of it there",
+                param=where,
+            )
     if turns[-1].role != "user":
         raise RefusedError(400, "messages: the last one is not the user's; end with the user's", param="messages")
     return turns
