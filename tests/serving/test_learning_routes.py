@@ -502,7 +502,8 @@ def test_erasing_lets_go_of_what_is_held_for_every_tenant(own_run: Path) -> None
         assert other is not None
         one.gateway.people.personal(other)
         hidden = one.gateway.people.hidden
-        assert wiped == [(name, hidden(name, "anna")) for name in ("first", "bank", "shop")]
+        mark = one.gateway.notebook.mark("anna")
+        assert wiped == [(name, hidden(name, mark)) for name in ("first", "bank", "shop")]
 
 
 def test_a_killed_workers_job_is_taken_up_and_given_up_after_three(own_run: Path) -> None:

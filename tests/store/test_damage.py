@@ -203,6 +203,22 @@ def test_a_user_lost_by_the_index_is_damaged_not_unknown(full: Path) -> None:
     assert lost
 
 
+def test_a_store_that_was_replaced_while_it_was_open_is_not_read_on(full: Path) -> None:
+    """SQLite would go on with the file that has no name any more."""
+    with ShiftStore.open(full) as store:
+        assert _is_right(store, "user3")
+        whole = full.read_bytes()
+        full.rename(full.with_name("old"))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="removed or replaced"):
+                store.get("user3")
+            with pytest.raises(StoreError, match="removed or replaced"):
+                store.put("user3", numbered(3), {"n": 3})
+            full.write_bytes(whole)
+    with ShiftStore.open(full) as store:
+        assert _is_right(store, "user3")
+
+
 def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with pytest.raises(StoreError, match="no store here"):

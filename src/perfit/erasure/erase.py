@@ -16,6 +16,7 @@ from perfit.erasure.run import RunPlace
 from perfit.erasure.states import CachePlace, SearchPlace
 from perfit.erasure.step import Deed, Place, Unreached
 from perfit.errors import ConfigError, PerfitError, StoreError, UnknownUserError
+from perfit.notebook.served import forget
 from perfit.run import RunDirectory
 from perfit.shown import shown
 from perfit.store.shifts import ShiftStore
@@ -25,6 +26,9 @@ from perfit.training.frozen_cache import kinds_in
 _COPIES = Unreached(
     "copies", "exports, backups, runs saved or pushed elsewhere, what was printed, and old blocks of the disk"
 )
+
+
+_FORGET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,10 @@ def erase_user(user: str, run: str | Path, also: Iterable[str | Path] = ()) -> E
         for place in places:
             if left := place.steps(user):
                 raise StoreError(f"{left[0].path}: still holds something of the user; repeat the command")
+        # The files first: a server looks there for whoever it does not have in memory.
+        for place in places:
+            if isinstance(place, RunPlace) and forget(place.path, user, _FORGET_SECONDS):
+                deeds.append(Deed(place.path, "forgotten by the server that runs"))
         for place in places:
             if place.stones is not None and place.stones.state(user) == BEGUN:
                 place.stones.put(user, DONE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import secrets
 import sqlite3
 import threading
@@ -116,6 +118,10 @@ class Notebook:
                 database.execute(f"SELECT 1 FROM {table} WHERE user = ? LIMIT 1", (user,)).fetchone()
                 for table in _TABLES
             )
+
+    def mark(self, user: str) -> str:
+        """The keyed digest that stands for a user where the id must not."""
+        return hmac.new(self.key, b"user\0" + user.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
     def erase(self, user: str) -> None:
         """Erase a user: no byte of theirs stays in this file or its journal."""

@@ -20,8 +20,9 @@ from perfit.pseudo_users import COLLECTIVE
 from perfit.serving.asking import Asking, Numbered
 from perfit.serving.engine import Engine, Finished, Request, Token
 from perfit.serving.faults import RefusedError
+from perfit.serving.forgetting import Forgetting
 from perfit.serving.key_file import KeyFile
-from perfit.serving.keys import Keys, Tenant
+from perfit.serving.keys import LOCAL, Keys, Tenant
 from perfit.serving.limits import Limits
 from perfit.serving.metrics import Metrics
 from perfit.serving.people import Lease, People
@@ -70,12 +71,16 @@ class Gateway:
     metrics: Metrics = field(init=False)
     answer_limit: int = field(init=False)
     started: int = field(init=False)
+    forgetting: Forgetting = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = TokenTexts(self.perfit.backbone.tokenizer)
         self.started = int(time.time())
         self.answer_limit = self.perfit.answer_limit()
         self.items, self.jobs, self.versions = Items(self.notebook), Jobs(self.notebook), Versions(self.notebook)
+        self.forgetting = Forgetting(
+            self.notebook, self.people, self.engine, lambda: (LOCAL,) if self.keys is None else self.keys.tenants
+        )
         self.metrics = Metrics(self.engine.stats, self.jobs.waiting, self.limits.flying)
 
     def room(self, prompt_tokens: int) -> int:
@@ -97,6 +102,7 @@ class Gateway:
         """End the engine and the worker, and let go of the files."""
         if self.worker is not None:
             self.worker.close()
+        self.forgetting.close()
         self.engine.close()
         self.notebook.close()
         self.perfit.owners.personal.close()
@@ -197,6 +203,14 @@ class Flight:
         """The receipt of an answer to a prompt of so many tokens."""
         name = engine if engine is not None else self.gateway.engine.name
         return Receipt.of(self._lease.version, self.gateway.people.base, prompt_tokens, name)
+
+    def check(self) -> None:
+        """See that the user is still there, before an answer that no engine gave is sent.
+
+        Raises:
+            UnknownUserError: The user was erased meanwhile.
+        """
+        self._lease.check()
 
     @property
     def version(self) -> ShiftVersion | None:

@@ -19,7 +19,7 @@ from perfit.serving.body import Body
 from perfit.serving.chat import turns_of
 from perfit.serving.faults import RefusedError
 from perfit.serving.gateway import Gateway, check_user, in_thread
-from perfit.serving.keys import LOCAL, Tenant
+from perfit.serving.keys import Tenant
 from perfit.serving.version import shift_digest
 from perfit.store.export import export_bytes
 
@@ -230,14 +230,7 @@ async def erase(gateway: Gateway, tenant: Tenant, request: Request, content: byt
     """
     user = _user(request, tenant)
 
-    def gone() -> dict[str, Any]:
-        done = _erased(user, gateway)
-        for one in _tenants(gateway):
-            gateway.people.drop(one.name, user)
-            gateway.engine.forget(one.name, gateway.people.hidden(one.name, user))
-        return _said(done, gateway.run)
-
-    return _json(await in_thread(gone))
+    return _json(await in_thread(lambda: _said(_erased(user, gateway), gateway.run)))
 
 
 def _erased(user: str, gateway: Gateway) -> Erasure:
@@ -251,10 +244,6 @@ def _erased(user: str, gateway: Gateway) -> Erasure:
             if time.monotonic() >= until:
                 raise
             time.sleep(0.2)
-
-
-def _tenants(gateway: Gateway) -> tuple[Tenant, ...]:
-    return (LOCAL,) if gateway.keys is None else gateway.keys.tenants
 
 
 def _said(done: Erasure, run: Path) -> dict[str, Any]:

@@ -55,18 +55,22 @@ class People:
         if shared is None:
             raise StoreError("there is no collective shift to serve; train the run to its end first")
         self.perfit, self.shared = perfit, shared
-        self._versions = Versions(notebook)
-        self._key = notebook.key
+        self._versions, self._notebook = Versions(notebook), notebook
         self._collective = hashlib.sha256(shared.file).hexdigest()
         self.base = digest_of(perfit.identity.as_dict())
         self._held: dict[str, _Held] = {}
         self._erasures = 0
         self._lock = threading.Lock()
 
-    def hidden(self, tenant: str, user: str) -> str:
-        """The keyed digest by which engines know a user."""
-        text = f"{len(tenant)}:{tenant}{user}".encode(errors="surrogatepass")
-        return hmac.new(self._key, text, hashlib.sha256).hexdigest()
+    def hidden(self, tenant: str, mark: str) -> str:
+        """The keyed digest by which engines know a tenant's user.
+
+        Args:
+            tenant: The tenant's name.
+            mark: ``Notebook.mark`` of the user.
+        """
+        text = f"{mark}{tenant}".encode(errors="surrogatepass")
+        return hmac.new(self._notebook.key, text, hashlib.sha256).hexdigest()
 
     def hold(self, tenant: str, user: str) -> ShiftVersion | None:
         """The version that answers for a user now, kept until ``let_go``; None is the untouched base.
@@ -79,12 +83,13 @@ class People:
             return None
         if user == COLLECTIVE:
             return self._version(tenant, "", 0, None, 1.0)
+        hidden = self.hidden(tenant, self._notebook.mark(user))
         while True:
             erasures = self._erasures
             stored = self.stored(user)
             digest = shift_digest(stored.tensors)
             number = self._versions.numbered(user, digest)
-            version = self._version(tenant, self.hidden(tenant, user), number, digest, strength_of(stored.meta))
+            version = self._version(tenant, hidden, number, digest, strength_of(stored.meta))
             with self._lock:
                 # Whoever was erased between the look and this line must not be kept alive by it: look again.
                 if erasures == self._erasures:
@@ -146,9 +151,9 @@ class People:
             raise UnknownUserError(_GONE)
         return held.stored
 
-    def drop(self, tenant: str, user: str) -> None:
-        """Forget a user's shifts although requests may be in flight: the user is erased."""
-        hidden = self.hidden(tenant, user)
+    def drop(self, tenant: str, mark: str) -> None:
+        """Forget the shifts of a user, by ``Notebook.mark``, although requests may be in flight: the user is erased."""
+        hidden = self.hidden(tenant, mark)
         with self._lock:
             self._erasures += 1
             for digest in [digest for digest, held in self._held.items() if held.owner == hidden]:
@@ -171,6 +176,15 @@ class Lease:
         """See ``People.hold``."""
         self.version = self._people.hold(tenant, user)
         return self.version
+
+    def check(self) -> None:
+        """See that the version's user was not erased meanwhile.
+
+        Raises:
+            UnknownUserError: The user was.
+        """
+        if self.version is not None and self.version.personal is not None:
+            self._people.personal(self.version)
 
     def end(self) -> None:
         """Let go."""

@@ -9,17 +9,16 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfit.durable.lock import locked
 from perfit.errors import ConfigError, StoreError
 from perfit.how_to_open import USUAL, HowToOpen
 from perfit.notebook.database import Notebook
 from perfit.notebook.jobs import Jobs
+from perfit.notebook.served import serving
 from perfit.personalizer import PerFit
 from perfit.pseudo_users import COLLECTIVE
 from perfit.run import RunDirectory
@@ -100,7 +99,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     check_extra()
     keys = None if config.keys is None else KeyFile(config.keys)
     RunDirectory(config.run).manifest()  # a folder that is no run must not be taken for a base
-    with _alone(config.run), _bound(config) as listening:
+    with serving(config.run), _bound(config) as listening:
         gateway = open_gateway(config, keys, say)
         try:
             app = create_app(gateway)
@@ -131,21 +130,6 @@ def open_gateway(config: ServeConfig, keys: Keys | KeyFile | None, say: Callable
     name = config.run.resolve().name
     limits, tracing = Limits(config.most), tracing_to(config.traces)
     return Gateway(perfit, config.run, name, engine, people, notebook, keys, limits, worker, tracing)
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """The only server of a run: one that erases a user must be all that has the user in its memory."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(
-                locked(run / ".serving.lock", f"{run}: another perfit serve serves it; end it, or serve another run")
-            )
-        except OSError as error:
-            raise StoreError(
-                f"{run}: cannot be written ({error.strerror}), and a server keeps histories and versions there; serve a copy"
-            ) from None
-        yield
 
 
 def _bound(config: ServeConfig) -> socket.socket:

@@ -36,16 +36,23 @@ _NEAR_LIMIT = 5_000
 
 
 class _Connection:
-    """A connection, the process it belongs to, and the lock that its threads take.
+    """A connection, the process it belongs to, the file it has open, and the lock that its threads take.
 
     Args:
         connection: The connection.
         process: Its process.
+        file: Which file it has open, by ``_file_of``.
         before: The parent process's, which is kept so that it is never closed here.
     """
 
-    def __init__(self, connection: sqlite3.Connection, process: int, before: _Connection | None = None):
-        self.database, self.process, self.before = connection, process, before
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        process: int,
+        file: tuple[int, int] | None,
+        before: _Connection | None = None,
+    ):
+        self.database, self.process, self.file, self.before = connection, process, file, before
         self.lock = threading.RLock()
 
 
@@ -66,7 +73,7 @@ class ShiftStore:
         """Use :meth:`create` or :meth:`open`."""
         one_thread_after_fork()
         self.path, self._readonly = path, readonly
-        self._mine = _Connection(connection, os.getpid())
+        self._mine = _Connection(connection, os.getpid(), _file_of(path))
         house = self._read_house()
         self.identity: dict[str, Any] = codec.from_json(house["identity"], f"{path}: the description of the base")
         self.spec: dict[str, Any] = codec.from_json(house["spec"], f"{path}: the description of the shifts")
@@ -151,6 +158,7 @@ class ShiftStore:
         """
         count = 0
         with self._lock, database.faults(self.path), database.transaction(self._database):
+            self._require_same_file()
             for user, tensors, meta in entries:
                 codec.require_id(user)
                 try:
@@ -328,8 +336,15 @@ class ShiftStore:
         if self._mine.process != os.getpid():
             opened = database.connect(self.path, self._readonly)
             opened.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.most_bytes(self._sizes))
-            self._mine = _Connection(opened, os.getpid(), self._mine)
+            self._mine = _Connection(opened, os.getpid(), _file_of(self.path), self._mine)
         return self._mine
+
+    def _require_same_file(self) -> None:
+        """A server keeps a store open for weeks: what was removed or put in its place meanwhile is not what it has open."""
+        if _file_of(self.path) != self._here().file:
+            raise StoreError(
+                f"{self.path}: was removed or replaced while it was open; open it again (a server: start it again)"
+            )
 
     def _read_house(self) -> dict[str, str]:
         with database.faults(self.path):
@@ -351,6 +366,7 @@ class ShiftStore:
     def _row(self, user: object) -> tuple[Any, ...] | None:
         query = "SELECT sha256, meta, created, payload FROM users {} WHERE user_id = ?"
         with self._lock, database.faults(self.path):
+            self._require_same_file()
             row = None
             if codec.is_text(user):
                 row = self._database.execute(query.format(""), (user,)).fetchone()
@@ -369,6 +385,15 @@ class ShiftStore:
         names = ", ".join(f"'{shown(name)}'" for name in near)
         hint = f"; similar ids: {names}" if near else ""
         return UnknownUserError(f"no shift is stored for user '{shown(user)}' in {self.path}{hint}")
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None where there is none. Never opened: that would drop locks."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _house_checksum(house: Mapping[str, str]) -> str:
