@@ -35,8 +35,9 @@ from perfit.serving.continuous import Paging
 from perfit.serving.engine import Event, Finished, Request
 from perfit.serving.reference import Reference
 from perfit.serving.served import Served
-from perfit.serving.version import ShiftVersion, shift_digest
+from perfit.serving.version import ShiftVersion
 from perfit.store.collective_file import Collective
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 _RANK, _PROMPT, _OWN = 4, 192, 32

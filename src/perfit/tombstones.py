@@ -47,6 +47,10 @@ class Tombstones:
         """``BEGUN``, ``DONE``, or None where the user was not erased."""
         return self._states.get(self._mark(user)) if self._states else None
 
+    def count(self, state: str) -> int:
+        """How many erasures are ``BEGUN`` or ``DONE``."""
+        return list(self._states.values()).count(state)
+
     def living(self, users: Iterable[User]) -> tuple[User, ...]:
         """The users who were not erased."""
         return tuple(user for user in users if user.id not in self)

@@ -75,6 +75,8 @@ def commands(house: House) -> dict[str, tuple[str | Path, ...]]:
         "users show": ("users", "show", "anna", *run),
         "users add": ("users", "add", "dora", "--data", folder / "dora.jsonl", *run),
         "users delete": ("users", "delete", "dora", *run),
+        "store fsck": ("store", "fsck", house.run),
+        "store gc": ("store", "gc", house.run),
         "keys list": ("keys", "list", folder / "keys.json"),
         "data audit": ("data", "audit", house.data, "--task", house.task),
     }

@@ -14,6 +14,7 @@ import pytest
 import torch
 from small_base import person
 
+from perfit.data.schema import HistoryItem, User
 from perfit.edits.shift import new_shift, to_stored
 from perfit.errors import DamagedError, StoreError, UnknownUserError
 from perfit.notebook.database import FILE, Notebook
@@ -186,6 +187,17 @@ def test_the_key_is_there_whatever_is_written_meanwhile(tmp_path: Path) -> None:
         key = notebook.key
         with notebook.writing():
             assert pool.submit(lambda: notebook.key).result(timeout=2) == key
+
+
+def test_what_is_replaced_or_deleted_is_overwritten(tmp_path: Path) -> None:
+    """Not erasing alone: a history that was replaced is no text that lies on in the file's free pages."""
+    with Notebook(tmp_path) as notebook:
+        items, whole = Items(notebook), person("dora", history=9).history
+        marked = HistoryItem("x", {"text": f"canary-77 {'long ' * 3000}", "folder": "work"})
+        items.replace(User("dora", (*whole[:4], marked, *whole[4:])))
+        assert planted(tmp_path, "canary-77") == [FILE]
+        items.replace(User("dora", whole))
+        assert planted(tmp_path, "canary-77") == []
 
 
 def test_copies_of_rows_that_moved_between_pages_go_too(tmp_path: Path) -> None:

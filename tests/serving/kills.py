@@ -32,7 +32,7 @@ from perfit.notebook.versions import Versions
 from perfit.run import RunDirectory
 from perfit.serving import publishing
 from perfit.serving.server import ServeConfig, open_gateway, serve
-from perfit.serving.version import shift_digest
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 _FORK = multiprocessing.get_context("fork")

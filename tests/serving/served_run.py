@@ -75,16 +75,12 @@ def site(
     run: Path, *, keys: Keys | KeyFile | None = None, most: int = 64, learn: float = 0.0, engine: str = "reference"
 ) -> Iterator[Site]:
     """Serve a run until the end of the block."""
-<<<<<<< HEAD
     config = ServeConfig(run, "127.0.0.1", 0, engine, None, most, learn, how=HowToOpen(device="cpu"))
-=======
-    config = ServeConfig(run, "127.0.0.1", 0, engine, None, most, learn, None, HowToOpen(device="cpu"))
     with serving(run):
         yield from _site(config, keys)
 
 
 def _site(config: ServeConfig, keys: Keys | KeyFile | None) -> Iterator[Site]:
->>>>>>> 87005bf (Erasing a user beside a running server reaches its memory: the eraser waits until the server has forgotten)
     gateway = open_gateway(config, keys, lambda line: None)
     server = uvicorn.Server(uvicorn.Config(create_app(gateway), port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)

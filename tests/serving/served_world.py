@@ -18,8 +18,9 @@ from perfit.serving.continuous import Paging
 from perfit.serving.engine import Event, Finished, Handle, Request, Token
 from perfit.serving.reference import Reference
 from perfit.serving.served import Core, Served
-from perfit.serving.version import ShiftVersion, shift_digest
+from perfit.serving.version import ShiftVersion
 from perfit.store.collective_file import Collective
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 LAYERS, RANKS, BASE = (0, 2), (4, 3), "base"

@@ -20,6 +20,7 @@ from perfit.belonging import open_store
 from perfit.data.schema import User
 from perfit.edits.shift import Shift, new_shift, to_stored
 from perfit.errors import UnknownUserError
+from perfit.notebook import items as kept_items
 from perfit.notebook import versions as kept_versions
 from perfit.notebook.database import Notebook
 from perfit.notebook.items import Items
@@ -31,8 +32,8 @@ from perfit.serving import publishing, worker_process
 from perfit.serving.keys import Keys, Tenant
 from perfit.serving.receipts import read_receipt
 from perfit.serving.updating import Updates
-from perfit.serving.version import shift_digest
 from perfit.serving.worker import WorkerOrders
+from perfit.store.digest import shift_digest
 from perfit.store.export import read_export
 from perfit.store.payload import StoredShift
 
@@ -200,6 +201,43 @@ def test_feedback_becomes_history_and_a_rejected_answer_leaves_it(own_run: Path)
             one.post("/v1/users/dora/feedback", {"verdict": "edited", "input": "a"}).json()["error"]["param"] == "text"
         )
         assert learnt() == []
+
+
+def test_one_text_is_one_item_however_it_is_written(own_run: Path) -> None:
+    """Training reads composed texts and the task's spelling: what looks the same there is held out together, and goes."""
+    with site(own_run) as one:
+        listed = [{"text": "cafe\u0301 noir", "folder": " work "}, {"text": "tea", "folder": "family"}]
+        one.http.put("/v1/users/dora/history", json={"history": listed})
+        kept = one.gateway.items.of("dora").training.history
+        assert [dict(item.fields) for item in kept] == [
+            {"text": "caf\u00e9 noir", "folder": "work"},
+            {"text": "tea", "folder": "family"},
+        ]
+        said = {"input": "caf\u00e9 noir", "verdict": "rejected", "answer": "work"}
+        assert one.post("/v1/users/dora/feedback", said).json()["items"] == 1
+        said = {"input": "te\u0301", "verdict": "accepted", "answer": "work"}
+        assert one.post("/v1/users/dora/feedback", said).json()["items"] == 2
+        said = {"input": "t\u00e9", "verdict": "rejected", "answer": "work"}
+        assert one.post("/v1/users/dora/feedback", said).json()["items"] == 1
+
+
+def test_feedback_is_bounded_and_says_so(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_items, "MOST", 3)
+    with site(own_run) as one:
+
+        def said(text: str, verdict: str = "accepted") -> Any:
+            body = {"input": text, "verdict": verdict, "answer": "work"}
+            return one.post("/v1/users/dora/feedback", body)
+
+        assert [said(text).status_code for text in "abc"] == [200] * 3
+        refused = said("d")
+        assert refused.status_code == 400
+        assert "PUT a shorter history" in refused.json()["error"]["message"]
+        assert one.gateway.items.counts("dora") == {"items": 3, "held_out": 0, "feedback": 3}
+        assert one.gateway.items.counts("anna")["items"] == 0
+        # A verdict that makes room is taken, and the oldest verdicts make room for the newest.
+        assert said("a", "rejected").json() == {"items": 2, "held_out": 0, "feedback": 3}
+        assert said("d").json()["items"] == 3
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from served_world import LAYERS, World
 from perfit.edits.shift import from_stored
 from perfit.errors import BaseModelError, ConfigError, DamagedError, UnknownUserError
 from perfit.serving.loading import MOST_OFFSET, MOST_STRETCH, Loader, check_bounded
-from perfit.serving.version import ShiftVersion, shift_digest
+from perfit.serving.version import ShiftVersion
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 WIDTH = 32

@@ -14,7 +14,7 @@ from perfit.serving.batched import Batched
 from perfit.serving.continuous import Pages
 from perfit.serving.engine import Request
 from perfit.serving.piecewise import NAME
-from perfit.serving.version import shift_digest
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 

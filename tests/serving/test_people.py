@@ -13,7 +13,7 @@ from perfit.errors import StoreError, UnknownUserError
 from perfit.notebook.database import Notebook
 from perfit.personalizer import PerFit
 from perfit.serving.people import Lease, People
-from perfit.serving.version import shift_digest
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 

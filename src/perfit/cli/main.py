@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perfit.cli import data, ending, keys, users
+from perfit.cli import data, ending, keys, store, users
 from perfit.cli.analyze import analyze
 from perfit.cli.client import client
 from perfit.cli.compare import compare
@@ -69,6 +69,7 @@ app.command(epilog="Example: perfit serve runs/quickstart")(serve)
 app.command(epilog='Example: perfit client "A storm closed the harbour." --user demo-user-000')(client)
 app.command(epilog="Example: perfit verify RECEIPT --run runs/quickstart")(verify)
 app.add_typer(users.app, name="users")
+app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
 

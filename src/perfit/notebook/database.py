@@ -14,8 +14,8 @@ from typing import Any
 
 from perfit.errors import StoreError
 from perfit.private import private_file
-from perfit.store.database import faults, journal_of, set_modes, tidy, transaction
-from perfit.store.erasure import without_traces
+from perfit.store.database import faults, free_bytes, journal_of, set_modes, tidy, transaction
+from perfit.store.erasure import compact, without_traces
 
 FILE = "serving.sqlite"
 FORMAT = 1
@@ -148,6 +148,16 @@ class Notebook:
         self._database.execute("VACUUM")
         with transaction(self._database):
             self._database.execute("DELETE FROM meta WHERE key = ?", (_PENDING,))
+
+    def free_bytes(self) -> int:
+        """Bytes of pages that hold nothing."""
+        with self.reading() as database:
+            return free_bytes(database)
+
+    def compact(self) -> None:
+        """Write the file anew, without free pages."""
+        with self._lock, faults(self.path):
+            compact(self.path, self._database)
 
     def close(self) -> None:
         """Let go of the file."""

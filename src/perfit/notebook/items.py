@@ -7,13 +7,19 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from perfit.data.schema import HistoryItem, Turn, User
+from perfit.durable.records import parse_object
+from perfit.errors import ConfigError, DamagedError
 from perfit.notebook.database import Notebook
 from perfit.tasks.task import Task
+from perfit.words import composed
 
 Verdict = Literal["accepted", "edited", "rejected"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+MOST = 20_000
+"""Items a user may have, and verdicts that are kept."""
 _ONE_IN = 5
 
 
@@ -33,7 +39,8 @@ class Learnable:
 class Items:
     """Histories and feedback of a notebook.
 
-    Every fifth item is held out, and stays so while it is there: an update is judged by items that neither it nor the
+    Texts are kept in their composed form, as training reads them: one text is one item, whatever spelling of its accents it
+    came in. Every fifth item is held out, and stays so while it is there: an update is judged by items that neither it nor the
     version before it was trained on. Copies of an item are held out together.
 
     Args:
@@ -73,6 +80,7 @@ class Items:
 
         Raises:
             DataError: It is no past item of the task.
+            ConfigError: The user has as many items as may be.
         """
         answer = task.history_example(item).answer or ""
         asked = _text({name: value for name, value in item.fields.items() if name != task.history_answer})
@@ -82,12 +90,20 @@ class Items:
                 "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)",
                 (user, _next(database, "feedback", user), verdict, asked, answer, now),
             )
+            database.execute(
+                "DELETE FROM feedback WHERE user = ?1 AND place <= (SELECT max(place) FROM feedback WHERE user = ?1) - ?2",
+                (user, MOST),
+            )
             text = (_text(item.fields), _said(item.turns))
             if verdict == "rejected":
                 database.execute("DELETE FROM items WHERE user = ? AND fields = ? AND turns = ?", (user, *text))
                 return
             same = "SELECT held_out FROM items WHERE user = ? AND fields = ? AND turns = ?"
             count = int(database.execute("SELECT count(*) FROM items WHERE user = ?", (user,)).fetchone()[0])
+            if count >= MOST:
+                raise ConfigError(
+                    f"history: {MOST:,} items are kept of this user, as many as may be; PUT a shorter history first"
+                )
             known = database.execute(same, (user, *text)).fetchone()
             held = int(known[0] if known is not None else count % _ONE_IN == _ONE_IN - 1)
             place = _next(database, "items", user)
@@ -97,13 +113,7 @@ class Items:
         """What there is to learn from, oldest first; empty for who gave nothing."""
         with self.notebook.reading() as database:
             rows = _rows(database, user, "place, fields, turns, date, held_out")
-        items = [
-            (
-                HistoryItem(str(place), json.loads(fields), date, turns=tuple(Turn(*one) for one in json.loads(turns))),
-                held,
-            )
-            for place, fields, turns, date, held in rows
-        ]
+        items = [(item_of(place, fields, turns, date), held) for place, fields, turns, date, held in rows]
         return Learnable(
             User(user, tuple(item for item, held in items if not held)),
             User(user, tuple(item for item, held in items if held)),
@@ -133,6 +143,24 @@ class Items:
         return {"items": items, "held_out": held, "feedback": said}
 
 
+def item_of(place: int, fields: str, turns: str, date: str | None) -> HistoryItem:
+    """A past item as its row keeps it.
+
+    Raises:
+        DamagedError: It is not as one is written.
+    """
+    try:
+        texts, said = parse_object(fields.encode()), [Turn(*one) for one in json.loads(turns)]
+    except (ValueError, TypeError, AttributeError):
+        raise DamagedError("an item of a history cannot be read; PUT the history of this user again") from None
+    if not all(
+        isinstance(text, str)
+        for text in (*texts.values(), *(part for turn in said for part in (turn.role, turn.content)))
+    ):
+        raise DamagedError("an item of a history holds what is no text; PUT the history of this user again")
+    return HistoryItem(str(place), texts, date, turns=tuple(said))
+
+
 def _rows(database: sqlite3.Connection, user: str, columns: str) -> list[tuple[Any, ...]]:
     return database.execute(f"SELECT {columns} FROM items WHERE user = ? ORDER BY place", (user,)).fetchall()
 
@@ -143,8 +171,8 @@ def _next(database: sqlite3.Connection, table: str, user: str) -> int:
 
 
 def _text(fields: Mapping[str, str]) -> str:
-    return json.dumps(dict(fields), ensure_ascii=False, sort_keys=True)
+    return json.dumps({name: composed(text) for name, text in fields.items()}, ensure_ascii=False, sort_keys=True)
 
 
 def _said(turns: Sequence[Turn]) -> str:
-    return json.dumps([[turn.role, turn.content] for turn in turns], ensure_ascii=False)
+    return json.dumps([[turn.role, composed(turn.content)] for turn in turns], ensure_ascii=False)

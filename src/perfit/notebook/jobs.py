@@ -12,6 +12,7 @@ from perfit.notebook.database import Notebook
 
 QUEUED, RUNNING = "queued", "running"
 LIVE, KEPT_BACK, FAILED = "live", "kept back", "failed"
+STATES = (QUEUED, RUNNING, LIVE, KEPT_BACK, FAILED)
 _ATTEMPTS = 3
 _ENDED_KEPT = 20
 

@@ -61,6 +61,7 @@ async def score_answer(gateway: Gateway, tenant: Tenant, request: Request, conte
         began = time.time_ns()
         scored = await in_thread(lambda: _scored(gateway, flight, row))
         flight.trace.scored(began, len(row.prompt_ids))
+        flight.check()
         gateway.metrics.tokens(len(row.prompt_ids), 0, 0)
         note = flight.note(len(row.prompt_ids), EXACT)
         receipt = note.signed(gateway.notebook.key)

@@ -205,7 +205,7 @@ class Flight:
         return Receipt.of(self._lease.version, self.gateway.people.base, prompt_tokens, name)
 
     def check(self) -> None:
-        """See that the user is still there, before an answer that no engine gave is sent.
+        """See that the user is still there, before scores are sent: no engine cuts them off.
 
         Raises:
             UnknownUserError: The user was erased meanwhile.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from perfit.data.schema import HistoryItem, Turn, User
 from perfit.erasure import Erasure, erase_user
 from perfit.errors import StoreError, UnknownUserError
 from perfit.inputs import checked_user
-from perfit.notebook.items import Verdict
+from perfit.notebook.items import MOST, Verdict
 from perfit.pseudo_users import PSEUDO_USERS
 from perfit.run import RunDirectory
 from perfit.serving import publishing
@@ -20,14 +21,14 @@ from perfit.serving.chat import turns_of
 from perfit.serving.faults import RefusedError
 from perfit.serving.gateway import Gateway, check_user, in_thread
 from perfit.serving.keys import Tenant
-from perfit.serving.version import shift_digest
+from perfit.store.digest import shift_digest
 from perfit.store.export import export_bytes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_MOST_ITEMS, _MOST_LISTED, _MOST_LETTERS, _MOST_FIELDS = 20_000, 1000, 100_000, 32
+_MOST_LISTED, _MOST_LETTERS, _MOST_FIELDS = 1000, 100_000, 32
 _LOCK_SECONDS = 20.0
 
 
@@ -46,16 +47,25 @@ async def put_history(gateway: Gateway, tenant: Tenant, request: Request, conten
     user = _user(request, tenant)
     body = Body(content)
     body.only(("history",))
-    listed = body.listed("history", most=_MOST_ITEMS)
+    listed = body.listed("history", most=MOST)
 
     def keep() -> dict[str, Any]:
         who, notes = checked_user({"user": user, "history": list(listed)})
-        for item in who.history:
-            gateway.perfit.task.history_example(item)
-        items, held = gateway.items.replace(User(user, who.history))
+        items, held = gateway.items.replace(User(user, tuple(_spelled(gateway, item) for item in who.history)))
         return {"items": items, "held_out": held, "notes": list(notes)}
 
     return _json(await in_thread(keep))
+
+
+def _spelled(gateway: Gateway, item: HistoryItem) -> HistoryItem:
+    """A past item with its answer in the task's own spelling, as feedback keeps it: one value is one item.
+
+    Raises:
+        DataError: It is none of the task.
+    """
+    task = gateway.perfit.task
+    answer = task.history_example(item).answer
+    return item if answer is None else replace(item, fields={**item.fields, task.history_answer: answer})
 
 
 async def feedback(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:

@@ -12,8 +12,9 @@ from torch import Tensor
 from perfit.edits.shift import Shift, from_stored
 from perfit.errors import BaseModelError, DamagedError
 from perfit.serving.engine import Shifts
-from perfit.serving.version import ShiftVersion, shift_digest
+from perfit.serving.version import ShiftVersion
 from perfit.store.collective_file import Collective
+from perfit.store.digest import shift_digest
 
 # A shift comes from a file that anybody may have made: one of enormous numbers would overflow a base in half precision.
 MOST_STRETCH = 100.0  # of one layer: the Frobenius norm of W − R; shifts as they are trained stay below 10

@@ -14,8 +14,9 @@ from perfit.notebook.versions import Versions
 from perfit.owners import Owners
 from perfit.personalizer import PerFit
 from perfit.pseudo_users import BASE, COLLECTIVE
-from perfit.serving.version import ShiftVersion, shift_digest
+from perfit.serving.version import ShiftVersion
 from perfit.store.collective_file import Collective
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 from perfit.store.personal import PersonalShifts
 from perfit.strength import strength_of

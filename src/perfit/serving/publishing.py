@@ -12,7 +12,7 @@ from perfit.belonging import open_store
 from perfit.errors import StoreError
 from perfit.notebook.versions import Versions
 from perfit.run import RunDirectory
-from perfit.serving.version import shift_digest
+from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift, rounded
 from perfit.tombstones import Tombstones
 

@@ -65,11 +65,8 @@ async def answer_task(gateway: Gateway, tenant: Tenant, request: Request, conten
         if scored:
             began = time.time_ns()
             found = await in_thread(lambda: _scored(gateway, flight, query))
-<<<<<<< HEAD
             flight.trace.scored(began, len(prompt))
-=======
             flight.check()
->>>>>>> 87005bf (Erasing a user beside a running server reaches its memory: the eraser waits until the server has forgotten)
             gateway.metrics.tokens(len(prompt), 0, 0)
         else:
             found = {"answer": await _written(gateway, flight, request, prompt)}

@@ -13,7 +13,7 @@ from perfit.notebook.database import FILE, Notebook
 from perfit.notebook.versions import Versions
 from perfit.run import RunDirectory
 from perfit.serving.receipts import read_receipt
-from perfit.serving.version import shift_digest
+from perfit.store.digest import shift_digest
 from perfit.strength import strength_of
 
 

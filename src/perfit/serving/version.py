@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-
-import torch
-from torch import Tensor
 
 from perfit.durable.identity import digest_of
 from perfit.errors import ConfigError
@@ -47,13 +42,3 @@ class ShiftVersion:
     def digest(self) -> str:
         """SHA-256 over all of it: equal for equal versions alone."""
         return digest_of(asdict(self))
-
-
-def shift_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over name, type, shape and every byte of a shift in its stored form, R, D = W − R and b."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -179,6 +179,11 @@ def _one(database: sqlite3.Connection, query: str) -> Any:
     return database.execute(query).fetchone()[0]
 
 
+def free_bytes(database: sqlite3.Connection) -> int:
+    """Bytes of pages that hold nothing."""
+    return int(_one(database, "PRAGMA freelist_count") * _one(database, "PRAGMA page_size"))
+
+
 def tidy(path: Path, database: sqlite3.Connection) -> None:
     """Remove the journal that a killed writer left, overwritten; a live writer's is its own business."""
     if not journal_of(path).exists():

@@ -52,6 +52,16 @@ def finish(path: Path, database: sqlite3.Connection) -> None:
             _rewrite(database)
 
 
+def compact(path: Path, database: sqlite3.Connection) -> None:
+    """Write the file anew, without the pages that hold nothing.
+
+    Raises:
+        sqlite3.Error: The file cannot be written.
+    """
+    with without_traces(path, database):
+        database.execute("VACUUM")
+
+
 def is_pending(database: sqlite3.Connection) -> bool:
     """Whether the file still has to be written anew."""
     return database.execute("SELECT 1 FROM meta WHERE key = ?", (PENDING,)).fetchone() is not None

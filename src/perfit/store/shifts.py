@@ -289,23 +289,49 @@ class ShiftStore:
         Raises:
             StoreError: The file is damaged in a way that cannot be pinned on users.
         """
+        bad = sorted(self.damage())
+        with self._lock, database.faults(self.path):
+            report = self._database.execute("PRAGMA integrity_check(3)").fetchall()
+        if not bad and report != [("ok",)]:
+            raise StoreError(f"{self.path}: {report[0][0]}; every user is readable: copy them to a new store")
+        return bad
+
+    def damage(self) -> dict[str, str]:
+        """What is wrong with whose shift, by ids, in words that name nobody; nothing where all is well.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
         with self._lock, database.faults(self.path):
             rows = self._database.execute(
                 "SELECT CAST(user_id AS BLOB), sha256, meta, created, payload FROM users NOT INDEXED"
             )
-            bad, seen = set(), set()
+            bad, seen = dict[str, str](), set()
             for raw, *rest in rows:
                 user = bytes(raw).decode(errors="replace")
                 seen.add(user)
                 try:
                     self._stored(user, *rest)
-                except StoreError:
-                    bad.add(user)
-            bad |= seen ^ set(self.users())
-            report = self._database.execute("PRAGMA integrity_check(3)").fetchall()
-        if not bad and report != [("ok",)]:
-            raise StoreError(f"{self.path}: {report[0][0]}; every user is readable: copy them to a new store")
-        return sorted(bad)
+                except StoreError as error:
+                    # Of a cause it is the codec that speaks, which knows no users.
+                    why = f"cannot be used: {error.__cause__}" if error.__cause__ else "is not as it was written"
+                    bad[user] = f"its shift {why}"
+            lost = seen ^ set(self.users())
+        return bad | dict.fromkeys(lost, "its shift is lost to the index")
+
+    def free_bytes(self) -> int:
+        """Bytes of pages that hold nothing."""
+        with self._lock, database.faults(self.path):
+            return database.free_bytes(self._database)
+
+    def compact(self) -> None:
+        """Write the file anew, without free pages.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        with self._lock, database.faults(self.path):
+            erasure.compact(self.path, self._database)
 
     def close(self) -> None:
         """Close the file; using the store afterwards is a StoreError."""

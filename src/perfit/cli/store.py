@@ -1,0 +1,54 @@
+"""``perfit store``: what a run keeps of its users, looked through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfit.cli.ending import ERROR, say_error
+from perfit.cli.options import JSON
+from perfit.cli.show import as_json, say
+
+app = typer.Typer(help="Check and sweep what a run keeps of its users.", no_args_is_help=True)
+RUN = Annotated[Path, typer.Argument(help="Run directory of perfit train.")]
+
+
+@app.command(epilog="Example: perfit store fsck runs/quickstart")
+def fsck(run: RUN, json: JSON = False) -> None:
+    """Read every row, payload, digest and version of the users; a line per finding, without ids."""
+    from perfit.run import RunDirectory
+    from perfit.upkeep.fsck import fsck as check
+
+    found = check(RunDirectory(run))
+    if json:
+        as_json([one.as_dict() for one in found])
+    else:
+        for one in found:
+            say(one.line())
+    damaged = sum(one.damage for one in found)
+    if damaged:
+        say_error(f"{run}: {damaged} damaged; what is not named is as it was written")
+        raise typer.Exit(ERROR)
+    if not json:
+        say(f"{run}: everything is as it was written")
+
+
+@app.command(epilog="Example: perfit store gc runs/quickstart --dry-run")
+def gc(
+    run: RUN,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: JSON = False,
+) -> None:
+    """Take away what nothing points at; what is live or kept as a version stays."""
+    from perfit.run import RunDirectory
+    from perfit.upkeep.gc import gc as sweep
+
+    swept = sweep(RunDirectory(run), dry_run=dry_run)
+    if json:
+        as_json(swept.as_dict())
+        return
+    for line in swept.removed:
+        say(line)
+    say(f"{run}: {swept.bytes:,} bytes {'could be freed' if dry_run else 'freed'}")
