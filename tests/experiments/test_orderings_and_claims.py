@@ -102,3 +102,15 @@ def test_a_measure_lies_below_or_above_its_bound() -> None:
 
     assert (told(below=4.0), told(below=3.0), told(above=2.0)) == (SEEN, NOT_SEEN, SEEN)
     assert verdict(Claim("low", 1, "measured", measures=("movie_tagging.x",), below=1.0), found) == MISSING
+
+
+def test_a_bound_that_so_few_users_cannot_reach_is_not_told() -> None:
+    """One direction of twelve users is eight hundredths of what there could be: no number of theirs is below three."""
+    claim = Claim("low rank", 1, "measured", measures=("movie_tagging.ratio",), below=0.03, fewest=100)
+    judged = judge(claim, scored(99), {"movie_tagging.ratio": 0.08}, {"movie_tagging": 99}, ["movie_tagging"])
+    assert judged.verdict == "cannot be told"
+    assert "takes 100 users" in judged.details[0]
+    assert (
+        judge(claim, scored(100), {"movie_tagging.ratio": 0.08}, {"movie_tagging": 100}, ["movie_tagging"]).verdict
+        == "not seen"
+    )

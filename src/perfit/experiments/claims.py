@@ -81,8 +81,9 @@ def _of_measure(claim: Claim, name: str, measures: Mapping[str, float], users: M
     bound = f"below {claim.below:g}" if claim.below is not None else f"above {claim.above or 0:g}"
     task = name.partition(".")[0]
     count = users.get(task, min(users.values(), default=0))
-    if count < FEWEST:
-        return UNKNOWN, f"{value:.3g} with {count} users; {bound} was claimed"
+    if count < claim.fewest:
+        needs = "" if count < FEWEST else f", which takes {claim.fewest} users to tell"
+        return UNKNOWN, f"{value:.3g} with {count} users; {bound} was claimed{needs}"
     return (SEEN if holds else NOT_SEEN), f"{value:.3g}; {bound} was claimed"
 
 

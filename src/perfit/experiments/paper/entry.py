@@ -120,6 +120,7 @@ class Claim:
         says, line: The claim, and where it stands.
         kind: "above": each of ``better`` beats each of ``worse`` in each column; "near": they differ by at most
             ``margin``; "measured": each of ``measures`` lies below or above a bound.
+        fewest: Users below whom such a bound cannot be told: a share of so few, or a spread of their scores, is coarser.
     """
 
     says: str
@@ -133,10 +134,12 @@ class Claim:
     row: str | None = None
     below: float | None = None
     above: float | None = None
+    fewest: int = 10
 
     def __post_init__(self) -> None:
         for name in ("better", "worse", "columns", "measures"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check(self.fewest >= 10, "claims.fewest", self.fewest, "give at least 10")
         _check(self.kind in CLAIMS, "claims.kind", self.kind, f"choose one of {', '.join(CLAIMS)}")
         if self.kind == "measured":
             _check(bool(self.measures), "claims.measures", self.measures, "name what is measured")
