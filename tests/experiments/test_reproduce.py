@@ -229,6 +229,9 @@ def test_other_kinds_of_entries_run(name: str, smoke: World) -> None:
     assert any(value.mean is not None for row in outcome.rows for value in row.values.values())
     for figure in outcome.figures:
         assert (results_folder(world.choices) / figure).read_text().startswith("<?xml")
+    if name == "table1":
+        measured = {column.partition(".")[2].partition("_")[0] for column in outcome.rows[0].values}
+        assert measured == {"r", "permille"}  # Table 5 prints ratios
     again_outcome, _ = run(name, World(world.choices))
     assert again_outcome == outcome
 

@@ -45,7 +45,7 @@ def analyse(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
         measures = {name: value for task, mine in cases.items() for name, value in measures_of(task, mine).items()}
         rows = {"rows": case_rows(cases), "columns": case_columns(cases)}
     elif found:
-        measures = _measures(entry.part or "", found)
+        measures = _as_printed(entry, _measures(entry.part or "", found))
     if found:
         figure = _figure(entry.part or "", found)
     return {
@@ -109,6 +109,17 @@ def _measures(part: str, found: Mapping[str, DeltaVectors]) -> dict[str, float]:
     if part == "tasks":
         measures |= _together(found)
     return measures
+
+
+def _as_printed(entry: Entry, measures: dict[str, float]) -> dict[str, float]:
+    """Without shares of directions in a unit that this table does not print."""
+    printed = {_unit(name) for one in entry.numbers for name in one.values}
+    units = {"ratio", "permille"} - printed if printed else set()
+    return {name: value for name, value in measures.items() if _unit(name) not in units}
+
+
+def _unit(name: str) -> str:
+    return name.partition(".")[2].partition("_")[0]
 
 
 def _ranks(task: str, vectors: Any) -> dict[str, float]:
