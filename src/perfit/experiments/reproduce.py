@@ -117,7 +117,8 @@ def _measured_row(entry: Entry, measures: Mapping[str, float]) -> OutcomeRow:
     """What was measured beside what is printed; what nobody measured is missing."""
     label = entry.rows[0].label
     printed = {name: value for one in entry.numbers for name, value in one.values.items()}
-    names = [*printed, *(name for name in measures if name not in printed)]
+    claimed = [name for claim in entry.claims for name in claim.measures]  # shown as missing where nobody measured it
+    names = list(dict.fromkeys([*printed, *claimed, *measures]))
     return OutcomeRow(
         label,
         {
