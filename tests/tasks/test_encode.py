@@ -122,6 +122,22 @@ def test_a_slow_tokenizer_is_cut_too(toy: SimpleNamespace) -> None:
     assert text.endswith(EXAMPLE.tail)
 
 
+def test_what_is_shortened_is_not_warned_of_as_if_it_ran(toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers says once that a text too long "will result in indexing errors"; here it is cut before it runs."""
+    from transformers import tokenization_utils_base
+
+    def warned(text: str) -> None:
+        raise AssertionError(text)
+
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", warned)
+    tokenizer = copy.copy(toy.byte_level())
+    tokenizer.model_max_length = 8
+    tokenizer.deprecation_warnings = {}
+    cut = encode(Example("a", "note: ", "word " * 50, " folder:", "x"), tokenizer, max_length=16)
+    assert cut.truncated
+    assert len(cut.prompt_ids) > 8
+
+
 def test_half_characters_are_not_left_behind(toy: SimpleNamespace) -> None:
     example = replace(EXAMPLE, body="日本語🙂" * 20)
     for limit in range(50, 60):

@@ -15,7 +15,7 @@ from perfit.tasks.task import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PLAIN = {"add_special_tokens": False, "split_special_tokens": True}
+_PLAIN = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from perfit.backbone.tokenizer_turn import TURN
@@ -21,6 +21,7 @@ from perfit.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_QUIET: dict[str, Any] = {"verbose": False}  # texts are measured before they are shortened: nothing too long ever runs
 _BREAK = "\u200b"
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
@@ -84,12 +85,12 @@ def _rendered(said: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[
                 f"the base's chat template refuses these turns: {roles}",
                 remedy="most take a user's and the assistant's in turn, some no system message",
             ) from None
-        return cast("list[int]", tokenizer.encode(rendered, add_special_tokens=False))
+        return cast("list[int]", tokenizer.encode(rendered, add_special_tokens=False, **_QUIET))
 
 
 def _split(text: str, tokenizer: PreTrainedTokenizerBase, front: bool) -> list[int]:
     with TURN:
-        return cast("list[int]", tokenizer.encode(text, add_special_tokens=front, split_special_tokens=True))
+        return cast("list[int]", tokenizer.encode(text, add_special_tokens=front, split_special_tokens=True, **_QUIET))
 
 
 def _check(ids: list[int], harmless: list[int], tokenizer: PreTrainedTokenizerBase) -> None:

@@ -82,7 +82,7 @@ export async function showTokens(answers, question, signal) {
     const whole = made("p", "tokens");
     whole.append(...tokens[0].map((token, n) => {
       const one = made("span", Math.abs(by[n]) < 0.005 ? "" : by[n] > 0 ? "up" : "down", token.text);
-      one.style.opacity = 0.55 + 0.45 * Math.min(Math.abs(by[n]) / 3, 1);
+      one.style.setProperty("--far", `${Math.round(25 + 75 * Math.min(Math.abs(by[n]) / 3, 1))}%`);
       one.title = `${signed(by[n], 2)} against the base`;
       return one;
     }));
