@@ -112,6 +112,16 @@ def test_feedback_alone_adds_to_what_was_learnt_elsewhere(own_run: Path) -> None
         assert shift_digest(plain.owners.personal.stored("anna").tensors) == shift_digest(kept.tensors)
 
 
+def test_feedback_that_is_no_label_names_its_field(shared_site: Site) -> None:
+    for verdict, name in (("edited", "text"), ("accepted", "answer"), ("rejected", "answer")):
+        told = {"input": "river stone", "verdict": verdict, "text": "nonsense", "answer": "nonsense"}
+        refused = shared_site.post("/v1/users/dora/feedback", told)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+        assert "none of the task's 3 labels" in refused.json()["error"]["message"]
+        assert "nonsense" not in refused.text
+    assert not shared_site.gateway.notebook.knows("dora")
+
+
 def test_feedback_alone_of_a_newcomer_begins_at_the_shared_shift(own_run: Path) -> None:
     with site(own_run) as one:
         for number, verdict in enumerate(("accepted", "edited")):

@@ -80,7 +80,16 @@ async def feedback(gateway: Gateway, tenant: Tenant, request: Request, content: 
     verdict = body.text("verdict")
     if verdict not in ("accepted", "edited", "rejected"):
         raise RefusedError(400, "verdict: is not possible; give accepted, edited or rejected", param="verdict")
-    right = body.text("text" if verdict == "edited" else "answer", most=_MOST_LETTERS)
+    name = "text" if verdict == "edited" else "answer"
+    right = body.text(name, most=_MOST_LETTERS)
+    labels = gateway.perfit.task.labels
+    if labels and gateway.perfit.task.spelled(right) is None:
+        raise RefusedError(
+            400,
+            f"{name}: is none of the task's {len(labels)} labels; give one of them",
+            param=name,
+            code="invalid_value",
+        )
     wrong = body.optional_text("answer") if verdict == "edited" else None
     judged, task = _judged(gateway, body), gateway.perfit.task
 
