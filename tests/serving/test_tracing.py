@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,11 @@ def traced(shared_site: Site, spans: Any, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def told(spans: Any) -> dict[str, Any]:
-    """The spans of one request, by name."""
+    """The spans of one request, by name; whoever asked has a stream's last bytes before the server lets go of it."""
+    end = time.monotonic() + 30
+    while not any(span.name.startswith(("GET", "POST")) for span in spans.get_finished_spans()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
     found = spans.get_finished_spans()
     spans.clear()
     assert len({span.name for span in found}) == len(found)
