@@ -50,6 +50,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No test takes the power away: what a killed process wrote is there without ``fsync``, and who calls it is counted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of a tiny base, ``base``, and of ``run``, trained on ``small_base.dataset()`` and evaluated. To be copied."""

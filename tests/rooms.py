@@ -72,9 +72,26 @@ def arrows(source: Path = SOURCE) -> dict[Arrow, set[str]]:
     for room, files in rooms_on_disk(source).items():
         for path in files:
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            for target, kind in _imports(tree, "top", path.relative_to(source.parent).parts[:-1]):
+            for name, kind in _imports(tree, "top", path.relative_to(source.parent).parts[:-1]):
+                target = [*name.split("."), "__init__"][1]
                 if target != room:
                     found.setdefault(Arrow(room, target, kind), set()).add(path.relative_to(source).as_posix())
+    return found
+
+
+def module_arrows(source: Path = SOURCE) -> set[Arrow]:
+    """Every import of one module by another that runs when the file does: of a package, what its ``__init__`` has too."""
+    files = {".".join(path.relative_to(source.parent).with_suffix("").parts): path for path in source.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    found = set()
+    for module, path in modules.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for name, kind in _imports(tree, "top", path.relative_to(source.parent).parts[:-1]):
+            parts = name.split(".")
+            targets = [".".join(parts[:length]) for length in range(2, len(parts) + 1)]
+            known = [target for target in targets if target in modules and not module.startswith(f"{target}.")]
+            if kind == "top":
+                found |= {Arrow(module, target, kind) for target in known if target != module}
     return found
 
 
@@ -89,7 +106,7 @@ def _imports(node: ast.AST, kind: str, package: tuple[str, ...]) -> Iterator[tup
             continue
         for name in _modules(child, package):
             if name == "perfit" or name.startswith("perfit."):
-                yield [*name.split("."), "__init__"][1], kind
+                yield name, kind
         yield from _imports(child, inner, package)
 
 
@@ -100,7 +117,7 @@ def _modules(node: ast.AST, package: tuple[str, ...]) -> list[str]:
         return []
     base = [*package[: len(package) - node.level + 1]] if node.level else []
     module = ".".join([*base, *([node.module] if node.module else [])])
-    return [f"perfit.{alias.name}" for alias in node.names] if module == "perfit" else [module]
+    return [f"{module}.{alias.name}" for alias in node.names]
 
 
 def circles(found: Mapping[Arrow, object]) -> list[list[str]]:

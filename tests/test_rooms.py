@@ -36,6 +36,29 @@ def test_no_circle_but_by_a_known_exception() -> None:
     assert rooms.circles({arrow: files for arrow, files in FOUND.items() if arrow.kind == "top"}) == []
 
 
+def test_no_circle_of_modules() -> None:
+    arrows = rooms.module_arrows()
+    assert len(arrows) > 1000
+    assert rooms.circles(dict.fromkeys(arrows)) == []
+
+
+def test_circles_of_modules_are_found_through_packages(tmp_path: Path) -> None:
+    for name, text in {
+        "__init__": "", "a": "from perfit.pack import b", "pack/__init__": "from perfit.pack.c import x",
+        "pack/b": "", "pack/c": "def f():\n    import perfit.pack.b\n", "d": "import perfit.a",
+    }.items():  # fmt: skip
+        (tmp_path / "perfit" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "perfit" / f"{name}.py").write_text(text)
+    found = rooms.module_arrows(tmp_path / "perfit")
+    pairs = {(arrow.source.removeprefix("perfit."), arrow.target.removeprefix("perfit.")) for arrow in found}
+    assert pairs == {("a", "pack"), ("a", "pack.b"), ("pack", "pack.c"), ("d", "a")}
+    assert rooms.circles(dict.fromkeys(found)) == []
+    (tmp_path / "perfit" / "pack" / "c.py").write_text("from perfit.d import x")
+    assert rooms.circles(dict.fromkeys(rooms.module_arrows(tmp_path / "perfit"))) == [
+        ["perfit.a", "perfit.d", "perfit.pack", "perfit.pack.c"]
+    ]
+
+
 def test_imports_are_read_wherever_they_stand(tmp_path: Path) -> None:
     house = tmp_path / "perfit"
     (house / "inner").mkdir(parents=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from small_base import person
@@ -22,8 +20,6 @@ from perfit.notebook.items import Items
 from perfit.notebook.jobs import Jobs
 from perfit.notebook.versions import Versions
 from perfit.store.payload import StoredShift
-
-ROOT = Path(__file__).parents[2]
 
 
 def planted(folder: Path, text: str) -> list[str]:
@@ -116,10 +112,7 @@ def test_an_acknowledged_job_is_there_after_a_kill(tmp_path: Path) -> None:
         "from perfit.notebook.database import Notebook; from perfit.notebook.jobs import Jobs\n"
         "print(Jobs(Notebook(Path(sys.argv[1]))).ask('anna').id, flush=True); os.kill(os.getpid(), 9)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False, env=environment
-    )
+    done = forked.python(code, tmp_path)
     assert (done.returncode, done.stdout.strip()) == (-9, "1")
     with Notebook(tmp_path) as notebook:
         assert Jobs(notebook).waiting() == 1
@@ -171,9 +164,8 @@ def test_a_kill_leaves_no_journal_that_a_next_opening_does_not_overwrite(tmp_pat
         f"setattr(erasure if {place!r} == 'drop_journal' else Notebook, {place!r}, die)\n"
         "Notebook(Path(sys.argv[1])).erase('canary-77')"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=False, env=environment)
-    assert done.returncode == -9
+    done = forked.python(code, tmp_path)
+    assert done.returncode == -9, done.stderr
     assert planted(tmp_path, "canary-77"), "the kill came too early or too late to prove anything"
     with Notebook(tmp_path) as again:
         again.finish_erasing()

@@ -7,12 +7,12 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from numbered import IDENTITY, SPEC, bytes_beside, numbered
@@ -49,24 +49,19 @@ def _is_right(store: ShiftStore, user: str) -> bool:
 def test_a_killed_writer_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     path = tmp_path / "users.db"
     ShiftStore.create(path, IDENTITY, SPEC).close()
-    source = Path(sys.modules["perfit.errors"].__file__ or "").parents[1]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join((str(source), str(Path(__file__).parent))),
-        "OMP_NUM_THREADS": "1",
-    }
     chance = random.Random(7)
     committed: set[str] = set()
     number = hot = 0
     for _ in range(KILLS):
-        command = [sys.executable, "-c", WRITER, str(path), str(number)]
-        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert writer.stdout is not None
-        lines = [writer.stdout.readline()]
-        time.sleep(chance.random() * 0.08)
-        os.kill(writer.pid, signal.SIGKILL)
-        lines += writer.stdout.readlines()
-        writer.wait()
-        writer.stdout.close()
+        reading, writing = os.pipe()
+        writer = forked.start(WRITER, path, number, out=writing, err=2)
+        os.close(writing)
+        with open(reading) as said_by_it:
+            lines = [said_by_it.readline()]
+            time.sleep(chance.random() * 0.08)
+            os.kill(writer, signal.SIGKILL)
+            lines += said_by_it.readlines()
+        os.waitpid(writer, 0)
         assert lines[0], "the writer did not start"
         said = [user for line in lines if line.endswith("\n") for user in line.split()]
         committed.update(said)

@@ -6,10 +6,10 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from numbered import IDENTITY, SPEC, bytes_beside, numbered
@@ -19,8 +19,6 @@ from perfit.store import ShiftStore, database, erasure
 
 CANARY = "canary-1f0c9a"
 NOTE = "note-of-canary-77b1"
-PATHS = (Path(sys.modules["perfit.errors"].__file__ or "").parents[1], Path(__file__).parent)
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, PATHS)), "OMP_NUM_THREADS": "1"}
 
 
 def canary_shift() -> dict[str, torch.Tensor]:
@@ -162,8 +160,7 @@ def test_killed_anywhere_the_next_opening_leaves_no_byte_or_the_whole_user(tmp_p
         folder.mkdir()
         path = folder / "users.db"
         path.write_bytes(whole)
-        command = [sys.executable, "-c", KILLED, str(path), str(place), inside, CANARY]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+        done = forked.python(KILLED, path, place, inside, CANARY)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr

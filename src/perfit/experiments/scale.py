@@ -39,6 +39,7 @@ class Scale:
         tasks: Only these of an entry's; none for all.
         answers: As for ``perfit compare``: "sampled" is the paper's way.
         resamples: Of every bootstrap.
+        answer_tokens: Most tokens of a free answer, where that is fewer than the task's.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Scale:
     tasks: tuple[str, ...] = ()
     answers: str = "free"
     resamples: int = 2000
+    answer_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -96,6 +98,7 @@ SCALES: Mapping[str, Scale] = {
         measured_users=4,
         measured_queries=1,
         resamples=200,
+        answer_tokens=8,  # a tiny base never ends
     ),
     "small": Scale(
         "small",

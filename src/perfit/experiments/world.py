@@ -161,8 +161,12 @@ class World:
                 answers=scale.answers,
                 selection=Selection(scale.users, scale.queries, scale.history, pool, place.pool_seed),
             )
+            bench = source.open(self.base(place.base))
+            if scale.answer_tokens is not None and bench.task.kind == "text":
+                most = min(scale.answer_tokens, bench.task.max_new_tokens)
+                bench = replace(bench, task=replace(bench.task, max_new_tokens=most))
             # Users are the same whatever the pool: their frozen parts serve every place of their task.
-            self._benches[place] = replace(source.open(self.base(place.base)), frozen=Path(self._frozen.name))
+            self._benches[place] = replace(bench, frozen=Path(self._frozen.name))
         return self._benches[place]
 
     def folder(self, place: Place, version: int) -> ComparisonFolder:

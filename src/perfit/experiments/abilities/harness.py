@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from perfit.backbone.room import positions_of
@@ -79,8 +80,16 @@ def harness_scores(edited: Edited, owner: str, tasks: Sequence[Any], limit: int 
         MissingExtraError: lm-eval is not installed.
     """
     evaluate: Any = import_extra("lm_eval", "lm-eval", "abilities").simple_evaluate
-    found = evaluate(model=harness_model(edited, owner), tasks=list(tasks), limit=limit, bootstrap_iters=0)
+    manager = _task_manager(any(isinstance(task, str) for task in tasks))
+    model = harness_model(edited, owner)
+    found = evaluate(model=model, tasks=list(tasks), limit=limit, bootstrap_iters=0, task_manager=manager)
     return {name: _first(values) for name, values in found["results"].items()}
+
+
+@cache
+def _task_manager(by_name: bool) -> Any:
+    """What finds the harness's tasks: to know them by name it reads thousands of files, once."""
+    return import_extra("lm_eval.tasks", "lm-eval", "abilities").TaskManager(include_defaults=by_name)
 
 
 def _first(values: dict[str, Any]) -> float:
