@@ -63,7 +63,10 @@ def test_a_leak_stops_the_training(base: Path) -> None:
 def test_a_config_has_the_presets_values_once_it_meets_a_base_and_a_task(base: Path) -> None:
     plain, preset = PerFitConfig(), small_preset(3, "label", hidden_size=32)
     assert (plain.layers, plain.strength) == ((9, 10), 1.0)
-    assert PerFit.from_pretrained(base, plain, task=TASK).config == preset
+    perfit = PerFit.from_pretrained(base, plain, task=TASK)
+    assert perfit.config == preset
+    for given in (plain, None):  # made of its parts as well
+        assert PerFit(perfit.backbone, TASK, given, perfit.identity).config == preset
     assert PerFit.from_pretrained(base, PerFitConfig(strength=1.0), task=TASK).config == preset.with_options(
         strength=1.0
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from perfit.shown import shown
 
@@ -25,23 +25,33 @@ def markdown(text: str) -> str:
     return _SIGNS.sub(r"\\\g<0>", shown(text, _LONGEST))
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
-    """The lines of a table whose columns line up.
+def markdown_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: bool | Collection[int] = False,
+    aligned: bool = True,
+) -> list[str]:
+    """The lines of a table.
 
     Args:
         header: Names of the columns, as Markdown: ``markdown`` makes it of text from outside.
         rows: Cells in the order of the header, as Markdown too.
-        numbers: All columns but the first stand to the right, here and where the page is shown.
+        numbers: These columns, or all but the first, stand to the right, here and where the page is shown.
+        aligned: Columns line up here too; without it, a longer cell changes one line alone.
 
     Raises:
         ValueError: A row is longer or shorter than the header.
     """
-    right = [numbers and i > 0 for i in range(len(header))]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if isinstance(numbers, bool):
+        numbers = range(1, len(header)) if numbers else ()
+    right = [place in numbers for place in range(len(header))]
+    widths = [max(map(len, column)) if aligned else 0 for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         at = zip(cells, widths, right, strict=True)
         return f"| {' | '.join(cell.rjust(w) if to_right else cell.ljust(w) for cell, w, to_right in at)} |"
 
-    rule = "|".join("-" * (w + 1) + (":" if to_right else "-") for w, to_right in zip(widths, right, strict=True))
+    dashes = [w + 1 if aligned else 2 for w in widths]
+    rule = "|".join("-" * n + (":" if to_right else "-") for n, to_right in zip(dashes, right, strict=True))
     return [line(header), f"|{rule}|", *map(line, rows)]

@@ -9,7 +9,7 @@ from perfit.belonging import parts_of
 from perfit.config import PerFitConfig
 from perfit.durable.files import write_atomically
 from perfit.edits.shift import parameter_count
-from perfit.markdown import markdown
+from perfit.markdown import markdown, markdown_table
 from perfit.run import FILES, RunDirectory
 
 _MEASURED = "What `perfit evaluate` measured last, on this run's own queries:"
@@ -157,8 +157,7 @@ def _facts(run: RunDirectory) -> str:
         ("seed", f"{config.seed}"),
         ("versions", ", ".join(f"{package} {version}" for package, version in manifest["versions"].items())),
     ]
-    table = "\n".join(f"| {what} | {markdown(value)} |" for what, value in rows)
-    return f"| | |\n|---|---|\n{table}\n"
+    return "\n".join([*markdown_table(("", ""), [(what, markdown(value)) for what, value in rows], aligned=False), ""])
 
 
 def _stage1(run: RunDirectory) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perfit.backbone.fingerprint import BaseIdentity
 from perfit.backbone.in_memory import NAMELESS, base_in_memory, is_model
@@ -16,9 +17,10 @@ from perfit.device import choose_device
 from perfit.errors import ConfigError
 from perfit.events import print_notices
 from perfit.how_to_open import USUAL, HowToOpen
-from perfit.inputs import what_it_is
+from perfit.inputs import check_base, check_sources, what_it_is
 from perfit.precision import resolve_dtype
 from perfit.run import RunDirectory
+from perfit.tasks import get_task
 from perfit.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -41,12 +43,20 @@ class OpenedBase:
 
 
 @dataclass(frozen=True)
-class OpenedRun:
-    """What a run says it is, with its base."""
+class Opened:
+    """What a ``PerFit`` is made of.
+
+    Attributes:
+        base: The base.
+        task: What prompts and answers look like.
+        config: Settings; None: whatever is usual on this base for this task.
+        run: Where the shifts lie, of a finished run.
+    """
 
     base: OpenedBase
     task: Task
-    config: PerFitConfig
+    config: PerFitConfig | None
+    run: RunDirectory | None = None
 
 
 def open_base(base: Base, how: HowToOpen = USUAL, *, tokenizer: PreTrainedTokenizerBase | None = None) -> OpenedBase:
@@ -85,7 +95,7 @@ def open_run(
     how: HowToOpen = USUAL,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> OpenedRun:
+) -> Opened:
     """A run's task and settings, and its base, which must be the one it was trained on.
 
     Args:
@@ -120,4 +130,33 @@ def open_run(
         how = how.or_else(revision=trained_on.get("revision"))
     base = open_base(name if base_at is None else base_at, how, tokenizer=tokenizer)
     identity.check(base.identity)
-    return OpenedRun(OpenedBase(base.backbone, identity), task, config)
+    return Opened(OpenedBase(base.backbone, identity), task, config, run)
+
+
+def opened(
+    base: Base,
+    config: PerFitConfig | None,
+    task: str | Path | Task | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    base_at: Base | None,
+    options: dict[str, Any],
+) -> Opened:
+    """See ``PerFit.from_pretrained``."""
+    check_sources(base, config, task)
+    how = HowToOpen.of(**options)
+    run = RunDirectory(Path(base)) if isinstance(base, str | os.PathLike) else None
+    if run is not None and run.exists():
+        if config is not None or task is not None:
+            raise ConfigError(f"{run.path} is a run and brings its own config and task; leave them out")
+        if base_at is not None:
+            check_base("base_at", base_at)
+        return open_run(run, base_at, how, tokenizer=tokenizer)
+    if base_at is not None:
+        raise ConfigError(f"base_at: {what_it_is(base) if run is None else base} is not a run; name the base itself")
+    the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
+    # What is trained on it will name this base; a loaded one is read whole as it is.
+    how = how if run is None or "verify" in options else replace(how, verify=True)
+    new = open_base(base, how if config is None else how.or_else(dtype=config.dtype), tokenizer=tokenizer)
+    if how.dtype is not None:
+        config = (config or PerFitConfig()).with_options(dtype=how.dtype)
+    return Opened(new, the_task, config)

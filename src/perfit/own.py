@@ -17,7 +17,7 @@ from perfit.errors import ConfigError
 PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
-def place_of(name: str, group: str) -> str | None:
+def address_of(name: str, group: str) -> str | None:
     """Where something of one's own is, as ``package.module:name``; None where nothing has this name.
 
     Args:

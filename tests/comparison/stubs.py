@@ -25,7 +25,8 @@ NAMES = ("anna", "ben", "cleo", "dora", "../emil", "fritz")
 
 def answer(folder: ComparisonFolder, trial: Trial, users: Sequence[User], predictions: Mapping[str, str]) -> None:
     """Put these answers in the place of a trial's own."""
-    folder.answered(trial, ()).append(
+    (folder.trial_folder(trial) / "predictions.jsonl").unlink()
+    folder.answered(trial).append(
         [
             {"user": user.id, "query": query.id, "prediction": predictions[query.id]}
             for user in users

@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Selection, Trial
 from perfit.comparison.results import load_results
 from perfit.comparison.table import make_table
+from perfit.durable.ledger import Ledger
 from perfit.durable.records import write_record, write_records
 from perfit.errors import ConfigError, DamagedError, StoreError
 from perfit.events import Answered, Event, TrialBegun
@@ -33,7 +34,6 @@ def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_GROUP_QUERIES", 3)  # two users each
     monkeypatch.setattr(trial, "_SAVE_SECONDS", 0.0)
     monkeypatch.setattr(gc, "collect", lambda: 0)  # slow with all of torch in memory
-    monkeypatch.setattr(os, "fsync", lambda file: None)  # what a killed process wrote is there without it
 
 
 def compare(out: Path, plan: Plan = PLAN, watch: Callable[[dict[str, Any]], None] = lambda e: None, **more: Any) -> Any:
@@ -45,8 +45,13 @@ def numbers(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {str(path.relative_to(out)): path.read_text() for path in out.rglob("predictions.jsonl")}
     for path in sorted(out.rglob("trial.json")):
         record = json.loads(path.read_text())
-        found[str(path.relative_to(out))] = {k: record[k] for k in ("status", "users", "problems", "cost", "failure")}
+        found[str(path.relative_to(out))] = {k: record[k] for k in ("status", "problems", "cost", "failure")}
     return found
+
+
+def answered_users(folder: ComparisonFolder, one: Trial) -> list[str]:
+    lines = (folder.trial_folder(one) / "predictions.jsonl").read_text().splitlines()
+    return list(dict.fromkeys(json.loads(line)["user"] for line in lines))
 
 
 def log(out: Path, method: str, seed: int = 0) -> list[Any]:
@@ -63,7 +68,7 @@ def test_every_query_has_a_prediction_and_every_trial_its_record(tmp_path: Path)
         assert set(folder.predictions(one)) == asked
         assert set(folder.predictions(one).values()) <= set(BENCH.task.labels)  # stripped
     record = records[Trial("oppu", 0)]
-    assert record.users == list(stubs.NAMES)
+    assert answered_users(folder, Trial("oppu", 0)) == list(stubs.NAMES)
     assert record.label == "OPPU"
     assert record.cost == {"collective_parameters": 100, "personal_parameters": 10, "user_bytes": 20}
     assert record.peak_bytes > 0
@@ -116,8 +121,9 @@ def test_only_the_group_that_was_cut_off_is_answered_again(tmp_path: Path) -> No
     plan = Plan(("perfit",))
     with pytest.raises(StoppedError):
         compare(tmp_path, plan, stop)
-    record = ComparisonFolder(tmp_path).record(Trial("perfit", 0))
-    assert (record.status, record.users, record.starts) == ("running", ["anna", "ben"], 1)
+    folder, one = ComparisonFolder(tmp_path), Trial("perfit", 0)
+    record = folder.record(one)
+    assert (record.status, answered_users(folder, one), record.starts) == ("running", ["anna", "ben"], 1)
     table = make_table(load_results(ComparisonFolder(tmp_path)), resamples=10)
     assert table.rows[0].problem == "not finished; 2 of 6 users answered"
     assert table.rows[0].metrics == {}
@@ -142,20 +148,23 @@ def test_answers_are_added_line_by_line_and_a_kill_before_they_are_noted_changes
         pass
 
     folder = ComparisonFolder(tmp_path / "killed")
-    save, notes = ComparisonFolder.save_record, 0
+    save, append = ComparisonFolder.save_record, Ledger.append
 
-    def stop(self: ComparisonFolder, trial: Trial, record: TrialRecord) -> None:
-        nonlocal notes
-        notes += len(record.users) == 4
-        if notes:  # nothing is noted from here on
+    def add(self: Ledger, records: Sequence[Mapping[str, Any]]) -> None:
+        append(self, records)
+        if len(self.records) == 8:
             raise StoppedError
-        save(self, trial, record)
+
+    def note(self: ComparisonFolder, trial: Trial, record: TrialRecord) -> None:
+        if not self.predictions(trial):  # nothing is noted from the first answer on
+            save(self, trial, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ComparisonFolder, "save_record", stop)
+        patch.setattr(ComparisonFolder, "save_record", note)
+        patch.setattr(Ledger, "append", add)
         with pytest.raises(StoppedError):
             compare(folder.path, plan)
-    assert folder.record(one).users == ["anna", "ben"]
+    assert folder.record(one).status == "running"
     path = folder.trial_folder(one) / "predictions.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 8  # four of the group that was not noted
@@ -229,6 +238,16 @@ def test_users_without_an_adaptation_are_counted(tmp_path: Path) -> None:
     runner.run(bench, Plan(("lofit",)), tmp_path, maker=stubs.make)
     (row,) = make_table(load_results(ComparisonFolder(tmp_path)), resamples=10).rows
     assert row.not_adapted == 1
+
+
+def test_a_comparison_whose_labels_were_all_chosen_greedily_is_not_gone_on_with(tmp_path: Path) -> None:
+    bench = replace(BENCH, answers="labels")
+    runner.run(bench, Plan(("base",)), tmp_path, maker=stubs.make)
+    runner.run(bench, Plan(("lofit",)), tmp_path, maker=stubs.make)
+    before = {name: part for name, part in ComparisonFolder(tmp_path).plan().items() if name != "labels"}
+    write_record(tmp_path / "plan.json", before)
+    with pytest.raises(StoreError, match=r"other choice among labels .* choose another --out"):
+        runner.run(bench, Plan(("lofit",)), tmp_path, maker=stubs.make)
 
 
 def test_another_comparison_is_refused(tmp_path: Path) -> None:
@@ -355,7 +374,7 @@ def test_sealed_files_of_wrong_values_are_one_line(tmp_path: Path) -> None:
             "'against' is missing",
         ),
         (plan, lambda: write_record(plan, planned | {"seeds": 3}), "'seeds' is missing or wrong"),
-        (record, lambda: write_record(record, told | {"users": 3}), "of another type"),
+        (record, lambda: write_record(record, told | {"starts": "3"}), "of another type"),
         (record, lambda: write_record(record, told | {"odd": 3}), "missing or wrong"),
         (predictions, lambda: write_records(predictions, [{"user": "anna"}], folder.of(one)), "missing or wrong"),
         (queries, lambda: write_records(queries, [{"user": "anna", "query": 1}], folder.of()), "missing or wrong"),

@@ -44,7 +44,7 @@ def test_the_canary_is_everywhere_before(made: Flow) -> None:
     found = {path.relative_to(made.top).as_posix() for path in traces(made.artifacts(), ALL)}
     for name in ("run/personal.sqlite", "run/events.jsonl", "run/metrics.json", "run/report.html", "compared/queries.jsonl",
                  "compared/report.html", "analysed/folders/test/texts.json", "analysed/folders/test/recipe.json",
-                 "analysed/index.html", "run/predictions/personal.jsonl", "compared/trials/perfit/seed-3/trial.json"):  # fmt: skip
+                 "analysed/index.html", "run/predictions/personal.jsonl", "compared/trials/perfit/seed-3/predictions.jsonl"):  # fmt: skip
         assert name in found
     assert any(name.startswith("compared/trials/oppu/seed-3/work/users/") for name in found)
     assert list(made.cache.glob("*/*.frozen"))

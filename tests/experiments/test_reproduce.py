@@ -14,12 +14,12 @@ from smoke_choices import choices_in
 from perfit.data.jsonl import write_jsonl
 from perfit.events import Event, StageBegun, TrialBegun
 from perfit.experiments import smoke_base
+from perfit.experiments.cell_runs import SILENT, Watch, placed, run_cells, why_failed
 from perfit.experiments.cells import Cell, cell_of, slots
 from perfit.experiments.outcome import Outcome, read_outcome
 from perfit.experiments.paper.registry import entry_of
 from perfit.experiments.reproduce import outcome_of, reproduce, results_folder, states
 from perfit.experiments.smoke_data import smoke_dataset
-from perfit.experiments.work import SILENT, Watch, placed, run_cells, why_failed
 from perfit.experiments.world import Place, World
 from perfit.methods import registry
 

@@ -12,7 +12,6 @@ from small_base import WORDS
 
 from perfit.data.schema import HistoryItem, User
 from perfit.errors import ConfigError
-from perfit.methods.full_history import FullHistory
 from perfit.methods.prompts import Prompts
 
 ITEMS = tuple(
@@ -64,7 +63,6 @@ def test_a_history_that_fits_is_shown_whole_and_nobody_is_told(tmp_path: Path) -
 def test_more_tokens_may_be_given_to_it_alone_up_to_the_positions_of_the_base(tmp_path: Path) -> None:
     where = setting(tmp_path, max_length=48)
     method = ready("full-history", where, [LONG], max_length=128)
-    assert isinstance(method, FullHistory)
     prompts, ask = Prompts(where), asks(LONG)[0]
     assert kept(decoded(prompts.after_history(ask, 128)), where) == list(range(12))
     assert method.predict([ask]) == ready("full-history", setting(tmp_path, max_length=128), [LONG]).predict([ask])

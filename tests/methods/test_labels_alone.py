@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from method_world import ALL, ANNA, BEN, CONFIG, asks, base, make, ready, setting
-from small_base import LABELS, TASK
+from small_base import LABELS, TASK, person
 
 from perfit.comparison.bench import Bench, check_labels
 from perfit.data.schema import Dataset
@@ -19,7 +19,9 @@ from perfit.inference.label_set import LabelSet
 from perfit.methods.cos import steered
 from perfit.methods.method import Setting
 from perfit.methods.prompts import Prompts
+from perfit.personalizer import PerFit
 from perfit.tasks import get_task
+from perfit.tasks.label_scores import answers_from
 
 # One label begins another, and the task's limit holds the longer one without its end.
 MORE = (*LABELS, "river stone", "river stone lamp boat")
@@ -53,6 +55,30 @@ def test_every_answer_is_a_label_and_training_the_same(name: str, tmp_path: Path
         assert together == said
     else:
         assert not set(said) <= set(MORE)
+
+
+def test_the_answer_is_the_most_probable_label_as_evaluate_has_it(tmp_path: Path) -> None:
+    _, labels = both(tmp_path)
+    backbone, asked = labels.backbone, asks(person("dora", history=0, queries=24))
+    prompts = Prompts(labels)
+    tokens, within = [prompts.plain(ask) for ask in asked], prompts.decoding.within
+    assert within is not None
+
+    def score(prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
+        with torch.no_grad():
+            logits = backbone.model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+        return sum(float(logits[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))
+
+    wanted = []
+    for prompt in tokens:
+        given = within(prompt)
+        wanted.append(given.text_of(max(given.answers, key=lambda answer: score(prompt, answer))))
+    method = make("base", labels)
+    assert method.predict(asked) == wanted
+    assert greedy(backbone, tokens, prompts.decoding) != wanted  # a label's likely beginning is not all of it
+    perfit = PerFit(backbone, NARROW, CONFIG, labels.identity)
+    scores = perfit.score_labels([ask.query for ask in asked], ["base"] * len(asked), best_only=True)
+    assert answers_from(scores, NARROW, "trie") == wanted
 
 
 def test_labels_have_the_tokens_that_training_gives_them(tmp_path: Path) -> None:

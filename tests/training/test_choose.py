@@ -23,7 +23,7 @@ from perfit.training.choose import agree, choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Learner
-from perfit.training.memory import MemoryPlan
+from perfit.training.memory import MemoryBudget
 from perfit.training.plain import PlainRunner
 from perfit.training.stages import fresh_shifts, train_personal
 from perfit.training.summary import RowSummary
@@ -206,7 +206,7 @@ def test_prompts_without_an_edited_token_are_counted_and_harmless() -> None:
     assert any(isinstance(e, Warned) and e.text.startswith("4 of 4 prompts") for e in events)
 
 
-LITTLE = MemoryPlan(0, 0, 0, 0, 1e9, 1e3)  # nothing of the frozen parts fits
+LITTLE = MemoryBudget(0, 0, 0, 0, 1e9, 1e3)  # nothing of the frozen parts fits
 
 
 @pytest.mark.parametrize(("free", "kept", "said"), [(10**9, True, "kept in"), (10**3, False, "computed again")])
@@ -215,7 +215,7 @@ def test_a_frozen_cache_is_used_where_the_disk_has_room_for_it(
 ) -> None:
     room = SimpleNamespace(free=free)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: room)
-    monkeypatch.setattr("perfit.training.choose.plan_memory", lambda *args: LITTLE)
+    monkeypatch.setattr("perfit.training.choose.memory_budget", lambda *args: LITTLE)
     rows, events = some_rows(30, 0), list[dict[str, Any]]()
     home = FrozenHome(tmp_path / "cache", {})
     chosen = choose_runner(tiny("llama"), CONFIG, RowSummary.of([rows]), events.append, home=home).runner

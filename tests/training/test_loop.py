@@ -38,7 +38,7 @@ from perfit.training.frozen import FrozenRunner
 from perfit.training.lead import Lead
 from perfit.training.learner import Learner, Trained
 from perfit.training.loop import Loop
-from perfit.training.memory import MemoryPlan
+from perfit.training.memory import MemoryBudget
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, Slots, TokenRow
 from perfit.training.schedule import epoch_batches
@@ -114,7 +114,7 @@ def test_histories_of_one_to_a_thousand_items_train_together_as_alone(
     order: list[int], count: int, slots: int, step_tokens: int, rule: str, memory: float
 ) -> None:
     chosen = order[:count]
-    plan = MemoryPlan(0, 0, 0, 0, math.inf, memory)
+    plan = MemoryBudget(0, 0, 0, 0, math.inf, memory)
     loop = new_loop(WIDE, slots, runner("frozen", rule=rule), step_tokens=step_tokens, memory=plan)
     together = train(loop, [learner(f"u{n}", n) for n in chosen])
     for n in chosen:
@@ -223,7 +223,7 @@ def test_no_forward_lays_out_more_than_its_share_of_the_memory() -> None:
     rows = learner("d", SIZES["d"]).rows
     most = max(inner.step_bytes(item) for item in inner.prepare(rows))
     train(
-        new_loop(CONFIG, 3, how, memory=MemoryPlan(0, 0, 0, 0, most * 2, math.inf)),
+        new_loop(CONFIG, 3, how, memory=MemoryBudget(0, 0, 0, 0, most * 2, math.inf)),
         [learner(name, SIZES[name]) for name in "bcd"],
     )
     assert 1 < max(rows for rows, _ in how.calls) <= CONFIG.batch_size
@@ -248,7 +248,7 @@ def events_of(loop: Loop, learners: Sequence[Learner]) -> tuple[dict[str, Traine
 @pytest.mark.parametrize(("budget", "most"), [(1.0, 1), (math.inf, 3)])
 def test_users_wait_until_there_is_memory(budget: float, most: int) -> None:
     learners = [learner(name, SIZES[name]) for name in "bcd"]
-    done, events = events_of(new_loop(CONFIG, 3, frozen(), memory=MemoryPlan(0, 0, 0, 0, math.inf, budget)), learners)
+    done, events = events_of(new_loop(CONFIG, 3, frozen(), memory=MemoryBudget(0, 0, 0, 0, math.inf, budget)), learners)
     assert max(e.learners for e in events if isinstance(e, Stepped)) == most
     for name in "bcd":
         assert_same(done[name], alone(name))
@@ -258,7 +258,7 @@ def test_the_memory_budget_is_never_exceeded_by_two() -> None:
     learners = [learner(name, SIZES[name]) for name in "bcda"]
     size = {who.name: sum(frozen().size(row) for row in who.rows) for who in learners}
     budget = size["b"] + size["c"]
-    loop = new_loop(CONFIG, 4, frozen(), memory=MemoryPlan(0, 0, 0, 0, math.inf, budget))
+    loop = new_loop(CONFIG, 4, frozen(), memory=MemoryBudget(0, 0, 0, 0, math.inf, budget))
     held: list[list[str]] = []
     for _ in loop.run(learners, lambda: held.append([p.learner.name for p in loop.active])):
         pass

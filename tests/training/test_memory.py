@@ -19,13 +19,13 @@ from perfit.edits.positions import Positions
 from perfit.errors import ConfigError
 from perfit.training.frozen_pass import FrozenPass
 from perfit.training.keeping import choose_keeping
-from perfit.training.memory import held_bytes, plan_memory
+from perfit.training.memory import held_bytes, memory_budget
 from perfit.training.summary import RowSummary
 
 
 @given(st.floats(1.0, 64.0), st.integers(1, 256))
 def test_the_uses_make_up_the_budget(gib: float, slots: int) -> None:
-    plan = plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=gib), slots)
+    plan = memory_budget(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=gib), slots)
     uses = (plan.base, plan.libraries, plan.shifts, plan.step, plan.frozen)
     assert all(use > 0 for use in uses)
     assert sum(uses) == pytest.approx(gib * 2**30)
@@ -33,9 +33,9 @@ def test_the_uses_make_up_the_budget(gib: float, slots: int) -> None:
 
 def test_too_little_is_refused_with_the_least_that_goes() -> None:
     with pytest.raises(ConfigError, match=r"memory_gib: 0\.1 is too little") as refused:
-        plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=0.1), 1)
+        memory_budget(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=0.1), 1)
     least = float(re.search(r"at least ([\d.]+)", str(refused.value))[1])  # type: ignore[index]
-    plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
+    memory_budget(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
 
 
 @given(st.floats(0.05, 30))
@@ -43,10 +43,10 @@ def test_the_size_named_in_the_refusal_goes(libraries: float) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("perfit.training.memory._LIBRARIES", libraries * 2**30)
         with pytest.raises(ConfigError) as refused:
-            plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=0.01), 1)
+            memory_budget(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=0.01), 1)
         for said in (r"at least ([\d.]+)", r"--memory ([\d.]+)GiB"):
             least = float(re.search(said, str(refused.value))[1])  # type: ignore[index]
-            plan_memory(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
+            memory_budget(tiny("llama"), PerFitConfig(layers=LAYERS, memory_gib=least), 1)
 
 
 def test_where_nothing_tells_of_memory_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

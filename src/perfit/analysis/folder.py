@@ -44,7 +44,7 @@ def alone_in(out: Path) -> AbstractContextManager[None]:
     return Folder(out, DELTAS).locked()
 
 
-def place_of(out: Path, task: str, group: str) -> Path:
+def task_folder(out: Path, task: str, group: str) -> Path:
     """Folder of one task's δ-vectors, inside ``out`` whatever the task is called."""
     return out / re.sub(r"[^\w-]+", "_", task) / group
 
@@ -96,7 +96,7 @@ def write_report(
     drawn = figures(many, tables, shown)
     for one in drawn:
         one.save(out / "figures")
-    texts = {(one.task, one.group): read_texts(place_of(out, one.task, one.group)) for one in many}
+    texts = {(one.task, one.group): read_texts(task_folder(out, one.task, one.group)) for one in many}
     write_page(many, tables, texts, shown, out / "index.html", drawn)
     write_atomically(out / "README.md", _README.encode())
     return tables, shown

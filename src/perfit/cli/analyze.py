@@ -167,9 +167,9 @@ class _Measurement:
 
     @property
     def folder(self) -> Path:
-        from perfit.analysis.folder import place_of
+        from perfit.analysis.folder import task_folder
 
-        return place_of(self.out, self.task.name, self.group)
+        return task_folder(self.out, self.task.name, self.group)
 
     def cost(self) -> dict[str, float]:
         """Say what measuring takes; nothing when it is done or there is nobody."""

@@ -104,11 +104,11 @@ def _bases(given: Sequence[str]) -> dict[str, str]:
 
 
 def _run(names: Sequence[str], choices: Choices, json: bool, *, runs: bool) -> None:
+    from perfit.experiments.cell_runs import Watch
     from perfit.experiments.page import section
     from perfit.experiments.paper.registry import entries
     from perfit.experiments.reproduce import reproduce as run_entry
     from perfit.experiments.reproduce import results_folder
-    from perfit.experiments.work import Watch
     from perfit.experiments.world import World
 
     no_loading_bars()

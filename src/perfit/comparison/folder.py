@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,9 @@ from perfit.private import private_folder
 from perfit.tombstones import Tombstones
 
 _DECIDING = ("base", "task", "config", "data", "answers")
-_GIVEN = "collective"  # the hash of a collective shift that was given; plans of those that train stage 1 say nothing
+# What deciding parts only some plans have: the hash of a collective shift that was given, and how labels are chosen
+# (folders of before, where every method chose greedily, say nothing).
+_SOMETIMES = ("collective", "labels")
 _AGAIN = "restore it or compare again"
 _ANSWER_AGAIN = "delete it and the trial.json beside it, and compare again"
 COMPARISON = Kind(
@@ -48,7 +50,7 @@ _README = """# A perfit comparison
 | `plan.json` | base, task, settings, what answers may be, data hash and counts, methods with options, seeds, versions |
 | `queries.jsonl` | **users' texts**: one line per query: `user`, `query`, `text`, `gold`, and the length of the user's `history` |
 | `trials/<method>/seed-<n>/predictions.jsonl` | **users' texts**: one line per query: `user`, `query`, `prediction` |
-| `trials/<method>/seed-<n>/trial.json` | how far the trial is: users answered, seconds, parameters, bytes, peak memory, users without an adaptation, or why it failed |
+| `trials/<method>/seed-<n>/trial.json` | how far the trial is: seconds, parameters, bytes, peak memory, users without an adaptation, or why it failed |
 | `trials/<method>/seed-<n>/events.jsonl` | what happened, one JSON object a line; no texts |
 | `trials/<method>/seed-<n>/work/` | the method's own files |
 | `shared/seed-<n>/` | stage 1 of methods that have it in common |
@@ -69,7 +71,6 @@ class TrialRecord:
     Attributes:
         status: "running", "done" or "failed".
         label: The method's name as the paper prints it.
-        users: Users whose queries are all answered, in order.
         seconds: By "fit" (stage 1), "adapt" (stage 2) and "predict"; those before a kill are counted too.
         starts: How often it was begun; above 1, ``seconds`` hold repeated work.
         problems: Users without an adaptation, and why.
@@ -80,7 +81,6 @@ class TrialRecord:
 
     status: str = "running"
     label: str = ""
-    users: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"fit": 0.0, "adapt": 0.0, "predict": 0.0})
     starts: int = 0
     problems: dict[str, str] = field(default_factory=dict)
@@ -132,7 +132,8 @@ class ComparisonFolder:
             write_records(self.path / "queries.jsonl", _queries(bench), _id_of(what))
         else:
             there = self.plan()
-            self._folder.check(there, what, (*_DECIDING, _GIVEN))
+            self._folder.check(there, what, (*_DECIDING, "collective"))
+            self._folder.check(there, what, ("labels",), lambda part: "choice among labels (all greedy)")
             both = [method for method in plan.methods if method in there["methods"]]
             if changed := differing(there["methods"], what["methods"], both):
                 raise StoreError(
@@ -237,6 +238,7 @@ class ComparisonFolder:
         content = read_record(path, missing="not found", mend=mend)
         if content.pop("of", None) != self.of(trial):
             raise DamagedError(f"{path}: is of another trial; {mend}")
+        content.pop("users", None)  # of before; the predictions say who was answered
         try:
             record = TrialRecord(**content)
         except TypeError as error:
@@ -250,7 +252,7 @@ class ComparisonFolder:
         write_record(self.trial_folder(trial) / "trial.json", {"of": self.of(trial), **asdict(record)})
 
     def predictions(self, trial: Trial) -> dict[str, str]:
-        """Predictions by query id; of users that ``trial.json`` does not list they may be missing.
+        """Predictions by query id, as far as the trial is.
 
         Raises:
             StoreError: They are damaged, or of another trial.
@@ -261,25 +263,15 @@ class ComparisonFolder:
         found = read_records(path, missing="not found", mend=_ANSWER_AGAIN, of=self.of(trial))
         return {record["query"]: record["prediction"] for record in _complete(path, found, _PREDICTION)}
 
-    def answered(self, trial: Trial, users: Collection[str]) -> Ledger:
+    def answered(self, trial: Trial) -> Ledger:
         """The trial's predictions to be added to, one record per query: ``user``, ``query``, ``prediction``.
-
-        Args:
-            trial: The trial, with a folder.
-            users: Who was answered whole. Lines of others go: a kill came before they all were noted.
 
         Raises:
             StoreError: They are damaged, or of another trial.
         """
-        path, of = self.trial_folder(trial) / "predictions.jsonl", self.of(trial)
-        ledger = Ledger(path, mend=_ANSWER_AGAIN, of=of)
-        kept = [record for record in _complete(path, ledger.records, _PREDICTION) if record["user"] in users]
-        if len(kept) < len(ledger.records):
-            if kept:
-                write_records(path, kept, of)
-            else:
-                path.unlink()  # no file of records is empty
-            ledger = Ledger(path, mend=_ANSWER_AGAIN, of=of)
+        path = self.trial_folder(trial) / "predictions.jsonl"
+        ledger = Ledger(path, mend=_ANSWER_AGAIN, of=self.of(trial))
+        _complete(path, ledger.records, _PREDICTION)
         return ledger
 
 
@@ -301,7 +293,7 @@ def identity_of(bench: Bench) -> str:
 
 def _id_of(plan: Mapping[str, Any]) -> str:
     """What stays of a plan while methods and seeds come to it."""
-    return digest_of([plan[part] for part in _DECIDING] + ([plan[_GIVEN]] if _GIVEN in plan else []))
+    return digest_of([plan[part] for part in _DECIDING] + [plan[part] for part in _SOMETIMES if part in plan])
 
 
 def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None) -> dict[str, Any]:
@@ -326,7 +318,8 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
         "against": plan.against,
         "reference_cost": None if reference_cost is None else dict(reference_cost),
         "versions": versions(),
-        **({} if (given := bench.given()) is None else {_GIVEN: given}),
+        **({} if (given := bench.given()) is None else {"collective": given}),
+        **({} if bench.answers != "labels" else {"labels": "most probable"}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))  # tuples are lists in the file it is compared with
     return plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from perfit.belonging import task_from_record
@@ -28,6 +28,7 @@ class Results:
         golds: Gold answers by query id.
         records: Every planned trial; of a method without chance there is one.
         scored: By method, its finished trials by rising seed.
+        answered: Of each trial that is not finished, how many users' queries all are answered.
     """
 
     plan: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Results:
     golds: Mapping[str, str]
     records: Mapping[Trial, TrialRecord]
     scored: Mapping[str, list[Judged]]
+    answered: Mapping[Trial, int] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -74,14 +76,17 @@ def load_results(
     golds = {query.id: query.gold or "" for user in users for query in user.queries}
     records = {trial: folder.record(trial) for trial in trials}
     scored: dict[str, list[Judged]] = {method: [] for method in plan["methods"]}
+    answered: dict[Trial, int] = {}
     for trial, record in records.items():
-        if record.status == "done":
+        predictions = folder.predictions(trial)
+        if record.status != "done":
+            answered[trial] = sum(all(query.id in predictions for query in user.queries) for user in users)
+        else:
             done(trial.method)
-            predictions = folder.predictions(trial)
             if predictions.keys() != golds.keys():
                 raise DamagedError(
                     f"{folder.trial_folder(trial)}: its predictions are not of the queries that were asked; repeat an erasure "
                     "that was cut off, restore them, or delete the trial's folder and compare again"
                 )
             scored[trial.method].append(judged(task, predictions, golds, users, seed=trial.seed, metrics=metrics))
-    return Results(plan, task, users, folder.history_lengths(), golds, records, scored)
+    return Results(plan, task, users, folder.history_lengths(), golds, records, scored, answered)

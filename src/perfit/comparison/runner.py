@@ -14,6 +14,7 @@ from perfit.comparison.bench import Bench
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
 from perfit.comparison.plan import Plan, Trial
 from perfit.comparison.trial import Maker, ended, make_registered, run_trial
+from perfit.errors import StoreError
 from perfit.events import ComparisonBegun, Listener, TrialBegun, nobody
 from perfit.failures import describe_failure
 
@@ -57,7 +58,7 @@ def run(
         listener(ComparisonBegun(todo=len(todo), trials=len(records), queries=queries))
 
         def announce(trial: Trial, number: int, left: float | None = None) -> None:
-            listener(begun(trial, number, left, records[trial], bench))
+            listener(begun(trial, number, left, folder))
 
         if workers > 1 and len(todo) > 1:
             from perfit.comparison.workers import run_in_processes
@@ -77,17 +78,13 @@ def run(
         return {trial: folder.record(trial) for trial in records}
 
 
-def begun(trial: Trial, number: int, left: float | None, record: TrialRecord, bench: Bench) -> TrialBegun:
+def begun(trial: Trial, number: int, left: float | None, folder: ComparisonFolder) -> TrialBegun:
     """The event of a trial's begin."""
-    there = set(record.users)
-    answered = sum(len(user.queries) for user in bench.data.users if user.id in there)
-    return TrialBegun(
-        method=trial.method,
-        seed=trial.seed,
-        number=number,
-        left=left,
-        rows_done=answered,
-    )
+    try:
+        answered = len(folder.predictions(trial))
+    except StoreError:
+        answered = 0  # running it says so
+    return TrialBegun(method=trial.method, seed=trial.seed, number=number, left=left, rows_done=answered)
 
 
 @dataclass(frozen=True)

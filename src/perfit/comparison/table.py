@@ -274,13 +274,13 @@ def _done(results: Results, method: str) -> list[Any]:
 
 def _problem(results: Results, method: str) -> str | None:
     faults = []
-    mine = {trial.seed: record for trial, record in results.records.items() if trial.method == method}
-    for seed, record in mine.items():
+    mine = {trial: record for trial, record in results.records.items() if trial.method == method}
+    for trial, record in mine.items():
         if record.status == "failed" and record.failure is not None:
-            faults.append((seed, f"failed: {record.failure['error']}"))
+            faults.append((trial.seed, f"failed: {record.failure['error']}"))
         elif record.status != "done":
-            begun = f"; {len(record.users)} of {len(results.users)} users answered" if record.starts else ""
-            faults.append((seed, f"not finished{begun}"))
+            begun = f"; {results.answered[trial]} of {len(results.users)} users answered" if record.starts else ""
+            faults.append((trial.seed, f"not finished{begun}"))
     if not faults:
         return None
     if len(faults) == len(mine) and len({fault for _, fault in faults}) == 1:

@@ -87,10 +87,8 @@ def _run(
         method.fit(bench.pool())
     with clock.phase("adapt"):
         record.problems = method.adapt(list(bare.values()))
-    done = set(record.users)
-    written = folder.answered(trial, done)
+    written = folder.answered(trial)
     predictions = {line["query"]: line["prediction"] for line in written.records}
-    finished: list[User] = []
     stop = bench.task.stop if bench.answers in ("free", "sampled") else ()
 
     def advance(rows: int) -> None:
@@ -98,9 +96,7 @@ def _run(
         listener(Answered(rows))
 
     for group in groups(bench.data.users, _GROUP_QUERIES):
-        # The queries too: predictions that were lost are made again.
-        queries = {query.id for user in group for query in user.queries}
-        if not done.issuperset(user.id for user in group) or not predictions.keys() >= queries:
+        if not predictions.keys() >= {query.id for user in group for query in user.queries}:
             asks = _asks(group, bare)
             with clock.phase("predict"):
                 answers = method.predict(asks, advance)
@@ -113,9 +109,6 @@ def _run(
                 if ask.query.id not in predictions
             ]
             written.append(lines)
-            record.users = [user.id for user in (*finished, *group)]
-            folder.save_record(trial, record)
-        finished += group
     cost = method.cost()
     record.cost = {
         "collective_parameters": cost.collective_parameters,

@@ -112,4 +112,4 @@ def _without(record: TrialRecord, user: str) -> TrialRecord:
     if failure is not None and names(failure, user):
         failure = {"error": "failed; what it said named an erased user", "where": []}
     problems = {who: what for who, what in record.problems.items() if who != user and not names(what, user)}
-    return replace(record, users=[one for one in record.users if one != user], problems=problems, failure=failure)
+    return replace(record, problems=problems, failure=failure)

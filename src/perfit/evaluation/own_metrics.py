@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from perfit.errors import ConfigError
 from perfit.evaluation.score import HIGHER_IS_BETTER, direct
-from perfit.own import load, place_of
+from perfit.own import address_of, load
 
 ENTRY_POINTS = "perfit.metrics"
 
@@ -52,7 +52,7 @@ def metrics_of(names: Sequence[str]) -> tuple[Metric, ...]:
     """
     found: list[Metric] = []
     for name in names:
-        if (place := place_of(name, ENTRY_POINTS)) is None:
+        if (place := address_of(name, ENTRY_POINTS)) is None:
             raise ConfigError(f"metric: {name!r} is unknown; write package.module:function")
         worth = load(place, "metric")
         column = name.rpartition(":")[2]

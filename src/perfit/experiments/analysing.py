@@ -17,9 +17,9 @@ from perfit.backbone.room import positions_of
 from perfit.durable.identity import digest_of
 from perfit.errors import PerfitError
 from perfit.experiments.cases import Case, case_columns, case_rows, cases_of, measures_of
+from perfit.experiments.cell_runs import Watch
 from perfit.experiments.cells import tasks_at
 from perfit.experiments.paper.entry import Entry
-from perfit.experiments.work import Watch
 from perfit.experiments.world import World
 from perfit.pages.drawing import Drawn
 from perfit.tasks import get_task

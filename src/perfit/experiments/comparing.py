@@ -9,13 +9,13 @@ from typing import Any
 
 from perfit.comparison.folder import TrialRecord
 from perfit.evaluation.bootstrap import bootstrap_p
+from perfit.experiments.cell_runs import Placed, Watch, placed, run_cells, why_failed
 from perfit.experiments.cells import tasks_at
 from perfit.experiments.claims import judge
 from perfit.experiments.orderings import ordering
 from perfit.experiments.outcome import OutcomeRow, Value, counted
 from perfit.experiments.paper.entry import METRICS, Entry, Row
 from perfit.experiments.scores import Scored, score_rows
-from perfit.experiments.work import Placed, Watch, placed, run_cells, why_failed
 from perfit.experiments.world import World
 
 

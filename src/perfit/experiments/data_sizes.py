@@ -6,8 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from perfit.data.schema import Dataset, User
-from perfit.errors import PerfitError
-from perfit.experiments.cells import tasks_at
+from perfit.experiments.by_task import by_task
 from perfit.experiments.paper.entry import Entry
 from perfit.experiments.world import World
 from perfit.tasks import get_task
@@ -17,24 +16,14 @@ from perfit.tasks.task import Task
 
 def data_entry(entry: Entry, world: World) -> dict[str, Any]:
     """Sizes of every task's data, by ``task.quantity``; lengths in tokens of the base."""
-    measures: dict[str, float] = {}
-    missing, users = [], {}
     base = world.choices.base_of(entry.bases[0])
-    for task in tasks_at(entry, world.choices.scale):
-        try:
-            data = world.dataset(task)
-            tokenizer = None if base is None else world.base(base).backbone.tokenizer
-            measures |= {f"{task}.{name}": value for name, value in sizes(data, get_task(task), tokenizer).items()}
-            users[task] = len(data.users)
-        except PerfitError as error:
-            missing.append(str(error))
-    return {
-        "measures": measures,
-        "users": users,
-        "missing": missing,
-        "done": len(users),
-        "cells": len(tasks_at(entry, world.choices.scale)),
-    }
+
+    def measure(task: str) -> tuple[dict[str, float], int]:
+        data = world.dataset(task)
+        tokenizer = None if base is None else world.base(base).backbone.tokenizer
+        return sizes(data, get_task(task), tokenizer), len(data.users)
+
+    return by_task(entry, world, measure)
 
 
 def sizes(data: Dataset, task: Task, tokenizer: Any | None) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from perfit.experiments.claims import NOT_SEEN
 from perfit.experiments.outcome import Outcome, OutcomeRow, Value, outcomes
 from perfit.experiments.paper.registry import entries
-from perfit.markdown import markdown
+from perfit.markdown import markdown, markdown_table
 
 _HEAD = """# The paper's tables and figures, run again
 
@@ -74,30 +74,27 @@ def page(folder: Path) -> str:
 
 def _overview(found: Sequence[Outcome]) -> str:
     done = {one.entry: one for one in found}
-    lines = ["## What was run", "", "| entry | what | cells | claims |", "| --- | --- | ---: | --- |"]
+    rows = []
     for name, entry in entries().items():
         one = done.get(name)
         cells = "not run" if one is None else f"{one.done} of {one.cells}"
         verdicts = [] if one is None else [claim["verdict"] for claim in one.claims]
         said = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
-        lines.append(f"| {name} | {markdown(entry.title)} | {cells} | {said} |")
-    return "\n".join([*lines, ""])
+        rows.append((name, markdown(entry.title), cells, said))
+    table = markdown_table(("entry", "what", "cells", "claims"), rows, numbers=(2,), aligned=False)
+    return "\n".join(["## What was run", "", *table, ""])
 
 
 def _claims(found: Sequence[Outcome]) -> str:
     """Every claim that was held against numbers of ours, its verdict, and how many users stand behind it."""
-    lines = [
-        "## The paper's claims",
-        "",
-        "| claim | of | line | verdict | users |",
-        "| --- | --- | ---: | --- | ---: |",
+    rows = [
+        (markdown(claim["says"]), one.entry, str(claim["line"]), f"**{claim['verdict']}**", str(users))
+        for one in found
+        for users in [max(one.users.values(), default=0)]
+        for claim in one.claims
     ]
-    for one in found:
-        users = max(one.users.values(), default=0)
-        for claim in one.claims:
-            what = f"{markdown(claim['says'])} | {one.entry} | {claim['line']} | **{claim['verdict']}**"
-            lines.append(f"| {what} | {users} |")
-    return "\n".join([*lines, ""])
+    table = markdown_table(("claim", "of", "line", "verdict", "users"), rows, numbers=(2, 4), aligned=False)
+    return "\n".join(["## The paper's claims", "", *table, ""])
 
 
 def _against(found: Sequence[Outcome]) -> str:
@@ -176,11 +173,10 @@ def _cells(row: OutcomeRow, columns: Sequence[str]) -> list[str]:
 
 def _table(one: Outcome) -> list[str]:
     header, rows = grid(one)
-    lines = [f"| {' | '.join(header)} |", "| --- |" + " ---: |" * (len(header) - 1)]
-    for label, extra, cells in rows:
-        said = label if len(one.rows) == 1 else markdown(label)
-        lines.append(f"| {f'*{said}*' if extra else said} | " + " | ".join(cells) + " |")
-    return lines
+    named = [(label if len(one.rows) == 1 else markdown(label), extra, cells) for label, extra, cells in rows]
+    return markdown_table(
+        header, [(f"*{said}*" if extra else said, *cells) for said, extra, cells in named], numbers=True, aligned=False
+    )
 
 
 def _plain(value: float | None) -> str:

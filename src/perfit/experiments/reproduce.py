@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perfit.errors import StoreError
+from perfit.experiments.cell_runs import SILENT, Watch
 from perfit.experiments.cells import slots, tasks_at
 from perfit.experiments.claims import judge
 from perfit.experiments.hardware import hardware
@@ -18,7 +19,6 @@ from perfit.experiments.paper.entry import Entry
 from perfit.experiments.paper.registry import entries
 from perfit.experiments.scale import Choices, Scale
 from perfit.experiments.scores import Scored
-from perfit.experiments.work import SILENT, Watch
 from perfit.experiments.world import World
 
 RESULTS = "results"

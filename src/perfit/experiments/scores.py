@@ -10,8 +10,8 @@ import numpy as np
 
 from perfit.evaluation.bootstrap import Floats, interval, resampled, summed
 from perfit.evaluation.score import pool
+from perfit.experiments.cell_runs import Placed, why_failed
 from perfit.experiments.paper.entry import METRICS
-from perfit.experiments.work import Placed, why_failed
 from perfit.experiments.world import Measured, World
 from perfit.tasks import get_task
 

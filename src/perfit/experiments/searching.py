@@ -6,9 +6,9 @@ from typing import Any
 
 from perfit.durable.identity import digest_of
 from perfit.errors import PerfitError
-from perfit.experiments.cells import tasks_at
+from perfit.experiments.by_task import by_task
+from perfit.experiments.cell_runs import Watch
 from perfit.experiments.paper.entry import Entry
-from perfit.experiments.work import Watch
 from perfit.experiments.world import Place, World
 from perfit.search.holdout import hold_out, others_as_users
 from perfit.search.space import Space, table_8
@@ -20,32 +20,21 @@ _SHARE = 0.2
 
 def search_entry(entry: Entry, world: World, watch: Watch) -> dict[str, Any]:
     """Go on with every task's search; what the best trial of each chose, by ``task.setting``."""
-    measures: dict[str, float] = {}
-    missing, users = [], {}
     base = world.choices.base_of(entry.bases[0])
-    for task in tasks_at(entry, world.choices.scale):
-        try:
-            if base is None:
-                raise PerfitError(f"nothing stands for {entry.bases[0]} at this scale; give --base")
-            found, judges = _search(task, base, entry, world, watch)
-            measures |= found
-            users[task] = judges
-        except PerfitError as error:
-            missing.append(str(error))
-    return {
-        "measures": measures,
-        "users": users,
-        "missing": missing,
-        "done": len(users),
-        "cells": len(tasks_at(entry, world.choices.scale)),
-    }
+
+    def measure(task: str) -> tuple[dict[str, float], int]:
+        if base is None:
+            raise PerfitError(f"nothing stands for {entry.bases[0]} at this scale; give --base")
+        return _search(task, base, world, watch, entry.trials or 20)
+
+    return by_task(entry, world, measure)
 
 
-def _search(task: str, base: str, entry: Entry, world: World, watch: Watch) -> tuple[dict[str, float], int]:
+def _search(task: str, base: str, world: World, watch: Watch, most: int) -> tuple[dict[str, float], int]:
     bench = world.bench(Place(base, task))
     backbone = bench.backbone
     held = hold_out(others_as_users(bench.data), _SHARE)
-    trials = min(entry.trials or 20, world.choices.scale.trials or 10**6)
+    trials = min(most, world.choices.scale.trials or 10**6)
     smoke = world.choices.scale.name == "smoke"
     space: Space = table_8(len(backbone.layers), backbone.hidden_size)
     fixed = {"positions", "epochs"} if smoke else set()
@@ -60,13 +49,13 @@ def _search(task: str, base: str, entry: Entry, world: World, watch: Watch) -> t
     chosen: dict[str, Any] = {**bench.config.as_dict(), **best.settings}
     layers = [int(layer) for layer in chosen["layers"]]
     found = {
-        f"{task}.collective_rank": float(chosen["collective_rank"]),
-        f"{task}.personal_rank": float(chosen["personal_rank"]),
-        f"{task}.first_layer": float(layers[0]),
-        f"{task}.last_layer": float(layers[-1]),
-        f"{task}.epochs": float(chosen.get("epochs", bench.config.stage2.epochs)),
-        f"{task}.score": float(best.score or 0.0),
-        f"{task}.trials": float(len(result.trials)),
+        "collective_rank": float(chosen["collective_rank"]),
+        "personal_rank": float(chosen["personal_rank"]),
+        "first_layer": float(layers[0]),
+        "last_layer": float(layers[-1]),
+        "epochs": float(chosen.get("epochs", bench.config.stage2.epochs)),
+        "score": float(best.score or 0.0),
+        "trials": float(len(result.trials)),
     }
     return found, len(held.data.users)
 

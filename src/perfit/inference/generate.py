@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,9 +46,10 @@ def generate(
         done: Called with the number of prompts finished.
     """
     texts = [""] * len(prompts)
-    for batch in _batches(prompts, decoding):
-        asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
-        for i, text in zip(batch, _texts(backbone, asked, owners, shift, positions, decoding, done), strict=True):
+    for places in _batches(prompts, decoding):
+        asked, owners = [prompts[i] for i in places], [slots[i] for i in places]
+        batch = _Batch(backbone, asked, owners, shift, positions, decoding)
+        for i, text in zip(places, batch.texts(done), strict=True):
             texts[i] = text
     return texts
 
@@ -67,11 +69,11 @@ def stream(
     Args:
         backbone, prompts, slots, shift, positions, decoding: As for ``generate``.
     """
-    for batch in _batches(prompts, decoding):
-        asked, owners = [prompts[i] for i in batch], [slots[i] for i in batch]
-        for row, piece in _pieces(backbone, asked, owners, shift, positions, decoding):
+    for places in _batches(prompts, decoding):
+        asked, owners = [prompts[i] for i in places], [slots[i] for i in places]
+        for row, piece in _Batch(backbone, asked, owners, shift, positions, decoding).pieces():
             if piece:
-                yield batch[row], piece
+                yield places[row], piece
 
 
 def choice_of(
@@ -113,79 +115,71 @@ def _batches(prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[list[
     return batches(prompts, decoding.batch_tokens, decoding.batch_rows)
 
 
-def _pieces(
-    backbone: Backbone,
-    prompts: Sequence[Sequence[int]],
-    slots: Sequence[tuple[int, int]],
-    shift: TwoStageShift,
-    positions: Positions,
-    decoding: Decoding,
-) -> Iterator[tuple[int, str]]:
-    """What the rows of one batch say, as it comes."""
-    if decoding.beams > 1 or decoding.within is not None:
-        yield from enumerate(_texts(backbone, prompts, slots, shift, positions, decoding, lambda rows: None))
-        return
-    growing = [GrowingText(backbone.tokenizer, decoding.stop) for _ in prompts]
-    choice = choice_of(backbone, prompts, decoding, lambda row, tokens: growing[row].ended)
-    for row, token in edited_steps(backbone, prompts, slots, shift, positions, choice):
-        yield row, growing[row].rest() if token is None else growing[row].take(token)
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts that run together; fields as the arguments of ``generate``."""
 
+    backbone: Backbone
+    prompts: Sequence[Sequence[int]]
+    slots: Sequence[tuple[int, int]]
+    shift: TwoStageShift
+    positions: Positions
+    decoding: Decoding
 
-def _texts(
-    backbone: Backbone,
-    prompts: Sequence[Sequence[int]],
-    slots: Sequence[tuple[int, int]],
-    shift: TwoStageShift,
-    positions: Positions,
-    decoding: Decoding,
-    done: Callable[[int], None],
-) -> list[str]:
-    """The answers of one batch."""
-    if decoding.beams > 1:
-        answers = _beams(backbone, prompts, slots, shift, positions, decoding)
-        done(len(prompts))
-    else:
-        choice = choice_of(backbone, prompts, decoding)
-        answers = decode(backbone, prompts, slots, shift, positions, choice, done)
-    return finished(backbone, prompts, answers, decoding)
+    def pieces(self) -> Iterator[tuple[int, str]]:
+        """What the rows say, as it comes."""
+        decoding = self.decoding
+        if decoding.beams > 1 or decoding.within is not None:
+            yield from enumerate(self.texts(lambda rows: None))
+            return
+        growing = [GrowingText(self.backbone.tokenizer, decoding.stop) for _ in self.prompts]
+        choice = choice_of(self.backbone, self.prompts, decoding, lambda row, tokens: growing[row].ended)
+        for row, token in edited_steps(self.backbone, self.prompts, self.slots, self.shift, self.positions, choice):
+            yield row, growing[row].rest() if token is None else growing[row].take(token)
 
+    def texts(self, done: Callable[[int], None]) -> list[str]:
+        """The rows' answers."""
+        if self.decoding.beams > 1:
+            answers = self._beams()
+            done(len(self.prompts))
+        else:
+            choice = choice_of(self.backbone, self.prompts, self.decoding)
+            answers = decode(self.backbone, self.prompts, self.slots, self.shift, self.positions, choice, done)
+        return finished(self.backbone, self.prompts, answers, self.decoding)
 
-@torch.no_grad()
-def _beams(
-    backbone: Backbone,
-    prompts: Sequence[Sequence[int]],
-    slots: Sequence[tuple[int, int]],
-    shift: TwoStageShift,
-    positions: Positions,
-    decoding: Decoding,
-) -> list[list[int]]:
-    """Beam search by transformers."""
-    from transformers import GenerationConfig, LogitsProcessorList
+    @torch.no_grad()
+    def _beams(self) -> list[list[int]]:
+        """Beam search by transformers."""
+        from transformers import GenerationConfig, LogitsProcessorList
 
-    pad, ends = backbone.tokenizer.pad_token_id, sorted(end_tokens(backbone, decoding.stop))
-    settings = GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        do_sample=False,
-        num_beams=decoding.beams,
-        eos_token_id=ends,
-        pad_token_id=pad if pad is not None else next(iter(ends), 0),
-    )
-    ids, mask, starts = left_padded(prompts, backbone.device)
-    plan = EditPlan.for_prompts(positions, list(map(len, prompts)), slots, starts=starts, device=backbone.device)
-    # Transformers fills whatever is unset from the model's own settings, and a base that brings, say, a repetition
-    # penalty would not be decoded greedily. They are kept out of a copy, which shares all but its attributes.
-    bare = copy.copy(backbone.model)
-    bare.generation_config = GenerationConfig()
-    rules: Any = LogitsProcessorList()
-    if (repetition := decoding.repetition) is not None:
-        # Transformers would take the padding in front for something said.
-        rules.append(lambda said, scores: repetition(scores, _unpadded(said.tolist(), starts)))
-    out = running(
-        lambda: bare.generate(input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=rules),
-        backbone.edits(plan, shift),
-        backbone.head_on(),
-    )
-    return [_until(tokens, ends) for tokens in out[:, ids.shape[1] :].tolist()]
+        backbone, decoding = self.backbone, self.decoding
+        pad, ends = backbone.tokenizer.pad_token_id, sorted(end_tokens(backbone, decoding.stop))
+        settings = GenerationConfig(
+            max_new_tokens=decoding.max_new_tokens,
+            do_sample=False,
+            num_beams=decoding.beams,
+            eos_token_id=ends,
+            pad_token_id=pad if pad is not None else next(iter(ends), 0),
+        )
+        ids, mask, starts = left_padded(self.prompts, backbone.device)
+        lengths = list(map(len, self.prompts))
+        plan = EditPlan.for_prompts(self.positions, lengths, self.slots, starts=starts, device=backbone.device)
+        # Transformers fills whatever is unset from the model's own settings, and a base that brings, say, a repetition
+        # penalty would not be decoded greedily. They are kept out of a copy, which shares all but its attributes.
+        bare = copy.copy(backbone.model)
+        bare.generation_config = GenerationConfig()
+        rules: Any = LogitsProcessorList()
+        if (repetition := decoding.repetition) is not None:
+            # Transformers would take the padding in front for something said.
+            rules.append(lambda said, scores: repetition(scores, _unpadded(said.tolist(), starts)))
+        out = running(
+            lambda: bare.generate(
+                input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=rules
+            ),
+            backbone.edits(plan, self.shift),
+            backbone.head_on(),
+        )
+        return [_until(tokens, ends) for tokens in out[:, ids.shape[1] :].tolist()]
 
 
 def _sampler(

@@ -22,7 +22,9 @@ def answer(backbone: Backbone, tokens: Sequence[Tokens], prompts: Prompts, done:
 def edited_answer(
     edited: Edited, users: Sequence[str], tokens: Sequence[Tokens], prompts: Prompts, done: Done
 ) -> list[str]:
-    """The answer to each prompt, in order: free, one of the labels, or what ratings' exact probabilities expect.
+    """The answer to each prompt, in order: free, the most probable of the labels, or what ratings' probabilities expect.
+
+    Of labels it is what ``evaluate --answers trie`` and ``expected`` answer.
 
     Args:
         edited: The base with its owners' shifts.
@@ -35,10 +37,11 @@ def edited_answer(
         ConfigError: A prompt and its answer do not fit the base, or two labels have the same tokens.
     """
     task, chat = prompts.setting.task, prompts.setting.config.chat_template
-    if prompts.setting.answers == "expected":
-        scores = edited.label_scores(tokens, users, task.labels, done, chat_template=chat)
-        return answers_from(scores, task, "expected")
-    return edited.texts(tokens, users, prompts.decoding, done)
+    if (wanted := prompts.setting.answers) in ("free", "sampled"):
+        return edited.texts(tokens, users, prompts.decoding, done)
+    best_only = wanted == "labels"
+    scores = edited.label_scores(tokens, users, task.labels, done, chat_template=chat, best_only=best_only)
+    return answers_from(scores, task, "trie" if best_only else wanted)
 
 
 def users_of(asks: Sequence[Ask]) -> dict[str, User]:

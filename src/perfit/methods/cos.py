@@ -15,14 +15,13 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.room import check_room
-from perfit.data.schema import User
 from perfit.inference.batches import BATCH_TOKENS, Tokens, batches
 from perfit.inference.decode import collected, steps
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import choice_of, finished
 from perfit.inference.label_set import most_tokens
-from perfit.methods.history_bytes import history_bytes
-from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
+from perfit.methods.history_as_text import HistoryAsText
+from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.options import check_counts, check_numbers
 from perfit.methods.prompts import Prompts
 
@@ -44,26 +43,13 @@ class Options:
         check_numbers(self, "strength", least=-1.0)
 
 
-class Cos:
-    """See the module."""
+def make(name: str, label: str, setting: Setting, options: Options) -> HistoryAsText[tuple[Tokens, Tokens]]:
+    """Greedy answers from the steered logits."""
 
-    def __init__(self, name: str, label: str, setting: Setting, options: Options):
-        self.name, self.label, self.setting, self.options = name, label, setting, options
-        self._user_bytes = 0
+    def asked(prompts: Prompts, ask: Ask) -> tuple[Tokens, Tokens]:
+        return prompts.retrieved(ask, options.k), prompts.plain(ask)
 
-    def fit(self, others: Sequence[User]) -> None:
-        """Nothing is learnt."""
-
-    def adapt(self, users: Sequence[User]) -> dict[str, str]:
-        """The history is all there is."""
-        self._user_bytes = history_bytes(self.setting.task, users)
-        return {user.id: "has no history to retrieve from" for user in users if not user.history}
-
-    def predict(self, asks: Sequence[Ask], done: Done = no_progress) -> list[str]:
-        """Greedy answers from the steered logits."""
-        backbone, prompts = self.setting.backbone, Prompts(self.setting)
-        pairs = [(prompts.retrieved(ask, self.options.k), prompts.plain(ask)) for ask in asks]
-        prompts.warn()
+    def answers(backbone: Backbone, pairs: Sequence[tuple[Tokens, Tokens]], prompts: Prompts, done: Done) -> list[str]:
         if not pairs:
             return []
         decoding, longer = prompts.decoding, [with_context for with_context, _ in pairs]
@@ -71,15 +57,13 @@ class Cos:
         check_room(backbone, max(map(len, longer)), longest)
         texts = [""] * len(pairs)
         for batch in batches(longer, BATCH_TOKENS // 2):
-            answers = steered(backbone, [pairs[i] for i in batch], self.options.strength, decoding)
-            for index, text in zip(batch, answers, strict=True):
+            said = steered(backbone, [pairs[i] for i in batch], options.strength, decoding)
+            for index, text in zip(batch, said, strict=True):
                 texts[index] = text
             done(len(batch))
         return texts
 
-    def cost(self) -> Cost:
-        """The texts that are searched."""
-        return Cost(user_bytes=self._user_bytes)
+    return HistoryAsText(name, label, setting, asked, answers, "has no history to retrieve from")
 
 
 @torch.no_grad()
@@ -106,6 +90,3 @@ def steered(
     choice = replace(choice, control=both, within=None if within is None else [*within, *within])
     said = collected(2 * count, steps(backbone, longer + shorter, choice, leave=False))
     return finished(backbone, longer, said[:count], decoding)
-
-
-make = Cos

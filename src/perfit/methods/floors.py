@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from perfit.data.schema import Dataset, User
 from perfit.errors import ConfigError, StoreError
 from perfit.methods.floor_rules import RULES, Rule
-from perfit.methods.history_bytes import history_bytes
+from perfit.methods.history_as_text import history_bytes
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 
 PREFIX = "floor-"

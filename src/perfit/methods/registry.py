@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from perfit.errors import ConfigError
 from perfit.methods.options import make_options
-from perfit.own import load, place_of
+from perfit.own import address_of, load
 
 if TYPE_CHECKING:
     from perfit.methods.method import Method, Setting
@@ -178,7 +178,7 @@ def maker_of(name: str) -> Maker | None:
     """
     if name in METHODS:
         return METHODS[name]
-    if (place := place_of(name, ENTRY_POINTS)) is None:
+    if (place := address_of(name, ENTRY_POINTS)) is None:
         return None
     kind = load(place, "methods")
     lacks = [part for part in _PARTS if not callable(getattr(kind, part, None))]

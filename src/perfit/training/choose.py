@@ -23,7 +23,7 @@ from perfit.events import Listener, Planned, Warned, nobody
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.keeping import choose_keeping
-from perfit.training.memory import MemoryPlan, plan_memory
+from perfit.training.memory import MemoryBudget, memory_budget
 from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, TokenRow, common_prefix
 from perfit.training.summary import RowSummary
@@ -37,7 +37,7 @@ class Chosen:
     """A runner, and the memory it may use."""
 
     runner: Runner
-    memory: MemoryPlan
+    memory: MemoryBudget
 
 
 def choose_runner(
@@ -67,7 +67,7 @@ def choose_runner(
     if unedited:
         text = f"{unedited} of {rows.count} prompts have no token at positions {positions}; nothing is learnt from them"
         listener(Warned(text))
-    memory = plan_memory(backbone, config, slots)
+    memory = memory_budget(backbone, config, slots)
     if not rows.count:
         return Chosen(PlainRunner(backbone, positions), memory)
     listener(Planned(memory.line()))

@@ -23,7 +23,7 @@ from perfit.training.evidence import Evidence, strengths_bank
 from perfit.training.groups import Group
 from perfit.training.lead import Lead
 from perfit.training.learner import Learner, Progress, Trained
-from perfit.training.memory import MemoryPlan, held_bytes
+from perfit.training.memory import MemoryBudget, held_bytes
 from perfit.training.optimiser import SlotAdamW
 from perfit.training.rows import Runner, Slots
 from perfit.training.schedule import epoch_batches, learning_rate, steps_per_epoch, total_steps
@@ -55,7 +55,7 @@ class Loop:
         *,
         seed: int,
         step_tokens: int,
-        memory: MemoryPlan | None = None,
+        memory: MemoryBudget | None = None,
         evidence: Evidence | None = None,
         listener: Listener = nobody,
     ):

@@ -18,7 +18,7 @@ _LEAST = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class MemoryBudget:
     """Bytes of each use; together they are the budget.
 
     Attributes:
@@ -34,7 +34,7 @@ class MemoryPlan:
     frozen: float
 
     def line(self) -> str:
-        """The plan for printing."""
+        """For printing."""
         parts = {
             "base": self.base,
             "libraries": self.libraries,
@@ -46,7 +46,7 @@ class MemoryPlan:
         return f"memory {self.total / 2**30:.1f} GiB: {uses}"
 
 
-def plan_memory(backbone: Backbone, config: PerFitConfig, slots: int) -> MemoryPlan:
+def memory_budget(backbone: Backbone, config: PerFitConfig, slots: int) -> MemoryBudget:
     """Split ``memory_gib`` of the device the base runs on.
 
     Args:
@@ -71,7 +71,7 @@ def plan_memory(backbone: Backbone, config: PerFitConfig, slots: int) -> MemoryP
             f"{libraries / 2**30:.1f}, the shifts {shifts / 2**30:.1f}; give at least {least:.1f}, such as --memory {math.ceil(least)}GiB"
         )
     step = max(rest * _STEP_SHARE, _LEAST)
-    return MemoryPlan(total, base, libraries, shifts, step, rest - step)
+    return MemoryBudget(total, base, libraries, shifts, step, rest - step)
 
 
 def token_bytes(backbone: Backbone, layers: int) -> int:

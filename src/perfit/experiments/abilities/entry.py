@@ -11,10 +11,10 @@ from perfit.errors import PerfitError, StoreError
 from perfit.experiments.abilities.divergence import divergences
 from perfit.experiments.abilities.harness import harness_scores
 from perfit.experiments.abilities.local import AVERAGE, local_scores
+from perfit.experiments.cell_runs import Watch, run_cells, why_failed
 from perfit.experiments.cells import Cell, Slot
 from perfit.experiments.outcome import OutcomeRow, Value
 from perfit.experiments.paper.entry import Entry, Row
-from perfit.experiments.work import Watch, run_cells, why_failed
 from perfit.experiments.world import Place, World
 from perfit.inference.edited import Edited
 from perfit.methods.method import Ask, Setting
