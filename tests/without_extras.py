@@ -19,7 +19,7 @@ from typing import Any
 BROUGHT = (
     "accelerate", "bitsandbytes", "gguf", "jinja2", "lm_eval", "matplotlib", "optuna", "peft", "plotly", "pyarrow",
     "rank_bm25", "rouge_score", "scipy", "sklearn", "tensorboard", "trackio", "wandb",
-    "fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn",
+    "cryptography", "fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn",
 )  # fmt: skip
 
 
@@ -127,6 +127,18 @@ def serve(folder: Path) -> None:
     check_extra()
 
 
+def encrypted(folder: Path) -> None:
+    from perfit.store.data_keys import DataKeys
+
+    DataKeys.create(folder / "keys", "a run")
+
+
+def otel(folder: Path) -> None:
+    from perfit.serving.tracing import tracing_to
+
+    tracing_to("http://127.0.0.1:4318/v1/traces")
+
+
 USES: dict[str, Callable[[Path], None]] = {
     "eval": eval_extra,
     "retrieval": retrieval,
@@ -142,6 +154,8 @@ USES: dict[str, Callable[[Path], None]] = {
     "baselines": baselines,
     "abilities": abilities,
     "serve": serve,
+    "encrypted": encrypted,
+    "otel": otel,
 }
 
 

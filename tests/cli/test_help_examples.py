@@ -17,7 +17,7 @@ from perfit.data import demo_dataset
 # In the order of a first day; the others load much or need the network, and are only parsed.
 DAY = (
     *("data demo", "data audit", "train", "evaluate", "report", "generate", "info", "users list", "users show"),
-    *("users add", "users export", "users import", "users delete", "store fsck", "store gc"),
+    *("users add", "users export", "users import", "users delete", "store fsck", "store gc", "store encrypt"),
 )
 SMALL = ("layers=[0, 1]", "positions=l3", "collective_rank=4", "personal_rank=3", "dtype=float32")
 ONCE = ("stage1.epochs=1", "stage2.epochs=1", "stage1_data=queries")

@@ -110,7 +110,7 @@ def test_journals_are_overwritten_before_they_are_removed(tmp_path: Path, monkey
     (tmp_path / "run").mkdir()
     path, kept = filled(tmp_path / "run"), tmp_path / "kept"
     # The journal of writing the file anew would lie over the first one.
-    monkeypatch.setattr(erasure, "_rewrite", lambda connection: None)
+    monkeypatch.setattr(erasure, "rewrite", lambda connection: None)
     overwrite, before = database._overwrite, []
 
     def keeping(journal: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_unfinished_erasure_is_finished_by_the_next_delete_or_opening(
 
     with ShiftStore.open(path) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(erasure, "_rewrite", full)
+            patch.setattr(erasure, "rewrite", full)
             with pytest.raises(StoreError, match="disk is full; check the folder"):
                 store.delete(CANARY)
             assert CANARY not in store

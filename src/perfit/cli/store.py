@@ -35,6 +35,19 @@ def fsck(run: RUN, json: JSON = False) -> None:
         say(f"{run}: everything is as it was written")
 
 
+@app.command(epilog="Example: perfit store encrypt runs/quickstart --data-keys quickstart.keys")
+def encrypt(
+    run: RUN,
+    data_keys: Annotated[Path, typer.Option("--data-keys", help="File of the users' keys, outside the run.")],
+) -> None:
+    """Hide what is kept of users, each with a key of their own: deleting a user destroys the key, and so every backup."""
+    from perfit.run import RunDirectory
+    from perfit.upkeep.encrypt import encrypt as hide
+
+    keys = hide(RunDirectory(run), data_keys)
+    say(f"{run}: encrypted; the users' keys lie in {keys.file}, keep it and the run's key apart from the run's backups")
+
+
 @app.command(epilog="Example: perfit store gc runs/quickstart --dry-run")
 def gc(
     run: RUN,

@@ -20,6 +20,7 @@ from perfit.model_card import shows_earlier_scores, shows_scores, without_earlie
 from perfit.notebook.database import FILE as NOTEBOOK
 from perfit.notebook.database import Notebook
 from perfit.run import RunDirectory
+from perfit.store.data_keys import DataKeys
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import Tombstones
 from perfit.training.record import TrainingRecord
@@ -68,6 +69,8 @@ class RunPlace:
 
     def steps(self, user: str) -> list[Step]:
         """What names the user goes last of what was made of it, so that a kill leaves the sign that there is more."""
+        keys = self._data_keys()
+        mine = keys is not None and keys.has(user)
         # What killed writers left of a run goes as it is locked.
         answered = self._answered(user)
         steps = [
@@ -96,6 +99,8 @@ class RunPlace:
         ]
         if user in TrainingRecord(self.run).users:
             steps.append(Step(self.run.training_path, "the user's record taken out", lambda: self._forget(user)))
+        if keys is not None and mine:  # from here on no copy of the rows can be read
+            steps.append(Step(keys.file, "the user's data key destroyed", lambda: keys.destroy(user)))
         if self._noted(user):
             steps.append(
                 Step(self.path / NOTEBOOK, "history, feedback, jobs and versions overwritten", lambda: self._tear(user))
@@ -155,6 +160,12 @@ class RunPlace:
         # For writing: this finishes the overwriting that a kill cut off after the row was gone.
         with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"]) as store:
             return user in store
+
+    def _data_keys(self) -> DataKeys | None:
+        if not self.run.store_path.exists():
+            return None
+        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"], readonly=True) as store:
+            return store.data_keys
 
     def _noted(self, user: str) -> bool:
         if not (self.path / NOTEBOOK).exists():

@@ -14,11 +14,15 @@ from typing import Any
 
 from perfit.errors import StoreError
 from perfit.private import private_file
+from perfit.store.data_keys import PLAIN, DataKeys, Keeper
 from perfit.store.database import faults, free_bytes, journal_of, set_modes, tidy, transaction
 from perfit.store.erasure import compact, without_traces
+from perfit.store.payload import checksum
+from perfit.store.shifts import DATA_KEYS, ShiftStore
 
 FILE = "serving.sqlite"
-FORMAT = 1
+FORMAT, HIDDEN = 1, 2
+"""Of a notebook whose texts are as they are, and of one whose are hidden with data keys."""
 _APPLICATION_ID = 0x50464E42
 _BUSY_SECONDS = 30.0
 _PENDING = "erasing"
@@ -46,6 +50,12 @@ CREATE TABLE versions (
 );
 """
 _TABLES = ("items", "feedback", "jobs", "versions")
+_HIDDEN = {
+    "items": ("fields", "turns", "date"),
+    "feedback": ("input", "answer"),
+    "versions": ("meta", "payload"),
+}
+"""The columns that hold what users wrote, or were found to be."""
 
 
 class Notebook:
@@ -59,7 +69,7 @@ class Notebook:
             once, for whoever signs must not wait for whoever writes.
 
     Raises:
-        StoreError: The file cannot be made or is none of ours.
+        StoreError: The file cannot be made or is none of ours, or its data keys are missing.
     """
 
     def __init__(self, run: Path):
@@ -92,12 +102,64 @@ class Notebook:
                 database.execute(f"PRAGMA user_version = {FORMAT}")
             elif found != _APPLICATION_ID:
                 raise StoreError(f"{self.path} is not what perfit serve keeps but another SQLite file; move it away")
-            elif version != FORMAT:
+            elif version not in (FORMAT, HIDDEN):
                 raise StoreError(
-                    f"{self.path} has format {version}, this perfit reads format {FORMAT}; use the version that wrote it"
+                    f"{self.path} has format {version}, this perfit reads formats {FORMAT} and {HIDDEN}; use the version that wrote it"
                 )
         tidy(self.path, database)  # an erasure that was killed at its end left the user in it
+        self.data_keys = self._data_keys()
         self.key = bytes.fromhex(database.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()[0])
+
+    def _data_keys(self) -> DataKeys | None:
+        """What texts are hidden with. A store that was hidden has its notebook hidden as it is next opened."""
+        database = self._database
+        row = database.execute("SELECT value FROM meta WHERE key = ?", (DATA_KEYS,)).fetchone()
+        if row is not None:
+            return DataKeys.of_text(row[0])
+        path = self.path.with_name("personal.sqlite")
+        if not path.exists():
+            return None
+        try:
+            with ShiftStore.open(path, readonly=True) as store:
+                keys = store.data_keys
+        except StoreError:  # whoever needs the store says what is wrong with it
+            return None
+        if keys is not None:
+            self._hide(keys)
+        return keys
+
+    def _hide(self, keys: DataKeys) -> None:
+        database = self._database
+        last: str | None = None
+        keeper: Keeper = PLAIN
+        with without_traces(self.path, database):
+            with transaction(database):
+                for table, columns in _HIDDEN.items():
+                    wanted = f"SELECT rowid, user, {', '.join(columns)} FROM {table} ORDER BY user"
+                    for row, user, *values in database.execute(wanted).fetchall():
+                        if user != last:
+                            last, keeper = user, keys.of(user, new=True)
+                        hidden = [
+                            None if value is None else keeper.hide(f"{table}.{column}", value)
+                            for column, value in zip(columns, values, strict=True)
+                        ]
+                        sets = ", ".join(f"{column} = ?" for column in columns)
+                        database.execute(f"UPDATE {table} SET {sets} WHERE rowid = ?", (*hidden, row))
+                wanted = "SELECT rowid, user, payload, meta, created FROM versions"
+                for row, user, *parts in database.execute(wanted).fetchall():
+                    database.execute("UPDATE versions SET sha256 = ? WHERE rowid = ?", (checksum(user, *parts), row))
+                notes = ((DATA_KEYS, keys.text()), (_PENDING, ""))
+                database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", notes)
+                database.execute(f"PRAGMA user_version = {HIDDEN}")
+            self._rewrite()
+
+    def keeper(self, user: str, *, new: bool = False) -> Keeper:
+        """What hides and shows a user's texts: columns by "table.column".
+
+        Raises:
+            StoreError: The user has no key, and none is wanted (``new``).
+        """
+        return PLAIN if self.data_keys is None else self.data_keys.of(user, new=new)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

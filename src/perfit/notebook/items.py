@@ -13,6 +13,7 @@ from perfit.data.schema import HistoryItem, Turn, User
 from perfit.durable.records import parse_object
 from perfit.errors import ConfigError, DamagedError
 from perfit.notebook.database import Notebook
+from perfit.store.data_keys import Keeper
 from perfit.tasks.task import Task
 from perfit.words import composed
 
@@ -56,6 +57,7 @@ class Items:
         Returns:
             How many items, and how many of them are held out.
         """
+        keeper = self.notebook.keeper(user.id, new=True)
         with self.notebook.writing() as database:
             known = {
                 (fields, turns): held for fields, turns, held in _rows(database, user.id, "fields, turns, held_out")
@@ -63,10 +65,11 @@ class Items:
             database.execute("DELETE FROM items WHERE user = ?", (user.id,))
             held = 0
             for place, item in enumerate(user.history):
-                text = (_text(item.fields), _said(item.turns))
+                text = _texts(keeper, item)
                 out = int(known.setdefault(text, place % _ONE_IN == _ONE_IN - 1))  # its copies go with it
                 held += out
-                database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", (user.id, place, *text, item.date, out))
+                date = item.date and keeper.hide("items.date", item.date)
+                database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", (user.id, place, *text, date, out))
         return len(user.history), held
 
     def judge(self, user: str, verdict: Verdict, item: HistoryItem, task: Task) -> None:
@@ -84,17 +87,25 @@ class Items:
         """
         answer = task.history_example(item).answer or ""
         asked = _text({name: value for name, value in item.fields.items() if name != task.history_answer})
+        keeper = self.notebook.keeper(user, new=True)
         with self.notebook.writing() as database:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             database.execute(
                 "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)",
-                (user, _next(database, "feedback", user), verdict, asked, answer, now),
+                (
+                    *(user, _next(database, "feedback", user), verdict),
+                    *(
+                        keeper.hide("feedback.input", asked),
+                        keeper.hide("feedback.answer", answer),
+                        now,
+                    ),
+                ),
             )
             database.execute(
                 "DELETE FROM feedback WHERE user = ?1 AND place <= (SELECT max(place) FROM feedback WHERE user = ?1) - ?2",
                 (user, MOST),
             )
-            text = (_text(item.fields), _said(item.turns))
+            text = _texts(keeper, item)
             if verdict == "rejected":
                 database.execute("DELETE FROM items WHERE user = ? AND fields = ? AND turns = ?", (user, *text))
                 return
@@ -107,13 +118,17 @@ class Items:
             known = database.execute(same, (user, *text)).fetchone()
             held = int(known[0] if known is not None else count % _ONE_IN == _ONE_IN - 1)
             place = _next(database, "items", user)
-            database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", (user, place, *text, item.date, held))
+            date = item.date and keeper.hide("items.date", item.date)
+            database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", (user, place, *text, date, held))
 
     def of(self, user: str) -> Learnable:
         """What there is to learn from, oldest first; empty for who gave nothing."""
         with self.notebook.reading() as database:
             rows = _rows(database, user, "place, fields, turns, date, held_out")
-        items = [(item_of(place, fields, turns, date), held) for place, fields, turns, date, held in rows]
+        items: list[tuple[HistoryItem, int]] = []
+        if rows:  # who gave nothing has no key
+            keeper = self.notebook.keeper(user)
+            items = [(item_of(keeper, *row), held) for *row, held in rows]
         return Learnable(
             User(user, tuple(item for item, held in items if not held)),
             User(user, tuple(item for item, held in items if held)),
@@ -123,11 +138,15 @@ class Items:
         """Whether every item came from answers that were accepted or edited: no history was ever given, or none is left."""
         with self.notebook.reading() as database:
             rows = _rows(database, user, "fields")
-            said = set(
-                database.execute("SELECT input, answer FROM feedback WHERE user = ? AND verdict != 'rejected'", (user,))
-            )
+            given = database.execute(
+                "SELECT input, answer FROM feedback WHERE user = ? AND verdict != 'rejected'", (user,)
+            ).fetchall()
+        if not rows:
+            return True
+        show = self.notebook.keeper(user).show
+        said = {(show("feedback.input", asked), show("feedback.answer", answer)) for asked, answer in given}
         for (text,) in rows:
-            fields = json.loads(text)
+            fields = json.loads(show("items.fields", text))
             answer = fields.pop(task.history_answer, "")
             if (_text(fields), answer) not in said:
                 return False
@@ -143,12 +162,14 @@ class Items:
         return {"items": items, "held_out": held, "feedback": said}
 
 
-def item_of(place: int, fields: str, turns: str, date: str | None) -> HistoryItem:
-    """A past item as its row keeps it.
+def item_of(keeper: Keeper, place: int, fields: str, turns: str, date: str | None) -> HistoryItem:
+    """A past item from its row.
 
     Raises:
         DamagedError: It is not as one is written.
     """
+    fields, turns = keeper.show("items.fields", fields), keeper.show("items.turns", turns)
+    date = date and keeper.show("items.date", date)
     try:
         texts, said = parse_object(fields.encode()), [Turn(*one) for one in json.loads(turns)]
     except (ValueError, TypeError, AttributeError):
@@ -159,6 +180,23 @@ def item_of(place: int, fields: str, turns: str, date: str | None) -> HistoryIte
     ):
         raise DamagedError("an item of a history holds what is no text; PUT the history of this user again")
     return HistoryItem(str(place), texts, date, turns=tuple(said))
+
+
+def asked_of(keeper: Keeper, asked: str) -> dict[str, Any]:
+    """What a verdict was on, from its row.
+
+    Raises:
+        DamagedError: It is not as one is written.
+    """
+    try:
+        return parse_object(keeper.show("feedback.input", asked).encode())
+    except (ValueError, AttributeError):
+        raise DamagedError("a verdict cannot be read") from None
+
+
+def _texts(keeper: Keeper, item: HistoryItem) -> tuple[str, str]:
+    """An item's texts as their columns keep them: equal for equal items of a user."""
+    return keeper.hide("items.fields", _text(item.fields)), keeper.hide("items.turns", _said(item.turns))
 
 
 def _rows(database: sqlite3.Connection, user: str, columns: str) -> list[tuple[Any, ...]]:

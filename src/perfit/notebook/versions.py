@@ -51,6 +51,8 @@ class Versions:
         """Keep a shift as a new version and return its number; a shift that is kept already keeps its own."""
         dtype = "fp32" if str(stored.tensors["R"].dtype) == "torch.float32" else "bf16"
         content, meta = codec.encode(stored.tensors, dtype, {}), codec.to_json(stored.meta, "meta")
+        hide = self.notebook.keeper(user, new=True).hide
+        content, meta = hide("versions.payload", content), hide("versions.meta", meta)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         seal = codec.checksum(user, content, meta, created)
         with self.notebook.writing() as database:
@@ -114,6 +116,8 @@ class Versions:
         claimed, meta, created, content = row
         if not codec.is_intact(user, claimed, meta, created, content):
             raise DamagedError(f"{self.notebook.path}: version {number} of a user is damaged; choose another version")
+        show = self.notebook.keeper(user).show
+        content, meta = show("versions.payload", content), show("versions.meta", meta)
         return StoredShift(codec.decode(content, {}), codec.from_json(meta, "its record"))
 
     def digests(self) -> set[str]:

@@ -37,7 +37,7 @@ def erase(path: Path, database: sqlite3.Connection, user: str) -> bool:
                     f"{path}: user '{shown(user)}' is stored more than once and was not erased; the file is damaged"
                 )
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (PENDING,))
-        _rewrite(database)
+        rewrite(database)
     return True
 
 
@@ -49,7 +49,7 @@ def finish(path: Path, database: sqlite3.Connection) -> None:
     """
     if is_pending(database):
         with without_traces(path, database):
-            _rewrite(database)
+            rewrite(database)
 
 
 def compact(path: Path, database: sqlite3.Connection) -> None:
@@ -67,7 +67,8 @@ def is_pending(database: sqlite3.Connection) -> bool:
     return database.execute("SELECT 1 FROM meta WHERE key = ?", (PENDING,)).fetchone() is not None
 
 
-def _rewrite(database: sqlite3.Connection) -> None:
+def rewrite(database: sqlite3.Connection) -> None:
+    """Write the file anew; what was pending is done with it."""
     database.execute("VACUUM")
     with transaction(database):
         database.execute("DELETE FROM meta WHERE key = ?", (PENDING,))

@@ -20,12 +20,14 @@ from perfit.errors import DamagedError, StoreError, UnknownUserError
 from perfit.shown import shown
 from perfit.store import database, erasure
 from perfit.store import payload as codec
+from perfit.store.data_keys import DataKeys
 from perfit.store.export import read_export, write_export
 from perfit.store.payload import StoredShift
 
 if TYPE_CHECKING:
     import torch
 
+DATA_KEYS = "data_keys"
 _UPSERT = (
     "INSERT INTO users (user_id, sha256, meta, created, payload) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (user_id) DO UPDATE SET sha256 = excluded.sha256, meta = excluded.meta, created = excluded.created, "
@@ -67,6 +69,7 @@ class ShiftStore:
         identity: The base model the shifts belong to.
         spec: What kind of shifts they are (layers, rank, positions, ...).
         dtype: ``bf16`` or ``fp32``, how payloads are stored.
+        data_keys: What payloads and records are hidden with; None where they are not.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, readonly: bool):
@@ -78,6 +81,7 @@ class ShiftStore:
         self.identity: dict[str, Any] = codec.from_json(house["identity"], f"{path}: the description of the base")
         self.spec: dict[str, Any] = codec.from_json(house["spec"], f"{path}: the description of the shifts")
         self.dtype = house["dtype"]
+        self.data_keys = DataKeys.of_text(house[DATA_KEYS]) if DATA_KEYS in house else None
         self._sizes = codec.sizes_of(self.identity, self.spec)
         # What a row of a received file may make us read.
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.most_bytes(self._sizes))
@@ -166,6 +170,7 @@ class ShiftStore:
                 except StoreError as error:
                     raise StoreError(f"user '{shown(user)}': {error}") from error
                 created = datetime.now(UTC).isoformat(timespec="seconds")
+                text, payload = self._hidden(user, text, payload)
                 row = (user, codec.checksum(user, payload, text, created), text, created, payload)
                 self._database.execute(_UPSERT, row)
                 count += 1
@@ -199,6 +204,9 @@ class ShiftStore:
         if not codec.is_intact(user, claimed, meta, created, payload):
             raise self._damaged(user)
         try:
+            if self.data_keys is not None:
+                key = self.data_keys.of(user)
+                meta, payload = key.show("meta", meta), key.show("shift", payload)
             return StoredShift(codec.decode(payload, self._sizes, self.dtype), codec.from_json(meta, "its record"))
         except StoreError as error:
             raise DamagedError(f"{self.path}: the shift of user '{shown(user)}' cannot be used: {error}") from error
@@ -319,6 +327,36 @@ class ShiftStore:
             lost = seen ^ set(self.users())
         return bad | dict.fromkeys(lost, "its shift is lost to the index")
 
+    def hide(self, keys: DataKeys) -> None:
+        """Hide every user's row with a key of their own, from now on too; no byte of before stays in the file.
+
+        Raises:
+            StoreError: A row is damaged, or the file cannot be written; nothing is changed then.
+        """
+        keys.make(self.users())
+        with self._lock, database.faults(self.path), erasure.without_traces(self.path, self._database):
+            with database.transaction(self._database):
+                house = self._read_house() | {DATA_KEYS: keys.text()}
+                for user in self.users():
+                    claimed, meta, created, payload = self._row(user) or (None,) * 4
+                    if not codec.is_intact(user, claimed, meta, created, payload):
+                        raise self._damaged(user)
+                    key = keys.of(user)
+                    text, hidden = key.hide("meta", meta), key.hide("shift", payload)
+                    row = (user, codec.checksum(user, hidden, text, created), text, created, hidden)
+                    self._database.execute(_UPSERT, row)
+                notes = house | {"sha256": _house_checksum(house), erasure.PENDING: ""}
+                self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(notes.items()))
+                self._database.execute(f"PRAGMA user_version = {database.HIDDEN}")
+            erasure.rewrite(self._database)
+        self.data_keys = keys
+
+    def _hidden(self, user: str, meta: str, payload: bytes) -> tuple[str, bytes]:
+        if self.data_keys is None:
+            return meta, payload
+        key = self.data_keys.of(user, new=True)
+        return key.hide("meta", meta), key.hide("shift", payload)
+
     def free_bytes(self) -> int:
         """Bytes of pages that hold nothing."""
         with self._lock, database.faults(self.path):
@@ -378,7 +416,7 @@ class ShiftStore:
         claimed = house.pop("sha256", None)
         house.pop(erasure.PENDING, None)
         if (
-            set(house) != {"dtype", "identity", "spec"}
+            set(house) - {DATA_KEYS} != {"dtype", "identity", "spec"}
             or claimed != _house_checksum(house)
             or house["dtype"] not in codec.DTYPES
         ):

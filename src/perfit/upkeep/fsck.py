@@ -14,11 +14,12 @@ from perfit.belonging import open_store, parts_of
 from perfit.durable.lock import BusyError, locked
 from perfit.errors import PerfitError
 from perfit.notebook.database import FILE, Notebook
-from perfit.notebook.items import VERDICTS, item_of
+from perfit.notebook.items import VERDICTS, asked_of, item_of
 from perfit.notebook.jobs import RUNNING, STATES
 from perfit.notebook.served import is_served, to_forget
 from perfit.notebook.versions import Versions
 from perfit.run import RunDirectory
+from perfit.store.data_keys import PLAIN, Keeper
 from perfit.store.digest import shift_digest
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import BEGUN, DONE, Tombstones
@@ -105,7 +106,7 @@ def _notebook(run: RunDirectory, notebook: Notebook, users: set[str] | None) -> 
         report = database.execute("PRAGMA integrity_check(3)").fetchall()
         if report != [("ok",)]:
             yield Finding(FILE, f"{report[0][0]}; restore a copy")
-        yield from _rows(database, of)
+        yield from _rows(notebook, database, of)
     versions = Versions(notebook)
     with notebook.reading() as database:
         keys = database.execute("SELECT user, number, digest, note FROM versions ORDER BY user, number").fetchall()
@@ -137,21 +138,26 @@ def _notebook(run: RunDirectory, notebook: Notebook, users: set[str] | None) -> 
         )
 
 
-def _rows(database: sqlite3.Connection, of: Callable[..., Finding]) -> Iterator[Finding]:
+def _rows(notebook: Notebook, database: sqlite3.Connection, of: Callable[..., Finding]) -> Iterator[Finding]:
+    keeper: Keeper = PLAIN
+    last: str | None = None
     for user, place, fields, turns, date, held in database.execute(
-        "SELECT user, place, fields, turns, date, held_out FROM items"
+        "SELECT user, place, fields, turns, date, held_out FROM items ORDER BY user, place"
     ):
         try:
             if held not in (0, 1):
                 raise ValueError
-            item_of(place, fields, turns, date)
+            if user != last:
+                keeper, last = notebook.keeper(user), user
+            item_of(keeper, place, fields, turns, date)
         except (PerfitError, ValueError, TypeError):
             yield of(user, f"item {place} of the history cannot be read; PUT the history again")
     for user, place, verdict, asked in database.execute("SELECT user, place, verdict, input FROM feedback"):
         try:
-            if verdict not in VERDICTS or not isinstance(json.loads(asked), dict):
+            asked_of(notebook.keeper(user), asked)
+            if verdict not in VERDICTS:
                 raise ValueError
-        except (ValueError, TypeError):
+        except (PerfitError, ValueError, TypeError):
             yield of(user, f"verdict {place} cannot be read", damage=True)
     for user, number, state, result in database.execute("SELECT user, id, state, result FROM jobs"):
         try:
