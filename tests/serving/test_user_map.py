@@ -75,6 +75,8 @@ def test_a_key_sees_its_own_users_and_not_how_many_others_there_are(own_run: Pat
         found = one.http.get("/v1/map", headers={"authorization": f"Bearer {key}"})
         assert [point["user"] for point in found.json()["points"]] == ["anna", "cleo"]
         assert "ben" not in found.text
+        assert "-0.0," not in found.text
+        assert "-0.0}" not in found.text
         assert one.http.get("/v1/map", headers={"authorization": f"Bearer {asks}"}).status_code == 403
         people = one.perfit.owners.personal
         shared = one.gateway.people.shared.shifts[1]

@@ -103,7 +103,8 @@ def _drawn(gateway: Gateway, tenant: Tenant) -> dict[str, Any]:
         there.append(user)
         own.append((from_stored(stored.tensors), strength_of(stored.meta)))
     drawn = user_map(gateway.people.shared.shifts[1], own)
-    collective, *places = [{"x": round(x, 4), "y": round(y, 4)} for x, y in drawn.places.tolist()]
+    # Plus nothing, for no minus zero.
+    collective, *places = [{"x": round(x, 4) + 0.0, "y": round(y, 4) + 0.0} for x, y in drawn.places.tolist()]
     return {
         "object": "map",
         "points": [{"user": user, **place} for user, place in zip(there, places, strict=True)],
