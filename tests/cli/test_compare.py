@@ -139,7 +139,7 @@ def test_leaks_stop_a_comparison(place: House, tmp_path: Path, perfit: Perfit) -
         (("--methods", "base", "--users", "0"), "users: 0 is not possible"),
         (("--methods", "base", "--workers", "0"), "--workers: 0"),
         (("--methods", "base", "--preset", "large"), "preset: 'large' is unknown"),
-        (("--methods", "base", "--answers", "label"), "answers: 'label' is unknown; choose from free, labels"),
+        (("--methods", "base", "--answers", "label"), "answers: 'label' is unknown; choose from free, sampled, labels"),
         (("--methods", "oppu", "--option", "oppu.rang=2"), "oppu: rang is not an option; it has"),
         (("--methods", "oppu", "--option", "rank=2"), "write method.name=value"),
         (("--methods", "oppu", "--option", "opu.rank=2"), "'opu' is no method"),

@@ -115,7 +115,7 @@ def test_steered_answers_are_the_greedy_ones_of_all_steered_logits(family: str, 
 
 def test_what_answers_cannot_be_is_refused(tmp_path: Path) -> None:
     free, labels = both(tmp_path)
-    with pytest.raises(ConfigError, match="answers: 'label' is unknown; choose from free, labels"):
+    with pytest.raises(ConfigError, match="answers: 'label' is unknown; choose from free, sampled, labels"):
         replace(free, answers="label")
     with pytest.raises(ConfigError, match="answers: task 'news_headline' has no labels"):
         replace(labels, task=get_task("news_headline"))
