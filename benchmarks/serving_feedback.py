@@ -83,7 +83,7 @@ def _trained(http: httpx.Client) -> dict[str, Any]:
     http.post(f"/v1/users/{_USER}/personalize").raise_for_status()
     while True:
         job: dict[str, Any] = http.get(f"/v1/users/{_USER}/personalize").raise_for_status().json()
-        if job["state"] not in ("waiting", "running"):
+        if job["state"] not in ("queued", "running"):
             return job
         time.sleep(0.5)
 
