@@ -178,6 +178,7 @@ def _soak(url: str, pid: int, count: int, requests: int) -> str:
                         return
                     if number == 1 or number % max(requests // 10, 1) == 0:
                         rows.append([f"{number:,}", f"{_resident(pid):.1f}", f"{time.perf_counter() - began:.0f}"])
+                        print(*rows[-1], file=sys.stderr, flush=True)
                 user = _name(random.Random(number).randrange(count))
                 body = {"user": user, "prompt": f"{PROMPT} {number}", "max_tokens": 2}
                 http.post("/v1/completions", json=body).raise_for_status()

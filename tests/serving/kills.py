@@ -268,7 +268,16 @@ def _in_child(act: Callable[..., Any], *given: Any) -> Any:
 
 
 def _config(run: Path) -> ServeConfig:
-    return ServeConfig(run, "127.0.0.1", 0, "reference", None, 64, 0.0, None, HowToOpen(device="cpu"))
+    return ServeConfig(
+        run=run,
+        host="127.0.0.1",
+        port=0,
+        engine="reference",
+        keys=None,
+        most=64,
+        learn=0.0,
+        how=HowToOpen(device="cpu"),
+    )
 
 
 def _serve(run: Path, tell: Connection) -> None:
