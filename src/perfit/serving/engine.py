@@ -125,7 +125,7 @@ class Finished:
     cached_tokens: int = 0
     edited: tuple[int, ...] = ()
     problem: Exception | None = None
-    times: Times | None = field(default=None, compare=False)
+    times: Times | None = field(default=None, compare=False, repr=False)
 
 
 Event = Token | Finished
