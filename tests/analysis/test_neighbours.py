@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from planted import USERS, WIDTH, Array, direction, noise
-from sklearn.metrics import adjusted_rand_score
 
 from perfit.analysis.neighbours import (
     adjusted_rand,
@@ -94,6 +93,8 @@ def test_a_known_likeness_is_recovered_and_an_unrelated_one_is_not() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_adjusted_rand_is_scikit_learns(seed: int) -> None:
+    from sklearn.metrics import adjusted_rand_score
+
     chance = np.random.default_rng(seed)
     a, b = chance.integers(0, 4, 30), chance.integers(0, 3, 30)
     assert adjusted_rand(a, b) == pytest.approx(adjusted_rand_score(a, b))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from perfit.training.plain import PlainRunner
 from perfit.training.rows import Runner, common_prefix
 from perfit.training.user_rows import rows_of_users
 
-bitsandbytes = pytest.importorskip("bitsandbytes")
+pytestmark = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 LAYERS = (0, 1)  # layers of packed weights lie behind both
 
 
@@ -34,6 +35,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 def unpacked(backbone: Backbone) -> Backbone:
     """A model of the same numbers with plain layers."""
+    from bitsandbytes.functional import dequantize_4bit
     from transformers import LlamaForCausalLM
 
     model: Any = LlamaForCausalLM(type(backbone.model.config)(**_plain(backbone.model.config.to_dict())))
@@ -43,7 +45,7 @@ def unpacked(backbone: Backbone) -> Backbone:
             if isinstance(module, nn.Linear):
                 theirs = modules[name].weight
                 state = getattr(theirs, "quant_state", None)
-                own = theirs if state is None else bitsandbytes.functional.dequantize_4bit(theirs.data, state)
+                own = theirs if state is None else dequantize_4bit(theirs.data, state)
                 module.weight.copy_(own)
             elif getattr(module, "weight", None) is not None:
                 module.weight.copy_(modules[name].weight)

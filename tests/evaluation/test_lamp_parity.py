@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error
 
 from perfit.errors import DataError
 from perfit.evaluation.lamp_format import score_lamp_files
@@ -84,6 +83,8 @@ def test_ids_must_agree(tmp_path: Path) -> None:
 
 def published(task: Task, predictions: list[str], golds: list[str]) -> dict[str, float]:
     """The evaluator, written anew from its description, with the libraries it uses."""
+    from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error
+
     if task.kind == "label":
         index = {label: place for place, label in enumerate(task.labels)}
         found = [index.get(text.strip(), -1) for text in predictions]

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
 
 from perfit import extras
 from perfit.errors import ConfigError, DataError, MissingExtraError
@@ -39,6 +38,8 @@ def test_macro_f1_counts_every_label_of_the_list() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(NEWS.labels), st.sampled_from([*NEWS.labels, "no label"])), min_size=1))
 def test_macro_f1_is_the_mean_of_the_labels_f1(pairs: list[tuple[str, str]]) -> None:
+    from sklearn.metrics import f1_score
+
     golds = {str(i): gold for i, (gold, _) in enumerate(pairs)}
     predictions = {str(i): found for i, (_, found) in enumerate(pairs)}
     each = f1_score(

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from perfit.data.schema import Query, User
 from perfit.errors import ConfigError
@@ -102,6 +101,8 @@ def test_the_bootstrap_p_counts_the_smaller_side(gains: list[float], p: float) -
 
 
 def test_wilcoxon_is_scipys_without_the_equal_pairs() -> None:
+    from scipy import stats
+
     gains = [0.3, -0.1, 0.2, 0.5, 0.05, 0.4, -0.02, 0.6]
     assert wilcoxon_p([*gains, 0.0, 1e-17]) == pytest.approx(stats.wilcoxon(gains).pvalue)
     # By hand: ranks of the negative ones are 1 and 3 of 8; exact two-sided p = 2 · P(W <= 4) = 2 · 7 / 2^8.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
 
 from perfit.experiments.claims import MISSING, NOT_SEEN, SEEN, UNKNOWN, judge
 from perfit.experiments.orderings import kendall, ordering
@@ -31,6 +30,8 @@ def verdict(claim: Claim, found: Scored, **measures: float) -> str:
 
 
 def test_tau_is_scipys_ties_included() -> None:
+    from scipy.stats import kendalltau
+
     chance = np.random.default_rng(3)
     ours, printed = chance.integers(0, 4, (30, 7)).astype(float), chance.integers(0, 5, 7).astype(float)
     wanted = [kendalltau(row, printed).statistic for row in ours]

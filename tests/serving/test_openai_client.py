@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import httpx
-import openai
 import pytest
 import torch
 from served_run import NAMES, PROMPT, Site
@@ -15,18 +15,25 @@ from perfit.data.schema import Turn
 from perfit.serving.receipts import read_receipt
 from perfit.tasks.plain_text import chat_ids
 
+if TYPE_CHECKING:  # where it is used: other workers need not load it
+    import openai
+
 TURNS = [{"role": "user", "content": "river stone"}]
 
 
 @pytest.fixture(scope="module")
 def client(shared_site: Site) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{shared_site.url}/v1", api_key="none", max_retries=0)
+    from openai import OpenAI
+
+    return OpenAI(base_url=f"{shared_site.url}/v1", api_key="none", max_retries=0)
 
 
 def test_one_model_is_listed_and_no_user_is_one(client: openai.OpenAI, shared_site: Site) -> None:
     assert [model.id for model in client.models.list()] == ["run"]
     assert client.models.retrieve("run").id == "run"
-    with pytest.raises(openai.NotFoundError):
+    from openai import NotFoundError
+
+    with pytest.raises(NotFoundError):
         client.models.retrieve("anna")
     assert "anna" not in shared_site.http.get("/v1/models").text
 
@@ -119,13 +126,15 @@ def test_personalize_false_is_the_shared_shift(client: openai.OpenAI) -> None:
 
 
 def test_nobody_is_ever_the_base_by_accident(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as unknown:
+    from openai import BadRequestError, NotFoundError
+
+    with pytest.raises(NotFoundError) as unknown:
         client.completions.create(model="run", prompt=PROMPT, user="nobody")
     assert unknown.value.code == "user_not_found"
-    with pytest.raises(openai.BadRequestError) as missing:
+    with pytest.raises(BadRequestError) as missing:
         client.completions.create(model="run", prompt=PROMPT)
     assert missing.value.param == "user"
-    with pytest.raises(openai.NotFoundError) as model:
+    with pytest.raises(NotFoundError) as model:
         client.completions.create(model="gpt-4", prompt=PROMPT, user="anna")
     assert model.value.code == "model_not_found"
 

@@ -16,9 +16,10 @@ from perfit.errors import StoreError
 from perfit.private import private_file
 from perfit.store.data_keys import PLAIN, DataKeys, Keeper
 from perfit.store.database import faults, free_bytes, journal_of, set_modes, tidy, transaction
+from perfit.store.description import DATA_KEYS
 from perfit.store.erasure import compact, without_traces
 from perfit.store.payload import checksum
-from perfit.store.shifts import DATA_KEYS, ShiftStore
+from perfit.store.shifts import ShiftStore
 
 FILE = "serving.sqlite"
 FORMAT, HIDDEN = 1, 2

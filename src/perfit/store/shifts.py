@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
-import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
@@ -15,19 +12,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from perfit.after_fork import one_thread_after_fork
 from perfit.errors import DamagedError, StoreError, UnknownUserError
 from perfit.shown import shown
 from perfit.store import database, erasure
 from perfit.store import payload as codec
+from perfit.store.connection import OwnConnection
 from perfit.store.data_keys import DataKeys
+from perfit.store.description import DATA_KEYS, Description, new_meta, require_base, sealed_meta
 from perfit.store.export import read_export, write_export
 from perfit.store.payload import StoredShift
 
 if TYPE_CHECKING:
     import torch
 
-DATA_KEYS = "data_keys"
 _UPSERT = (
     "INSERT INTO users (user_id, sha256, meta, created, payload) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (user_id) DO UPDATE SET sha256 = excluded.sha256, meta = excluded.meta, created = excluded.created, "
@@ -35,27 +32,6 @@ _UPSERT = (
 )
 # Beyond this many ids a search for similar ones would keep the caller waiting.
 _NEAR_LIMIT = 5_000
-
-
-class _Connection:
-    """A connection, the process it belongs to, the file it has open, and the lock that its threads take.
-
-    Args:
-        connection: The connection.
-        process: Its process.
-        file: Which file it has open, by ``_file_of``.
-        before: The parent process's, which is kept so that it is never closed here.
-    """
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        process: int,
-        file: tuple[int, int] | None,
-        before: _Connection | None = None,
-    ):
-        self.database, self.process, self.file, self.before = connection, process, file, before
-        self.lock = threading.RLock()
 
 
 class ShiftStore:
@@ -74,17 +50,12 @@ class ShiftStore:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, readonly: bool):
         """Use :meth:`create` or :meth:`open`."""
-        one_thread_after_fork()
-        self.path, self._readonly = path, readonly
-        self._mine = _Connection(connection, os.getpid(), _file_of(path))
-        house = self._read_house()
-        self.identity: dict[str, Any] = codec.from_json(house["identity"], f"{path}: the description of the base")
-        self.spec: dict[str, Any] = codec.from_json(house["spec"], f"{path}: the description of the shifts")
-        self.dtype = house["dtype"]
-        self.data_keys = DataKeys.of_text(house[DATA_KEYS]) if DATA_KEYS in house else None
+        self.path = path
+        self._own = OwnConnection(path, connection, readonly)
+        about = self._described()
+        self.identity, self.spec, self.dtype, self.data_keys = about.identity, about.spec, about.dtype, about.data_keys
         self._sizes = codec.sizes_of(self.identity, self.spec)
-        # What a row of a received file may make us read.
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.most_bytes(self._sizes))
+        self._own.limit(codec.most_bytes(self._sizes))
 
     @classmethod
     def create(
@@ -101,14 +72,7 @@ class ShiftStore:
         Raises:
             StoreError: The file exists, cannot be written, or an argument is not plain JSON.
         """
-        if dtype not in codec.DTYPES:
-            raise StoreError(f"dtype {dtype!r} is not known; use one of: {', '.join(codec.DTYPES)}")
-        house = {
-            "dtype": dtype,
-            "identity": codec.to_json(identity, "the identity"),
-            "spec": codec.to_json(spec, "the spec"),
-        }
-        database.create(Path(path), house | {"sha256": _house_checksum(house)})
+        database.create(Path(path), new_meta(identity, spec, dtype))
         return cls.open(path)
 
     @classmethod
@@ -128,7 +92,7 @@ class ShiftStore:
         try:
             store = cls(path, connection, readonly)
             if identity is not None:
-                store._require_identity(identity, str(path))
+                require_base(store.identity, identity, str(path))
             if not readonly and not path.is_symlink():
                 store._finish_erasing()
         except BaseException:
@@ -162,7 +126,7 @@ class ShiftStore:
         """
         count = 0
         with self._lock, database.faults(self.path), database.transaction(self._database):
-            self._require_same_file()
+            self._own.require_same_file()
             for user, tensors, meta in entries:
                 codec.require_id(user)
                 try:
@@ -280,9 +244,9 @@ class ShiftStore:
         """
         inside, tensors, parts = read_export(Path(path))
         name = inside if user is None else user
-        self._require_identity(parts["identity"], str(path))
-        if found := codec.differences(parts["spec"], self.spec):
-            raise StoreError(f"{path} holds another kind of shift: {found}")
+        require_base(self.identity, parts["identity"], str(path))
+        if differs := codec.differences(parts["spec"], self.spec):
+            raise StoreError(f"{path} holds another kind of shift: {differs}")
         with self._lock:
             if not overwrite and name in self:
                 raise StoreError(
@@ -336,7 +300,7 @@ class ShiftStore:
         keys.make(self.users())
         with self._lock, database.faults(self.path), erasure.without_traces(self.path, self._database):
             with database.transaction(self._database):
-                house = self._read_house() | {DATA_KEYS: keys.text()}
+                texts = {**self._described().texts, DATA_KEYS: keys.text()}
                 for user in self.users():
                     claimed, meta, created, payload = self._row(user) or (None,) * 4
                     if not codec.is_intact(user, claimed, meta, created, payload):
@@ -345,8 +309,8 @@ class ShiftStore:
                     text, hidden = key.hide("meta", meta), key.hide("shift", payload)
                     row = (user, codec.checksum(user, hidden, text, created), text, created, hidden)
                     self._database.execute(_UPSERT, row)
-                notes = house | {"sha256": _house_checksum(house), erasure.PENDING: ""}
-                self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(notes.items()))
+                meta = sealed_meta(texts) | {erasure.PENDING: ""}
+                self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(meta.items()))
                 self._database.execute(f"PRAGMA user_version = {database.HIDDEN}")
             erasure.rewrite(self._database)
         self.data_keys = keys
@@ -388,49 +352,21 @@ class ShiftStore:
 
     @property
     def _database(self) -> sqlite3.Connection:
-        return self._here().database
+        return self._own.database
 
     @property
     def _lock(self) -> threading.RLock:
-        return self._here().lock
+        return self._own.lock
 
-    def _here(self) -> _Connection:
-        """This process's connection. A child that was forked off opens its own: the parent's must not be used in it, nor
-        closed, which could undo what the parent is writing."""
-        if self._mine.process != os.getpid():
-            opened = database.connect(self.path, self._readonly)
-            opened.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.most_bytes(self._sizes))
-            self._mine = _Connection(opened, os.getpid(), _file_of(self.path), self._mine)
-        return self._mine
-
-    def _require_same_file(self) -> None:
-        """A server keeps a store open for weeks: what was removed or put in its place meanwhile is not what it has open."""
-        if _file_of(self.path) != self._here().file:
-            raise StoreError(
-                f"{self.path}: was removed or replaced while it was open; open it again (a server: start it again)"
-            )
-
-    def _read_house(self) -> dict[str, str]:
+    def _described(self) -> Description:
         with database.faults(self.path):
-            house = dict(self._database.execute("SELECT key, value FROM meta").fetchall())
-        claimed = house.pop("sha256", None)
-        house.pop(erasure.PENDING, None)
-        if (
-            set(house) - {DATA_KEYS} != {"dtype", "identity", "spec"}
-            or claimed != _house_checksum(house)
-            or house["dtype"] not in codec.DTYPES
-        ):
-            raise DamagedError(f"{self.path}: the description of the store is damaged; restore a copy")
-        return house
-
-    def _require_identity(self, identity: Mapping[str, Any], where: str) -> None:
-        if found := codec.differences(self.identity, json.loads(codec.to_json(identity, "the identity"))):
-            raise StoreError(f"{where} belongs to another base model: {found}; use the base it was made with")
+            meta = dict(self._database.execute("SELECT key, value FROM meta").fetchall())
+        return Description.read(self.path, meta)
 
     def _row(self, user: object) -> tuple[Any, ...] | None:
         query = "SELECT sha256, meta, created, payload FROM users {} WHERE user_id = ?"
         with self._lock, database.faults(self.path):
-            self._require_same_file()
+            self._own.require_same_file()
             row = None
             if codec.is_text(user):
                 row = self._database.execute(query.format(""), (user,)).fetchone()
@@ -449,16 +385,3 @@ class ShiftStore:
         names = ", ".join(f"'{shown(name)}'" for name in near)
         hint = f"; similar ids: {names}" if near else ""
         return UnknownUserError(f"no shift is stored for user '{shown(user)}' in {self.path}{hint}")
-
-
-def _file_of(path: Path) -> tuple[int, int] | None:
-    """Which file has this name now; None where there is none. Never opened: that would drop locks."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _house_checksum(house: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(house, sort_keys=True).encode()).hexdigest()
