@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.serving.engine import Request
 from perfit.serving.updating import Updates
+from perfit.tasks import get_task
 from perfit.training.examples import RowMaker
 
+CHAT = replace(get_task("chat"), max_new_tokens=24)  # of its 256, which a tiny base all says
 CHATTING = CONFIG.with_options(chat_template=True, max_length=160)
 
 
@@ -40,7 +43,7 @@ DATA = read_records([record("anna", "test", 10), record("ben", "test", 20), reco
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chatting")
-    perfit = PerFit.from_pretrained(write_chat_base(folder / "base"), CHATTING, task="chat")
+    perfit = PerFit.from_pretrained(write_chat_base(folder / "base"), CHATTING, task=CHAT)
     perfit.fit(DATA, run=folder / "run", listener=lambda event: None)
     return folder / "run"
 
