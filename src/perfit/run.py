@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,16 @@ FILES = """| file | what it holds |
 
 def versions() -> dict[str, str]:
     """Versions of everything that decides the numbers."""
-    found = {"python": platform.python_version()}
-    for package in ("perfit", "torch", "transformers", "safetensors"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    packages = ("perfit", "torch", "transformers", "safetensors")
+    return {"python": platform.python_version(), **{package: _version(package) for package in packages}}
+
+
+@cache  # reading a package's metadata takes milliseconds, and every cell of a reproduction asks
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def context_of(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -23,8 +23,14 @@ from perfit.serving.version import ShiftVersion
 COUNT = int(os.environ.get("PERFIT_INTERLEAVINGS", "120"))
 
 
-def test_every_answer_is_its_own_users() -> None:
-    programs = Interleavings(seed=0)
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    """Knows what the first programs ask, once they have run."""
+    return Oracle(small())
+
+
+def test_every_answer_is_its_own_users(oracle: Oracle) -> None:
+    programs = Interleavings(seed=0, oracle=oracle, ground=oracle.ground)
     programs.run(COUNT)
     counts = programs.counts
     for what in ("answers", "turns", "cancelled", "updated", "deleted", "rolled back", "cached tokens", "put out"):
@@ -195,8 +201,10 @@ MUTANTS: list[Callable[[Patch], None]] = [
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
-def test_a_fault_is_seen(mutant: Callable[[Patch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = Interleavings(seed=0)
+def test_a_fault_is_seen(mutant: Callable[[Patch], None], oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Oracle(oracle.ground)
+    mine.answers |= oracle.answers  # what engines gave without the fault; nothing of a faulty one goes back
+    programs = Interleavings(seed=0, oracle=mine, ground=mine.ground)
     mutant(monkeypatch)
     with pytest.raises(AssertionError):
         programs.run(200)

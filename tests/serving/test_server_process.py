@@ -18,6 +18,8 @@ import httpx
 import pytest
 from served_run import PROMPT
 
+from perfit.cli import main as cli
+from perfit.cli.ending import run as end_of
 from perfit.durable.lock import locked
 from perfit.serving.verifying import verified
 
@@ -82,14 +84,13 @@ def test_the_printed_curl_works_and_a_signal_drains(own_run: Path) -> None:
         assert "Traceback" not in told
 
 
-def test_what_cannot_be_served_is_one_line(own_run: Path, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-
+def test_what_cannot_be_served_is_one_line(
+    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(*words: str | Path) -> str:
-        command = [sys.executable, "-m", "perfit", "serve", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        assert done.returncode != 0
-        return done.stderr.strip().splitlines()[-1]
+        monkeypatch.setattr("sys.argv", ["perfit", "serve", *map(str, words)])
+        assert end_of(cli.app) != 0
+        return capsys.readouterr().err.strip().splitlines()[-1]
 
     assert "--keys" in fault(own_run, "--host", "0.0.0.0")
     assert "not found" in fault(tmp_path / "nothing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,21 @@ class _Decoder:
     skips: list[_Skip]
 
 
+_TUPLES: WeakKeyDictionary[nn.Module, list[bool]] = WeakKeyDictionary()
+"""Which layers of a base answer with a tuple: a matter of its code, asked anew by every training."""
+
+
+@torch.no_grad()
+def _layer_outputs(backbone: Backbone) -> list[bool]:
+    """Which layers answer with a tuple, found by one forward of one token in a copy."""
+    found: list[bool] = []
+    copied = twin(backbone.model)
+    for layer in copied.get_submodule(backbone.layers_path):
+        layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
+    copied(input_ids=torch.zeros(1, 1, dtype=torch.long, device=backbone.device))
+    return found
+
+
 @dataclass
 class Sections:
     """Partial runs of one base: layers start .. stop − 1, and the head alone.
@@ -80,18 +96,10 @@ class Sections:
     _decoders: dict[bool, _Decoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Sections may be made while edits are in force whose plan does not fit this forward.
-        self._tuples = untouched(self._layer_outputs)
-
-    @torch.no_grad()
-    def _layer_outputs(self) -> list[bool]:
-        """Which layers answer with a tuple, found by one forward of one token in a copy."""
-        found: list[bool] = []
-        copied = twin(self.backbone.model)
-        for layer in copied.get_submodule(self.backbone.layers_path):
-            layer.register_forward_hook(lambda m, a, out: found.append(isinstance(out, tuple)))
-        copied(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device))
-        return found
+        if self.backbone.model not in _TUPLES:
+            # Sections may be made while edits are in force whose plan does not fit this forward.
+            _TUPLES[self.backbone.model] = untouched(lambda: _layer_outputs(self.backbone))
+        self._tuples = _TUPLES[self.backbone.model]
 
     def _decoder(self, apart: bool) -> _Decoder:
         """The base's decoder, or the copy of it that attends through ``prefix_attention``."""
