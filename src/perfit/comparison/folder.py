@@ -54,6 +54,7 @@ _README = """# A perfit comparison
 | `trials/<method>/seed-<n>/events.jsonl` | what happened, one JSON object a line; no texts |
 | `trials/<method>/seed-<n>/work/` | the method's own files |
 | `shared/seed-<n>/` | stage 1 of methods that have it in common |
+| `own_metrics.json` | what metrics of your own gave: a value per query |
 | `table.json`, `table.csv`, `table.md`, `table.tex` | the table: scores, costs, significance |
 | `report.html`, `figures/*` | what `perfit report` made: **users' texts** in the page unless told not to, none in the figures |
 | `erased.json`, `elsewhere.json` | who was erased, by keyed hashes, and is left out; pages written to other places |

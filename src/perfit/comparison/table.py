@@ -194,6 +194,7 @@ def make_table(results: Results, against: str | None = None, *, resamples: int =
     means = {row.name: {name: value.mean for name, value in row.metrics.items()} for row in rows if row.metrics}
     labels = {row.name: row.label for row in rows}
     notes += floor_notes(means, labels, results.task.primary_metric, headline_metrics(results.task))
+    notes += [f"{name}: not of every method; give --metric again for its column" for name in results.lacking]
     if chosen:
         notes.append(f"a part of the data: {', '.join(chosen)}")
     return Table(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perfit.comparison.folder import ComparisonFolder, TrialRecord
+from perfit.comparison.own_values import FILE as OWN_VALUES
 from perfit.comparison.plan import Trial, folder_of
 from perfit.elsewhere import Elsewhere
 from perfit.erasure.run import line_of, strangers
@@ -22,6 +23,7 @@ _KNOWN = (
         "plan.json",
         "queries.jsonl",
         "table.*",
+        OWN_VALUES,
         "report.html",
         "figures/*",
         "erased.json",
@@ -65,6 +67,7 @@ class ComparisonPlace:
             pages = [self.path / "report.html", self.path / "figures", *Elsewhere(self.path).paths("page")]
             steps += [removal(path, _AGAIN) for path in pages if path.exists()]
             steps += [removal(path, _AGAIN) for path in sorted(self.path.glob("table.*"))]
+            steps += [removal(path, "perfit compare --metric makes it again") for path in self.path.glob(OWN_VALUES)]
             steps += [
                 removal(path, "training repeats what it had not finished")
                 for path in sorted(self.path.glob("**/checkpoints/*"))

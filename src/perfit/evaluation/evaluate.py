@@ -23,7 +23,7 @@ from perfit.evaluation.found import FLOOR, MEMORY, PERSONAL, Evaluation
 from perfit.evaluation.judged import Judged, judged
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens
-from perfit.evaluation.own_metrics import Metric
+from perfit.evaluation.own_metrics import Metric, own_values
 from perfit.evaluation.seen import by_seen, seen_by_others
 from perfit.evaluation.written import predictions_path, write_metrics
 from perfit.evaluations import evaluations, remember
@@ -154,7 +154,8 @@ def _evaluate(
     files: dict[str, str] = {}
 
     def add(name: str, predictions: Mapping[str, str], seconds: float) -> None:
-        results[name] = judged(perfit.task, predictions, golds, chosen, seconds=seconds, metrics=metrics)
+        own = own_values(metrics, predictions, golds)
+        results[name] = judged(perfit.task, predictions, golds, chosen, seconds=seconds, own=own)
         if run is not None:
             files[json_key(name)] = _write_predictions(run, name, perfit.task, chosen, predictions)
 

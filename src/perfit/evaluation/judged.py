@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from types import MappingProxyType
 
 from perfit.data.schema import User
 from perfit.evaluation.aggregate import Aggregate, aggregate
 from perfit.evaluation.best_floor import MEAN_OF_USERS
-from perfit.evaluation.own_metrics import Metric, with_own
 from perfit.evaluation.score import Scores, metrics_by_query, pool
 from perfit.tasks.task import Task
 
@@ -45,7 +45,7 @@ def judged(
     *,
     seed: int = 0,
     seconds: float = 0.0,
-    metrics: Sequence[Metric] = (),
+    own: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> Judged:
     """Score a method's answers.
 
@@ -55,14 +55,16 @@ def judged(
         golds: Of the same queries.
         users: Whose queries these are.
         seed, seconds: As in ``Judged``.
-        metrics: Of one's own, beside the task's.
+        own: Values of metrics of one's own, by metric and query, beside the task's.
 
     Raises:
-        ConfigError: A metric of one's own fails.
         DataError: The ids disagree, there is none, or a gold is no answer of the task.
         MissingExtraError: scikit-learn or rouge_score is not installed (extra "eval").
     """
-    rows = with_own(metrics_by_query(task, predictions, golds), predictions, golds, metrics)
+    rows = {
+        query: {**row, **{name: values[query] for name, values in own.items()}}
+        for query, row in metrics_by_query(task, predictions, golds).items()
+    }
     scores = pool(task, rows, predictions, golds)
     return Judged(predictions, rows, scores, aggregate(scores.per_query, users), seed, seconds)
 

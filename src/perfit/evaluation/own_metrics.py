@@ -65,14 +65,14 @@ def metrics_of(names: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(found)
 
 
-def with_own(
-    rows: Mapping[str, Mapping[str, float]],
-    predictions: Mapping[str, str],
-    golds: Mapping[str, str],
-    metrics: Sequence[Metric],
+def own_values(
+    metrics: Sequence[Metric], predictions: Mapping[str, str], golds: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Every query's metrics and these after them."""
+    """What each gives, by metric and query id.
+
+    Raises:
+        ConfigError: One fails.
+    """
     return {
-        query: {**row, **{metric.name: metric.of(predictions[query], golds[query]) for metric in metrics}}
-        for query, row in rows.items()
+        metric.name: {query: metric.of(predictions[query], gold) for query, gold in golds.items()} for metric in metrics
     }
