@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from method_world import ALL, ANNA, BEN, CONFIG, asks, base, make, ready, setting
 from small_base import LABELS, TASK, person
+from torch import Tensor
 
+from perfit.backbone.model import Backbone
+from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.comparison.bench import Bench, check_labels
 from perfit.data.schema import Dataset
 from perfit.errors import ConfigError
 from perfit.inference.decoding import Decoding
 from perfit.inference.fixed_rows import greedy
-from perfit.inference.label_set import LabelSet
-from perfit.methods.cos import steered
-from perfit.methods.method import Setting
+from perfit.inference.label_set import LabelSet, labels_after
+from perfit.inference.log_probs import changed_label_log_probs
+from perfit.methods.cos import steered, steered_logits
+from perfit.methods.lofit import Lofit, changing_heads
+from perfit.methods.method import Ask, Setting
 from perfit.methods.prompts import Prompts
+from perfit.methods.style_vector import StyleVector, adding
 from perfit.personalizer import PerFit
 from perfit.tasks import get_task
 from perfit.tasks.label_scores import answers_from
@@ -111,6 +119,65 @@ def test_steered_answers_are_the_greedy_ones_of_all_steered_logits(family: str, 
     if strength == -1.0:
         shorter_rows = [shorter for _, shorter in PAIRS]
         assert got == greedy(backbone, shorter_rows, Decoding(9, within=lambda prompt: ANSWERS))
+
+
+def whole(backbone: Backbone, prompt: Sequence[int], answer: Sequence[int], changes: Changes = NOTHING) -> Tensor:
+    """Logits [tokens of the answer, vocabulary] of a forward of its own, without a cache."""
+    ids = torch.tensor([[*prompt, *answer]])
+    with torch.no_grad():
+        logits: Tensor = running(lambda: backbone.model(input_ids=ids).logits[0], changes)
+    return logits[len(prompt) - 1 : -1]
+
+
+def log_prob(logits: Tensor, answer: Sequence[int]) -> float:
+    return float(logits.log_softmax(-1)[torch.arange(len(answer)), torch.tensor(answer)].sum())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("strength", [-1.0, 0.0, 1.5])
+def test_steered_labels_have_the_probabilities_of_whole_forwards(family: str, strength: float) -> None:
+    backbone = base(family)
+    given = {"mixed": lambda logits: steered_logits(logits[0], logits[1], strength)}
+    scores = changed_label_log_probs(backbone, PAIRS, ANSWERS, **given)
+    for pair, row in zip(PAIRS, scores.tolist(), strict=True):
+        wanted = [
+            log_prob(steered_logits(*(whole(backbone, prompt, answer) for prompt in pair), strength), answer)
+            for answer in TOKENS
+        ]
+        assert row == pytest.approx(wanted, abs=1e-3)
+    best = changed_label_log_probs(backbone, PAIRS, ANSWERS, best_only=True, **given)
+    assert torch.equal(best.argmax(1), scores.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["cos", "style-vector", "lofit"])
+def test_methods_that_change_the_base_answer_with_the_label_they_make_most_probable(name: str, tmp_path: Path) -> None:
+    _, labels = both(tmp_path)
+    users = [ANNA, BEN, person("dora", history=3, queries=10)]
+    method, asked = ready(name, labels, users), asks(*users)
+    prompts, backbone = Prompts(labels), labels.backbone
+    within, wanted = labels_after(MORE, backbone.tokenizer, False), []
+    for ask in asked:
+        prompt = prompts.plain(ask)
+        given = within(prompt)
+        logits = [_of_method(method, prompts, ask, prompt, answer) for answer in given.answers]
+        scores = [log_prob(*pair) for pair in zip(logits, given.answers, strict=True)]
+        wanted.append(given.texts[scores.index(max(scores))])
+    assert method.predict(asked) == wanted
+    assert len(set(wanted)) > 1
+
+
+def _of_method(method: Any, prompts: Prompts, ask: Ask, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """The logits of an answer's tokens under the method's own change, made by hand for one row."""
+    backbone = prompts.setting.backbone
+    if isinstance(method, StyleVector):
+        vectors = method._vectors(ask.user)[None]
+        return whole(backbone, prompt, answer, adding(backbone, method.layers, vectors, [len(prompt) - 1]))
+    if isinstance(method, Lofit):
+        biases = method._biases(method.work.adapted(ask.user).tensors)
+        moved = changing_heads(backbone, method._outs, lambda layer, z: z + biases[layer])
+        return whole(backbone, prompt, answer, moved)
+    longer = prompts.retrieved(ask, 4)
+    return steered_logits(whole(backbone, longer, answer), whole(backbone, prompt, answer), 0.5)
 
 
 def test_what_answers_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from perfit.durable.ledger import Ledger
 from perfit.durable.lock import locked
 from perfit.durable.records import read_record, read_records, write_record, write_records
 from perfit.errors import DamagedError, StoreError
+from perfit.methods.registry import method_of
 from perfit.private import private_folder
 from perfit.tombstones import Tombstones
 
@@ -314,7 +315,7 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
         "resources": resources,
         "answers": bench.answers,
         "data": manifest["data"] | {"selection": bench.selection.as_dict(), "left_out": dict(bench.left_out)},
-        "methods": {method: by_content(plan.options_of(method)) for method in plan.methods},
+        "methods": {method: by_content(plan.options_of(method)) | _chosen(method, bench) for method in plan.methods},
         "seeds": list(plan.seeds),
         "against": plan.against,
         "reference_cost": None if reference_cost is None else dict(reference_cost),
@@ -324,6 +325,12 @@ def describe(bench: Bench, plan: Plan, reference_cost: Mapping[str, int] | None)
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))  # tuples are lists in the file it is compared with
     return plain
+
+
+def _chosen(method: str, bench: Bench) -> dict[str, str]:
+    """How labels are chosen by methods that chose greedily in folders of before."""
+    exact = bench.answers == "labels" and method_of(method) in ("cos", "style-vector", "lofit")
+    return {"labels": "most probable"} if exact else {}
 
 
 def _queries(bench: Bench) -> Iterator[dict[str, Any]]:

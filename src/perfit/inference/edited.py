@@ -17,7 +17,7 @@ from perfit.edits.edit_plan import TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import generate, stream
-from perfit.inference.label_set import labels_after, most_tokens
+from perfit.inference.label_set import by_label_set, labels_after, most_tokens
 from perfit.inference.log_probs import label_log_probs
 from perfit.owners import Owners
 
@@ -144,9 +144,7 @@ class Edited:
         """
         scores = torch.empty(len(prompts), len(labels))
         after = labels_after(labels, self.backbone.tokenizer, chat_template)
-        for last in dict.fromkeys(prompt[-1] for prompt in prompts):
-            given = after((last,))
-            mine = [row for row, prompt in enumerate(prompts) if prompt[-1] == last]
+        for given, mine in by_label_set(prompts, after):
             check_room(self.backbone, max(len(prompts[row]) for row in mine), given.longest)
             for rows, shift, slots in self.groups([users[row] for row in mine]):
                 chosen = [mine[row] for row in rows]

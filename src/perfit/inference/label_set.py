@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -118,6 +118,12 @@ def labels_after(labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, chat
         return LabelSet.of(label_ids(labels, tokenizer, last, chat_template), labels)
 
     return lambda prompt: after(prompt[-1])
+
+
+def by_label_set(prompts: Sequence[Sequence[int]], within: Within) -> Iterator[tuple[LabelSet, list[int]]]:
+    """Each set of answers, and the numbers of the prompts that may get them: those that end with the same token."""
+    for last in dict.fromkeys(prompt[-1] for prompt in prompts):
+        yield within((last,)), [row for row, prompt in enumerate(prompts) if prompt[-1] == last]
 
 
 def only(scores: Tensor, answers: Sequence[LabelSet], said: Sequence[Sequence[int]]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from perfit.backbone.model import Backbone
 from perfit.backbone.padding import left_padded, places
-from perfit.backbone.taps import running
+from perfit.backbone.taps import NOTHING, Changes, running
 from perfit.edits.edit_plan import EditPlan, TwoStageShift
 from perfit.edits.positions import Positions
 from perfit.inference.batches import BATCH_ROWS, BATCH_TOKENS, batches
@@ -96,20 +96,72 @@ def answer_log_probs(
     return found
 
 
+@torch.no_grad()
+def changed_label_log_probs(
+    backbone: Backbone,
+    prompts: Sequence[Sequence[Sequence[int]]],
+    labels: LabelSet,
+    *,
+    during: Callable[[Sequence[int]], Changes] = lambda rows: NOTHING,
+    mixed: Callable[[Tensor], Tensor] = lambda logits: logits[0],
+    best_only: bool = False,
+    done: Callable[[int], None] = lambda rows: None,
+) -> Tensor:
+    """As ``label_log_probs``, while something of a method's own changes the base or its logits, at labels' tokens too.
+
+    Args:
+        backbone: The base.
+        prompts: What runs for each row: as many prompts for one as for another, the longest of them first.
+        labels: The labels.
+        during: What the method does in a forward, from the numbers of its rows in their order; with several prompts a
+            row, in each.
+        mixed: Logits [prompts of a row, rows, ..., vocabulary] -> those that count, [rows, ..., vocabulary].
+        best_only, done: As for ``label_log_probs``.
+    """
+    scores = torch.empty(len(prompts), len(labels.answers))
+    copies = len(prompts[0]) if prompts else 1
+    for batch in batches([row[0] for row in prompts], BATCH_TOKENS // copies, BATCH_ROWS):
+        every = [prompts[row][turn] for turn in range(copies) for row in batch]
+
+        def changes(rows: Sequence[int], batch: Sequence[int] = batch) -> Changes:
+            return during([batch[row] for row in rows])
+
+        asked = _Asked.ran(backbone, every, DecodeCache(), changes(range(len(batch))), _Way(changes, mixed, copies))
+        found = asked.best(labels, BATCH_TOKENS) if best_only else asked.all(labels, BATCH_TOKENS)
+        scores[batch] = found.cpu()
+        done(len(batch))
+    return scores
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What a method does while tokens of labels run, and to their logits; as in ``changed_label_log_probs``."""
+
+    during: Callable[[Sequence[int]], Changes] = lambda rows: NOTHING
+    mixed: Callable[[Tensor], Tensor] = lambda logits: logits[0]
+    copies: int = 1
+
+    def logits(self, found: Tensor) -> Tensor:
+        """Of [copies · rows, ..., vocabulary], copy by copy."""
+        return self.mixed(found.float().view(self.copies, -1, *found.shape[1:]))
+
+
 @dataclass(frozen=True)
 class _Asked:
     """Prompts that have run.
 
     Attributes:
-        mask: [rows, width], 0 on the padding in front.
+        mask: [copies · rows, width], 0 on the padding in front.
         cache: Their keys and values.
         log_probs: [rows, vocabulary] of the first token after them.
+        way: What is done to the base and its logits.
     """
 
     backbone: Backbone
     mask: Tensor
     cache: DecodeCache
     log_probs: Tensor
+    way: _Way
 
     @classmethod
     def of(
@@ -120,10 +172,18 @@ class _Asked:
         shift: TwoStageShift,
         positions: Positions,
     ) -> _Asked:
-        ids, mask, starts = left_padded(prompts, backbone.device)
-        plan = EditPlan.for_prompts(positions, list(map(len, prompts)), slots, starts=starts, device=backbone.device)
+        width, lengths = max(map(len, prompts)), list(map(len, prompts))
+        starts = [width - length for length in lengths]
+        plan = EditPlan.for_prompts(positions, lengths, slots, starts=starts, device=backbone.device)
         reach = positions.suffix_reach
         cache = (None if reach is None else prefilled(backbone, prompts, reach)) or DecodeCache()
+        return cls.ran(backbone, prompts, cache, backbone.edits(plan, shift), _Way())
+
+    @classmethod
+    def ran(
+        cls, backbone: Backbone, prompts: Sequence[Sequence[int]], cache: DecodeCache, changes: Changes, way: _Way
+    ) -> _Asked:
+        ids, mask, _ = left_padded(prompts, backbone.device)
         seen = cache.seen
         logits = running(
             lambda: backbone.model(
@@ -133,11 +193,11 @@ class _Asked:
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1],
-            backbone.edits(plan, shift),
+            changes,
             backbone.head_on_last(),
         )
         cache.advance(ids.shape[1] - seen)
-        return cls(backbone, mask, cache, logits.float().log_softmax(-1))
+        return cls(backbone, mask, cache, way.logits(logits).log_softmax(-1), way)
 
     def all(self, labels: LabelSet, batch_tokens: int) -> Tensor:
         """Scores of all labels, [rows, labels]."""
@@ -186,26 +246,31 @@ class _Asked:
         """Run some paths after some prompts and add what they say of their labels to ``scores``."""
         for length in sorted({len(labels.paths[path]) for _, path in pairs}):
             alike = [pair for pair in pairs if len(labels.paths[pair[1]]) == length]
-            size = max(batch_tokens // (self.mask.shape[1] + length), 1)
+            size = max(batch_tokens // ((self.mask.shape[1] + length) * self.way.copies), 1)
             for begin in range(0, len(alike), size):
                 self._add_alike(scores, alike[begin : begin + size], labels, length)
 
     def _add_alike(self, scores: Tensor, pairs: Sequence[tuple[int, int]], labels: LabelSet, length: int) -> None:
         width, device = self.mask.shape[1], self.mask.device
-        index = torch.tensor([row for row, _ in pairs], device=device)
+        copies, rows = self.way.copies, len(self.log_probs)
+        index = torch.tensor([turn * rows + row for turn in range(copies) for row, _ in pairs], device=device)
         cache = copy.copy(self.cache)
         cache.keep(index)
-        whole = torch.cat([self.mask[index], self.mask.new_ones(len(pairs), length)], dim=1)
+        whole = torch.cat([self.mask[index], self.mask.new_ones(len(index), length)], dim=1)
         logits = running(
-            lambda: self.backbone.model(
-                input_ids=torch.tensor([labels.paths[path] for _, path in pairs], device=device),
-                attention_mask=whole,
-                position_ids=places(whole)[:, width:],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits.float(),
+            lambda: (
+                self.backbone.model(
+                    input_ids=torch.tensor([labels.paths[path] for _, path in pairs] * copies, device=device),
+                    attention_mask=whole,
+                    position_ids=places(whole)[:, width:],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
+            ),
+            self.way.during([row for row, _ in pairs]),
             self.backbone.head_on(),
         )
+        logits = self.way.logits(logits)
         read = [(n, row, *entry) for n, (row, path) in enumerate(pairs) for entry in labels.read(path)]
         place, row, column, token, label = (torch.tensor(part, device=device) for part in zip(*read, strict=True))
         found = logits[place, column, token] - logits.logsumexp(-1)[place, column]

@@ -19,7 +19,9 @@ from perfit.inference.batches import BATCH_TOKENS, Tokens, batches
 from perfit.inference.decode import collected, steps
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import choice_of, finished
-from perfit.inference.label_set import most_tokens
+from perfit.inference.label_set import LabelSet, most_tokens
+from perfit.inference.log_probs import changed_label_log_probs
+from perfit.methods.answer import answer_by_label
 from perfit.methods.history_as_text import HistoryAsText
 from perfit.methods.method import Ask, Done, Setting
 from perfit.methods.options import check_counts, check_numbers
@@ -44,7 +46,7 @@ class Options:
 
 
 def make(name: str, label: str, setting: Setting, options: Options) -> HistoryAsText[tuple[Tokens, Tokens]]:
-    """Greedy answers from the steered logits."""
+    """Answers from the steered logits: the greedy text, or the label that they make most probable."""
 
     def asked(prompts: Prompts, ask: Ask) -> tuple[Tokens, Tokens]:
         return prompts.retrieved(ask, options.k), prompts.plain(ask)
@@ -52,7 +54,21 @@ def make(name: str, label: str, setting: Setting, options: Options) -> HistoryAs
     def answers(backbone: Backbone, pairs: Sequence[tuple[Tokens, Tokens]], prompts: Prompts, done: Done) -> list[str]:
         if not pairs:
             return []
-        decoding, longer = prompts.decoding, [with_context for with_context, _ in pairs]
+        longer = [with_context for with_context, _ in pairs]
+        if prompts.setting.answers != "free":
+
+            def scored(labels: LabelSet, mine: Sequence[int], best_only: bool) -> Tensor:
+                return changed_label_log_probs(
+                    backbone,
+                    [pairs[row] for row in mine],
+                    labels,
+                    mixed=lambda logits: steered_logits(logits[0], logits[1], options.strength),
+                    best_only=best_only,
+                    done=done,
+                )
+
+            return answer_by_label(backbone, longer, prompts, scored)
+        decoding = prompts.decoding
         longest = most_tokens(decoding.within, longer, decoding.max_new_tokens)
         check_room(backbone, max(map(len, longer)), longest)
         texts = [""] * len(pairs)
@@ -64,6 +80,11 @@ def make(name: str, label: str, setting: Setting, options: Options) -> HistoryAs
         return texts
 
     return HistoryAsText(name, label, setting, asked, answers, "has no history to retrieve from")
+
+
+def steered_logits(with_context: Tensor, without: Tensor, strength: float) -> Tensor:
+    """See the module; [..., vocabulary] of each."""
+    return with_context + strength * (with_context - without)
 
 
 @torch.no_grad()
@@ -82,7 +103,7 @@ def steered(
     control, within = choice.control, choice.within
 
     def both(logits: Tensor, said: Sequence[Sequence[int]]) -> Tensor:
-        steered = logits[:count] + strength * (logits[:count] - logits[count:])
+        steered = steered_logits(logits[:count], logits[count:], strength)
         if control is not None:
             steered = control(steered, said[:count])
         return torch.cat([steered, steered])

@@ -19,8 +19,7 @@ from perfit.backbone.model import Backbone
 from perfit.backbone.taps import Changes
 from perfit.data.schema import User
 from perfit.errors import ConfigError
-from perfit.inference.fixed_rows import answer_changed
-from perfit.methods.answer import users_of
+from perfit.methods.answer import changed_answer, users_of
 from perfit.methods.attention import find_attention, heads_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts, check_numbers
@@ -185,7 +184,7 @@ class Lofit:
 
             return changing_heads(self.setting.backbone, self._outs, moved)
 
-        return answer_changed(self.setting.backbone, tokens, self.prompts.decoding, done, during)
+        return changed_answer(self.setting.backbone, tokens, self.prompts, done, during)
 
     def _biases(self, tensors: dict[str, Tensor]) -> Tensor:
         """A user's biases at all heads, [layers, heads · size]; zeros where there are none."""

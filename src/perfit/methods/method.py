@@ -68,8 +68,7 @@ class Setting:
         listener: Hears what happens (docs/training.md), ``Stage1Found`` where a finished stage 1 lies there already.
         shared: A folder where methods with the same stage 1 find each other's; ``folder`` when not given.
         answers: "free": whatever the model says, greedily; "sampled": drawn as in the paper (D.5.2) with the seed;
-            "labels": the task's most probable label, exactly (methods that cannot score labels choose greedily among
-            them, token by token); "expected": median and mean of the ratings' exact probabilities. It changes no training.
+            "labels": the task's most probable label, exactly; "expected": median and mean of the ratings' exact probabilities. It changes no training.
         collective: A finished run whose collective shift takes the place of stage 1 in every method that stands on one.
         frozen: A folder where methods that train on the same rows find each other's frozen parts; it goes with the process.
 

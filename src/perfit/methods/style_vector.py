@@ -24,9 +24,8 @@ from perfit.errors import ConfigError
 from perfit.inference.batches import Tokens
 from perfit.inference.decoding import Decoding
 from perfit.inference.edited import unedited
-from perfit.inference.fixed_rows import answer_changed
 from perfit.inference.last_states import last_states
-from perfit.methods.answer import users_of
+from perfit.methods.answer import changed_answer, users_of
 from perfit.methods.method import Ask, Cost, Done, Setting, no_progress
 from perfit.methods.options import check_counts
 from perfit.methods.prompts import Prompts
@@ -170,7 +169,7 @@ class StyleVector:
             # Padding is on the left, so that all prompts end at the same place.
             return adding(backbone, self.layers, stacked, [width - 1] * len(batch))
 
-        return answer_changed(backbone, tokens, self.prompts.decoding, done, during)
+        return changed_answer(backbone, tokens, self.prompts, done, during)
 
     def _vectors(self, user: User) -> Tensor:
         """What a user adds at each layer to choose from, [layers, d]: zeros but at their own."""
