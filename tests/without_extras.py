@@ -19,7 +19,7 @@ from typing import Any
 BROUGHT = (
     "accelerate", "bitsandbytes", "gguf", "jinja2", "lm_eval", "matplotlib", "optuna", "peft", "plotly", "pyarrow",
     "rank_bm25", "rouge_score", "scipy", "sklearn", "tensorboard", "trackio", "wandb",
-    "cryptography", "fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn",
+    "cryptography", "fastapi", "opentelemetry", "prometheus_client", "s3fs", "starlette", "uvicorn",
 )  # fmt: skip
 
 
@@ -133,6 +133,12 @@ def encrypted(folder: Path) -> None:
     DataKeys.create(folder / "keys", "a run")
 
 
+def object_storage(folder: Path) -> None:
+    from perfit.store.objects import Objects
+
+    Objects.at("s3://bucket/prefix").all()
+
+
 def otel(folder: Path) -> None:
     from perfit.serving.tracing import tracing_to
 
@@ -155,6 +161,7 @@ USES: dict[str, Callable[[Path], None]] = {
     "abilities": abilities,
     "serve": serve,
     "encrypted": encrypted,
+    "object-storage": object_storage,
     "otel": otel,
 }
 

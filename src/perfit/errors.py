@@ -44,6 +44,10 @@ class DamagedError(StoreError):
     """A file of ours is not what was written: cut, altered, or not readable at all."""
 
 
+class UnreachableError(StoreError):
+    """What lies outside a run's files, in a bucket, cannot be read or written now; later it may."""
+
+
 class UnknownUserError(PerfitError):
     """No shift is stored for this user."""
 

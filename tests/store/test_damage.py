@@ -231,9 +231,9 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(full: Path) -> None:
     database = sqlite3.connect(full)
-    database.execute("PRAGMA user_version = 3")
+    database.execute("PRAGMA user_version = 4")
     database.close()
-    with pytest.raises(StoreError, match="format 3"):
+    with pytest.raises(StoreError, match="format 4"):
         ShiftStore.open(full)
 
 

@@ -101,7 +101,7 @@ def test_copies_that_sqlite_left_in_the_gaps_of_pages_go_too(tmp_path: Path) -> 
 
 
 def database_upsert() -> str:
-    from perfit.store.shifts import _UPSERT
+    from perfit.store.rows import _UPSERT
 
     return _UPSERT
 

@@ -25,6 +25,7 @@ from perfit.store.digest import shift_digest
 from perfit.store.payload import checksum
 from perfit.upkeep.encrypt import encrypt
 from perfit.upkeep.fsck import fsck
+from perfit.upkeep.gc import gc
 
 CANARY = "canary-9d3b"
 
@@ -140,7 +141,7 @@ def test_rows_are_bound_to_their_user_and_their_place(run: RunDirectory, tmp_pat
     keys = encrypt(run, tmp_path / "keys")
     with open_store(run, readonly=False) as store:
         for user, wrong in (("anna", "ben"), ("ben", "ben")):
-            _, meta, created, payload = store._row(wrong)
+            _, meta, created, payload = store._rows.row(wrong)
             if user == wrong:
                 payload = keys.of(user).hide("meta", b"no payload")
             row = (checksum(user, payload, meta, created), meta, payload, user)
@@ -209,3 +210,39 @@ def test_a_kill_between_store_and_notebook_is_finished_by_the_next_opening(run: 
     assert planted(run.path, CANARY.encode()) == []
     assert state(run) == before
     assert [name for name in os.listdir(run.path) if name.endswith("-journal")] == []
+
+
+def test_keys_of_nobody_are_swept_and_no_others(run: RunDirectory, tmp_path: Path) -> None:
+    with Notebook(run.path) as notebook:
+        Items(notebook).replace(told("dora"))  # known by her history alone
+    keys, before = encrypt(run, tmp_path / "keys"), state(run)
+    assert gc(run).removed == ()
+    for user in ("eve", "finn"):
+        keys.of(user, new=True)  # and killed there
+    planned = gc(run, dry_run=True)
+    assert planned.removed == ("personal.sqlite: 2 data keys of nobody, 0 bytes",)
+    assert keys.has("eve")
+    assert gc(run).removed == planned.removed
+    assert [keys.has(user) for user in ("anna", "ben", "dora", "eve", "finn")] == [True, True, True, False, False]
+    assert state(run) == before
+    with Notebook(run.path) as notebook:
+        assert Items(notebook).of("dora").training.history
+    assert gc(run).removed == ()
+    assert fsck(run) == []
+
+
+def test_a_key_is_made_in_the_write_that_needs_it(run: RunDirectory, tmp_path: Path) -> None:
+    """Whoever sweeps keys, or erases, while a text is on its way to the disk waits, or comes first."""
+    keys = encrypt(run, tmp_path / "keys")
+    with Notebook(run.path) as notebook, Notebook(run.path) as other:
+        with other.reading() as database:
+            database.execute("PRAGMA busy_timeout = 0")
+        asked = HistoryItem("x", {"text": "storm", "folder": "work"})
+        with notebook.writing():
+            for act in (
+                lambda: Items(other).replace(told("eve")),
+                lambda: Items(other).judge("eve", "accepted", asked, TASK),
+            ):
+                with pytest.raises(StoreError, match="has been writing"):
+                    act()
+    assert not keys.has("eve")

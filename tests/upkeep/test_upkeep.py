@@ -49,7 +49,7 @@ def test_every_byte_of_a_payload_that_is_changed_is_found(
     table, column = ("users", "user_id") if name == "personal.sqlite" else ("versions", "user")
     if name == "personal.sqlite":
         with open_store(run, readonly=False) as store:
-            store._sizes = {}
+            store._rows.sizes = {}
             small = to_stored(new_shift((1, 1, 4), init="loreft", generator=torch.Generator().manual_seed(2)))
             store.put("anna", small, {})
 
@@ -61,7 +61,7 @@ def test_every_byte_of_a_payload_that_is_changed_is_found(
         payload = database.execute(f"SELECT payload FROM {table} WHERE {column} = 'anna'").fetchone()[0]
     who, missed = pseudonym(run, "anna"), []
     with open_store(run) as opened:
-        opened._sizes = {}
+        opened._rows.sizes = {}
         monkeypatch.setattr("perfit.upkeep.fsck.open_store", one_store)  # opened once: a second a flip otherwise
         assert fsck(run) == []
         database = sqlite3.connect(run.path / name, isolation_level=None)

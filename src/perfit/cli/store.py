@@ -48,6 +48,21 @@ def encrypt(
     say(f"{run}: encrypted; the users' keys lie in {keys.file}, keep it and the run's key apart from the run's backups")
 
 
+@app.command(epilog="Example: perfit store move runs/quickstart --payloads s3://perfit/quickstart")
+def move(
+    run: RUN,
+    payloads: Annotated[
+        str, typer.Option("--payloads", help="s3://BUCKET/PREFIX, or sqlite: back into the run's own files.")
+    ],
+) -> None:
+    """Move users' shifts to objects in a bucket, or back; what is written from then on goes there too."""
+    from perfit.run import RunDirectory
+    from perfit.upkeep.move import move as carry
+
+    users = carry(RunDirectory(run), payloads)
+    say(f"{run}: the shifts of {users:,} users lie in {payloads}")
+
+
 @app.command(epilog="Example: perfit store gc runs/quickstart --dry-run")
 def gc(
     run: RUN,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from perfit.elsewhere import Elsewhere
 from perfit.erasure.stage1 import own_histories, why_it_stays
 from perfit.erasure.step import Step, Unreached, removal
 from perfit.erasure.words import holds, lines_out, names, read_json, read_lines
-from perfit.errors import StoreError
+from perfit.errors import StoreError, UnknownUserError
 from perfit.evaluations import FILE
 from perfit.model_card import shows_earlier_scores, shows_scores, without_earlier_scores, write_card
 from perfit.notebook.database import FILE as NOTEBOOK
 from perfit.notebook.database import Notebook
 from perfit.run import RunDirectory
 from perfit.store.data_keys import DataKeys
+from perfit.store.objects import Objects
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import Tombstones
 from perfit.training.record import TrainingRecord
@@ -101,12 +102,17 @@ class RunPlace:
             steps.append(Step(self.run.training_path, "the user's record taken out", lambda: self._forget(user)))
         if keys is not None and mine:  # from here on no copy of the rows can be read
             steps.append(Step(keys.file, "the user's data key destroyed", lambda: keys.destroy(user)))
-        if self._noted(user):
+        noted, stored, objects = self._noted(user), self._stored(user), self._objects()
+        if noted:
             steps.append(
                 Step(self.path / NOTEBOOK, "history, feedback, jobs and versions overwritten", lambda: self._tear(user))
             )
-        if self._stored(user):
-            steps.append(Step(self.run.store_path, "the user's shift overwritten", lambda: self._drop(user)))
+        if objects is None:
+            if stored:
+                steps.append(Step(self.run.store_path, "the user's shift overwritten", lambda: self._drop(user)))
+        elif stored or noted or objects.of(user):  # a bucket that does not answer stops nothing but its own step
+            what = "the user's shift overwritten, and all objects of the user removed"
+            steps.append(Step(self.run.store_path, what, lambda: self._drop(user)))
         return steps
 
     def unreached(self, user: str) -> list[Unreached]:
@@ -115,6 +121,10 @@ class RunPlace:
         if self.run.has_collective():
             why = why_it_stays(self.manifest, "run")
             left.append(Unreached(str(self.path / "collective.safetensors"), why))
+        if (objects := self._objects()) is not None:
+            left.append(
+                Unreached(objects.url, "what the bucket itself keeps of removed objects (versioning, replicas)")
+            )
         left += [
             Unreached(str(path), "not a file of the run, and has the id in it; remove it yourself")
             for path in strangers(self.path, _KNOWN)
@@ -167,6 +177,12 @@ class RunPlace:
         with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"], readonly=True) as store:
             return store.data_keys
 
+    def _objects(self) -> Objects | None:
+        if not self.run.store_path.exists():
+            return None
+        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"], readonly=True) as store:
+            return store.objects
+
     def _noted(self, user: str) -> bool:
         if not (self.path / NOTEBOOK).exists():
             return False
@@ -179,7 +195,8 @@ class RunPlace:
             notebook.erase(user)
 
     def _drop(self, user: str) -> None:
-        with ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"]) as store:
+        opened = ShiftStore.open(self.run.store_path, self.manifest["base"]["identity"])
+        with opened as store, suppress(UnknownUserError):  # of one who was told of here and never trained
             store.delete(user)
 
     def _forget(self, user: str) -> None:

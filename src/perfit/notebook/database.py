@@ -18,12 +18,14 @@ from perfit.store.data_keys import PLAIN, DataKeys, Keeper
 from perfit.store.database import faults, free_bytes, journal_of, set_modes, tidy, transaction
 from perfit.store.description import DATA_KEYS
 from perfit.store.erasure import compact, without_traces
+from perfit.store.objects import Objects
 from perfit.store.payload import checksum
 from perfit.store.shifts import ShiftStore
 
 FILE = "serving.sqlite"
-FORMAT, HIDDEN = 1, 2
-"""Of a notebook whose texts are as they are, and of one whose are hidden with data keys."""
+FORMAT, HIDDEN, ELSEWHERE = 1, 2, 3
+"""Of a notebook whose texts are as they are, of one whose are hidden with data keys, and of either whose versions' payloads
+may lie in objects, where the store's lie."""
 _APPLICATION_ID = 0x50464E42
 _BUSY_SECONDS = 30.0
 _PENDING = "erasing"
@@ -68,6 +70,8 @@ class Notebook:
     Attributes:
         key: A secret of this run, made with the file: what receipts are signed with and users' ids are hidden behind. Read
             once, for whoever signs must not wait for whoever writes.
+        data_keys: What texts are hidden with; None where they are not.
+        objects: Where new versions' payloads go; None where they go into the file.
 
     Raises:
         StoreError: The file cannot be made or is none of ours, or its data keys are missing.
@@ -103,31 +107,34 @@ class Notebook:
                 database.execute(f"PRAGMA user_version = {FORMAT}")
             elif found != _APPLICATION_ID:
                 raise StoreError(f"{self.path} is not what perfit serve keeps but another SQLite file; move it away")
-            elif version not in (FORMAT, HIDDEN):
+            elif version not in (FORMAT, HIDDEN, ELSEWHERE):
                 raise StoreError(
-                    f"{self.path} has format {version}, this perfit reads formats {FORMAT} and {HIDDEN}; use the version that wrote it"
+                    f"{self.path} has format {version}, this perfit reads formats {FORMAT} to {ELSEWHERE}; use the version that wrote it"
                 )
         tidy(self.path, database)  # an erasure that was killed at its end left the user in it
-        self.data_keys = self._data_keys()
+        self.data_keys, self.objects = self._kept_how()
         self.key = bytes.fromhex(database.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()[0])
 
-    def _data_keys(self) -> DataKeys | None:
-        """What texts are hidden with. A store that was hidden has its notebook hidden as it is next opened."""
+    def _kept_how(self) -> tuple[DataKeys | None, Objects | None]:
+        """What texts are hidden with, and where payloads lie: as the store beside it has them, which is hidden and moved first."""
         database = self._database
         row = database.execute("SELECT value FROM meta WHERE key = ?", (DATA_KEYS,)).fetchone()
-        if row is not None:
-            return DataKeys.of_text(row[0])
+        keys = None if row is None else DataKeys.of_text(row[0])
         path = self.path.with_name("personal.sqlite")
         if not path.exists():
-            return None
+            return keys, None
         try:
             with ShiftStore.open(path, readonly=True) as store:
-                keys = store.data_keys
+                theirs, objects = store.data_keys, store.objects
         except StoreError:  # whoever needs the store says what is wrong with it
-            return None
-        if keys is not None:
-            self._hide(keys)
-        return keys
+            return keys, None
+        if keys is None and theirs is not None:
+            self._hide(theirs)
+        kind = ELSEWHERE if objects is not None else FORMAT if keys is None and theirs is None else HIDDEN
+        with transaction(database):
+            if database.execute("PRAGMA user_version").fetchone()[0] != kind:
+                database.execute(f"PRAGMA user_version = {kind}")
+        return keys or theirs, objects
 
     def _hide(self, keys: DataKeys) -> None:
         database = self._database
@@ -181,6 +188,12 @@ class Notebook:
                 database.execute(f"SELECT 1 FROM {table} WHERE user = ? LIMIT 1", (user,)).fetchone()
                 for table in _TABLES
             )
+
+    def users(self) -> set[str]:
+        """Everybody of whom anything is here."""
+        with self.reading() as database:
+            found = [database.execute(f"SELECT DISTINCT user FROM {table}").fetchall() for table in _TABLES]
+        return {user for rows in found for (user,) in rows}
 
     def mark(self, user: str) -> str:
         """The keyed digest that stands for a user where the id must not."""

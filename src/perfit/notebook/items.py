@@ -57,8 +57,8 @@ class Items:
         Returns:
             How many items, and how many of them are held out.
         """
-        keeper = self.notebook.keeper(user.id, new=True)
         with self.notebook.writing() as database:
+            keeper = self.notebook.keeper(user.id, new=True)
             known = {
                 (fields, turns): held for fields, turns, held in _rows(database, user.id, "fields, turns, held_out")
             }
@@ -87,8 +87,8 @@ class Items:
         """
         answer = task.history_example(item).answer or ""
         asked = _text({name: value for name, value in item.fields.items() if name != task.history_answer})
-        keeper = self.notebook.keeper(user, new=True)
         with self.notebook.writing() as database:
+            keeper = self.notebook.keeper(user, new=True)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             database.execute(
                 "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)",

@@ -12,6 +12,8 @@ from perfit.errors import StoreError
 from perfit.notebook.database import FILE, Notebook
 
 LOCK = ".serving.lock"
+WORKER_LOCK = ".worker.lock"
+"""Of whoever trains for a server, which may outlive it."""
 _ASKED = "forget "
 _LOOK_SECONDS = 0.05
 _LOOKED_AT_SECONDS = 1.0  # whoever only looks whether somebody serves holds the lock as long as the look takes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from perfit.errors import DamagedError, UnknownUserError
 from perfit.notebook.database import Notebook
 from perfit.store import payload as codec
+from perfit.store.objects import TOGETHER, GoneError, Objects
 from perfit.store.payload import StoredShift
 
 MOST = 10
@@ -48,19 +49,22 @@ class Versions:
         self.notebook = notebook
 
     def add(self, user: str, stored: StoredShift, digest: str, *, state: str, note: Mapping[str, Any]) -> int:
-        """Keep a shift as a new version and return its number; a shift that is kept already keeps its own."""
+        """Keep a shift as a new version and return its number; a shift that is kept already keeps its own.
+
+        The run is locked meanwhile, so that nobody erases the user or sweeps what is not referred to yet.
+        """
         dtype = "fp32" if str(stored.tensors["R"].dtype) == "torch.float32" else "bf16"
-        content, meta = codec.encode(stored.tensors, dtype, {}), codec.to_json(stored.meta, "meta")
-        hide = self.notebook.keeper(user, new=True).hide
-        content, meta = hide("versions.payload", content), hide("versions.meta", meta)
+        if (known := self.number_of(user, digest)) is not None:
+            return known
+        keeper = self.notebook.keeper(user, new=True)
+        hidden = keeper.hide("versions.payload", codec.encode(stored.tensors, dtype, {}))
+        meta = keeper.hide("versions.meta", codec.to_json(stored.meta, "meta"))
+        content: bytes | str = hidden
+        if self.notebook.objects is not None:  # before the transaction: nobody who writes waits for a bucket
+            (content,) = self.notebook.objects.put([(user, hidden)])
         created = datetime.now(UTC).isoformat(timespec="seconds")
         seal = codec.checksum(user, content, meta, created)
         with self.notebook.writing() as database:
-            known = database.execute(
-                "SELECT number FROM versions WHERE user = ? AND digest = ?", (user, digest)
-            ).fetchone()
-            if known is not None:
-                return int(known[0])
             number = _next(database, user)
             database.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -113,12 +117,62 @@ class Versions:
             ).fetchone()
         if row is None:
             raise UnknownUserError(f"there is no version {number} of this user; GET versions lists those that are kept")
-        claimed, meta, created, content = row
+        try:
+            content = self._content(user, number, *row)
+        except GoneError:  # pruned or erased meanwhile, or lost
+            if all(one.number != number for one in self.of(user)):
+                return self.stored(user, number)
+            raise
+        show = self.notebook.keeper(user).show
+        content, meta = show("versions.payload", content), show("versions.meta", row[1])
+        return StoredShift(codec.decode(content, {}), codec.from_json(meta, "its record"))
+
+    def _content(self, user: str, number: int, claimed: Any, meta: Any, created: Any, content: Any) -> bytes:
+        """A payload as it was kept, fetched where it lies in an object."""
         if not codec.is_intact(user, claimed, meta, created, content):
             raise DamagedError(f"{self.notebook.path}: version {number} of a user is damaged; choose another version")
-        show = self.notebook.keeper(user).show
-        content, meta = show("versions.payload", content), show("versions.meta", meta)
-        return StoredShift(codec.decode(content, {}), codec.from_json(meta, "its record"))
+        if isinstance(content, bytes):
+            return content
+        if self.notebook.objects is None:
+            raise DamagedError(
+                f"{self.notebook.path}: version {number} of a user lies elsewhere, and nothing says where"
+            )
+        return self.notebook.objects.get(user, content)
+
+    def move(self, to: Objects | None) -> None:
+        """Move all payloads to objects, or from objects into the file; killed, the same call goes on. Nobody else writes.
+
+        Raises:
+            StoreError: One cannot be read or written.
+        """
+        kind = "text" if to is None else "blob"
+        wanted = "rowid, user, number, sha256, meta, created, payload"
+        query = f"SELECT {wanted} FROM versions WHERE typeof(payload) = ? LIMIT ?"
+        while True:
+            with self.notebook.writing() as database:
+                rows = database.execute(query, (kind, TOGETHER)).fetchall()
+                owned = [(user, self._content(user, *row)) for _, user, *row in rows]
+                contents: Sequence[bytes | str] = [one for _, one in owned] if to is None else to.put(owned)
+                for (place, user, _, _, meta, created, _), content in zip(rows, contents, strict=True):
+                    seal = codec.checksum(user, content, meta, created)
+                    database.execute(
+                        "UPDATE versions SET payload = ?, sha256 = ? WHERE rowid = ?", (content, seal, place)
+                    )
+            if not rows:
+                return
+
+    def referred(self) -> set[str]:
+        """The names of all objects that versions refer to.
+
+        Raises:
+            DamagedError: A reference is none.
+        """
+        objects = self.notebook.objects
+        if objects is None:
+            return set()
+        with self.notebook.reading() as database:
+            rows = database.execute("SELECT user, payload FROM versions WHERE typeof(payload) = 'text'").fetchall()
+        return {objects.called(*row) for row in rows}
 
     def digests(self) -> set[str]:
         """The digests of all versions of all users, for whoever checks a receipt."""

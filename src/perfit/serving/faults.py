@@ -15,6 +15,7 @@ from perfit.errors import (
     PerfitError,
     StoreError,
     UnknownUserError,
+    UnreachableError,
 )
 from perfit.failures import describe_failure
 
@@ -76,6 +77,10 @@ def refused(error: Exception) -> RefusedError:
         return RefusedError(400, text, param=name if name.isidentifier() else None, code="invalid_value")
     if isinstance(error, DamagedError):
         return RefusedError(500, "what is stored for this is damaged; perfit info --verify says more", code="damaged")
+    if isinstance(error, UnreachableError):
+        return RefusedError(
+            503, "what is stored for this cannot be reached now; try again", code="unreachable", retry_after=5
+        )
     if isinstance(error, StoreError):
         return RefusedError(409, "the run is in use or cannot be written now; try again", code="in_use", retry_after=5)
     if isinstance(error, MissingExtraError):

@@ -14,6 +14,7 @@ from typing import Any
 
 from perfit.durable.lock import BusyError, locked
 from perfit.failures import describe_failure
+from perfit.notebook.served import WORKER_LOCK
 
 _POLL_SECONDS = 0.3
 _IDLE_SECONDS = 120.0
@@ -76,7 +77,7 @@ def main() -> int:
     try:
         with ExitStack() as held:
             try:
-                held.enter_context(locked(Path(orders.run) / ".worker.lock"))
+                held.enter_context(locked(Path(orders.run) / WORKER_LOCK))
             except BusyError:  # a worker that outlived its server ends by itself; the server asks again
                 return 0
             return _work(orders, parent)

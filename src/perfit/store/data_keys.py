@@ -201,6 +201,19 @@ class DataKeys:
                 database.execute("DELETE FROM keys WHERE mark = ?", (_mark(wrapping, user),))
             database.execute("VACUUM")
 
+    def of_others(self, users: Iterable[str]) -> int:
+        """How many keys are of nobody among these users."""
+        with self._use() as (database, wrapping):
+            return len(_others(database, wrapping, users))
+
+    def destroy_others(self, users: Iterable[str]) -> None:
+        """Destroy all keys that are of nobody among these users."""
+        with self._use() as (database, wrapping), without_traces(self.file, database):
+            with transaction(database):
+                marks = [(mark,) for mark in _others(database, wrapping, users)]
+                database.executemany("DELETE FROM keys WHERE mark = ?", marks)
+            database.execute("VACUUM")
+
     def _key(self, user: str, new: bool) -> bytes:
         with self._use() as (database, wrapping):
             mark = _mark(wrapping, user)
@@ -227,6 +240,11 @@ def _make(database: sqlite3.Connection, wrapping: bytes, user: str) -> None:
     mark = _mark(wrapping, user)
     wrapped = _siv(wrapping).encrypt(secrets.token_bytes(_BYTES), [mark.encode()])
     database.execute("INSERT OR IGNORE INTO keys VALUES (?, ?)", (mark, wrapped))
+
+
+def _others(database: sqlite3.Connection, wrapping: bytes, users: Iterable[str]) -> set[str]:
+    known = {_mark(wrapping, user) for user in users}
+    return {mark for (mark,) in database.execute("SELECT mark FROM keys")} - known
 
 
 def _mark(wrapping: bytes, user: str) -> str:

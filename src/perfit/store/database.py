@@ -20,8 +20,9 @@ from perfit.errors import DamagedError, StoreError
 from perfit.shown import shown
 
 APPLICATION_ID = 0x50465354
-FORMAT, HIDDEN = 1, 2
-"""Of a store whose users' rows are as they are, and of one whose are hidden with data keys."""
+FORMAT, HIDDEN, ELSEWHERE = 1, 2, 3
+"""Of a store whose users' rows are as they are, of one whose are hidden with data keys, and of either whose payloads lie in
+objects outside the file."""
 _BUSY_SECONDS = 30.0
 # Description and schema; a store sets the limit of its own rows once it knows their size.
 _SMALL_BYTES = 16 << 20
@@ -145,9 +146,9 @@ def set_modes(database: sqlite3.Connection, left: bool) -> None:
 def _check_header(path: Path, database: sqlite3.Connection) -> None:
     if _one(database, "PRAGMA application_id") != APPLICATION_ID:
         raise StoreError(f"{path} is not a perfit store but another SQLite file; check the path")
-    if (version := _one(database, "PRAGMA user_version")) not in (FORMAT, HIDDEN):
+    if (version := _one(database, "PRAGMA user_version")) not in (FORMAT, HIDDEN, ELSEWHERE):
         raise StoreError(
-            f"{path} has store format {version}, this perfit reads formats {FORMAT} and {HIDDEN}; use the version that wrote it"
+            f"{path} has store format {version}, this perfit reads formats {FORMAT} to {ELSEWHERE}; use the version that wrote it"
         )
     if _one(database, "PRAGMA journal_mode") == "wal":
         raise StoreError(

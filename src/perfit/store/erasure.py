@@ -36,7 +36,7 @@ def erase(path: Path, database: sqlite3.Connection, user: str) -> bool:
                 raise DamagedError(
                     f"{path}: user '{shown(user)}' is stored more than once and was not erased; the file is damaged"
                 )
-            database.execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (PENDING,))
+            set_pending(database)
         rewrite(database)
     return True
 
@@ -60,6 +60,11 @@ def compact(path: Path, database: sqlite3.Connection) -> None:
     """
     with without_traces(path, database):
         database.execute("VACUUM")
+
+
+def set_pending(database: sqlite3.Connection) -> None:
+    """Note that the file has to be written anew."""
+    database.execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (PENDING,))
 
 
 def is_pending(database: sqlite3.Connection) -> bool:

@@ -152,10 +152,14 @@ def most_bytes(sizes: Mapping[str, int]) -> int:
     return min(4 * layers * rank * (2 * width + 1) + _MAX_HEADER + 2 * _MAX_META, 1_000_000_000)
 
 
-def checksum(user: str, payload: bytes, meta: str, created: str) -> str:
-    """SHA-256 over all that is stored for a user, so that no part can be swapped or rot unnoticed."""
+def checksum(user: str, payload: bytes | str, meta: str, created: str) -> str:
+    """SHA-256 over all that is stored for a user, so that no part can be swapped or rot unnoticed.
+
+    Of a payload that lies elsewhere it is over the reference to it, which is text and names its digest.
+    """
     digest = hashlib.sha256()
-    for part in (user.encode(), payload, meta.encode(), created.encode()):
+    content = payload if isinstance(payload, bytes) else b"object " + payload.encode()
+    for part in (user.encode(), content, meta.encode(), created.encode()):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
@@ -163,7 +167,7 @@ def checksum(user: str, payload: bytes, meta: str, created: str) -> str:
 
 def is_intact(user: str, claimed: Any, meta: Any, created: Any, payload: Any) -> bool:
     """Whether a row read from the file is what was once written for ``user``."""
-    if not (isinstance(meta, str) and isinstance(created, str) and isinstance(payload, bytes)):
+    if not (isinstance(meta, str) and isinstance(created, str) and isinstance(payload, bytes | str)):
         return False
     return bool(claimed == checksum(user, payload, meta, created))
 

@@ -6,56 +6,69 @@ import contextlib
 import difflib
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from perfit.errors import DamagedError, StoreError, UnknownUserError
 from perfit.shown import shown
-from perfit.store import database, erasure
+from perfit.store import database, erasure, whole
 from perfit.store import payload as codec
 from perfit.store.connection import OwnConnection
 from perfit.store.data_keys import DataKeys
-from perfit.store.description import DATA_KEYS, Description, new_meta, require_base, sealed_meta
+from perfit.store.description import new_meta, require_base
 from perfit.store.export import read_export, write_export
+from perfit.store.objects import TOGETHER, Objects
 from perfit.store.payload import StoredShift
+from perfit.store.rows import Rows
 
 if TYPE_CHECKING:
     import torch
 
-_UPSERT = (
-    "INSERT INTO users (user_id, sha256, meta, created, payload) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (user_id) DO UPDATE SET sha256 = excluded.sha256, meta = excluded.meta, created = excluded.created, "
-    "payload = excluded.payload"
-)
 # Beyond this many ids a search for similar ones would keep the caller waiting.
 _NEAR_LIMIT = 5_000
 
 
 class ShiftStore:
-    """Users' shifts at rest: an SQLite file of safetensors payloads, each with a checksum.
+    """Users' shifts at rest: an SQLite file of safetensors payloads, each with a checksum, or of references to objects.
 
     Killing a writer at any moment leaves every committed user intact. Several processes may read while one writes. One
     object may be used from several threads. User ids are data: any non-empty text, compared exactly, never a path.
 
     Attributes:
         path: The file.
-        identity: The base model the shifts belong to.
-        spec: What kind of shifts they are (layers, rank, positions, ...).
-        dtype: ``bf16`` or ``fp32``, how payloads are stored.
-        data_keys: What payloads and records are hidden with; None where they are not.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, readonly: bool):
         """Use :meth:`create` or :meth:`open`."""
-        self.path = path
-        self._own = OwnConnection(path, connection, readonly)
-        about = self._described()
-        self.identity, self.spec, self.dtype, self.data_keys = about.identity, about.spec, about.dtype, about.data_keys
-        self._sizes = codec.sizes_of(self.identity, self.spec)
-        self._own.limit(codec.most_bytes(self._sizes))
+        self.path, self._rows = path, Rows(path, OwnConnection(path, connection, readonly))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The base model the shifts belong to."""
+        return self._rows.about.identity
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What kind of shifts they are (layers, rank, positions, ...)."""
+        return self._rows.about.spec
+
+    @property
+    def dtype(self) -> str:
+        """``bf16`` or ``fp32``, how payloads are stored."""
+        return self._rows.about.dtype
+
+    @property
+    def data_keys(self) -> DataKeys | None:
+        """What payloads and records are hidden with; None where they are not."""
+        return self._rows.about.data_keys
+
+    @property
+    def objects(self) -> Objects | None:
+        """Where payloads lie; None where they lie in the file."""
+        return self._rows.about.objects
 
     @classmethod
     def create(
@@ -124,20 +137,12 @@ class ShiftStore:
         Raises:
             StoreError: As :meth:`put`; the message names the user.
         """
-        count = 0
-        with self._lock, database.faults(self.path), database.transaction(self._database):
-            self._own.require_same_file()
-            for user, tensors, meta in entries:
-                codec.require_id(user)
-                try:
-                    payload, text = codec.encode(tensors, self.dtype, self._sizes), codec.to_json(meta, "meta")
-                except StoreError as error:
-                    raise StoreError(f"user '{shown(user)}': {error}") from error
-                created = datetime.now(UTC).isoformat(timespec="seconds")
-                text, payload = self._hidden(user, text, payload)
-                row = (user, codec.checksum(user, payload, text, created), text, created, payload)
-                self._database.execute(_UPSERT, row)
-                count += 1
+        count, left = 0, iter(entries)
+        together = 1 if self.objects is None else TOGETHER
+        with self._rows.writing():
+            while rows := [self._rows.row_of(*entry) for entry in islice(left, together)]:
+                self._rows.write(rows, self.objects)
+                count += len(rows)
         return count
 
     def get(self, user: str) -> StoredShift:
@@ -158,22 +163,7 @@ class ShiftStore:
         Raises:
             StoreError: What is stored for this user is damaged, or is no shift of this store.
         """
-        row = self._row(user)
-        if row is None:
-            return None
-        return self._stored(str(user), *row)
-
-    def _stored(self, user: str, claimed: Any, meta: Any, created: Any, payload: Any) -> StoredShift:
-        """A row as a shift, everything about it checked: whoever made the file may have written its checksum, too."""
-        if not codec.is_intact(user, claimed, meta, created, payload):
-            raise self._damaged(user)
-        try:
-            if self.data_keys is not None:
-                key = self.data_keys.of(user)
-                meta, payload = key.show("meta", meta), key.show("shift", payload)
-            return StoredShift(codec.decode(payload, self._sizes, self.dtype), codec.from_json(meta, "its record"))
-        except StoreError as error:
-            raise DamagedError(f"{self.path}: the shift of user '{shown(user)}' cannot be used: {error}") from error
+        return self._rows.find(user)
 
     def users(self) -> list[str]:
         """All user ids, sorted."""
@@ -197,20 +187,33 @@ class ShiftStore:
             return int(self._database.execute("SELECT count(*) FROM users").fetchone()[0])
 
     def delete(self, user: str) -> None:
-        """Erase one user: no byte of id or shift stays in any file of the store, its journals and free pages included.
+        """Erase one user: no byte of id or shift stays in any file of the store, its journals and free pages included, nor in
+        any object.
 
         The whole file is written anew, which takes seconds where it has gigabytes, and other writers wait. Copies outside
-        (backups, snapshots and unused blocks of the file system, exports) are not reached.
+        (backups, snapshots and unused blocks of the file system, a bucket's old versions, exports) are not reached.
 
         Raises:
             UnknownUserError: Nothing is stored for this id.
             StoreError: The file is damaged, or could not be written anew: the user is gone, and the next opening for
-                writing finishes the overwriting.
+                writing finishes the overwriting. Or objects are left: the same call removes them.
         """
         with self._lock, database.faults(self.path):
             erasure.finish(self.path, self._database)
-            if not codec.is_text(user) or not erasure.erase(self.path, self._database, user):
-                raise self._unknown(user)
+            known = codec.is_text(user) and erasure.erase(self.path, self._database, user)
+        # The row first: whoever asks now is told that the user is gone, although the bucket may not answer.
+        if self.objects is not None and (known or self.has_objects(user)):
+            self.objects.erase(user)
+        elif not known:
+            raise self._unknown(user)
+
+    def has_objects(self, user: str) -> bool:
+        """Whether anything of a user lies outside the file, referred to or not.
+
+        Raises:
+            StoreError: It cannot be looked at.
+        """
+        return self.objects is not None and codec.is_text(user) and bool(self.objects.of(user))
 
     def _finish_erasing(self) -> None:
         # A store that is in use or on a full disk can be used all the same; the next opening tries again.
@@ -262,64 +265,72 @@ class ShiftStore:
             StoreError: The file is damaged in a way that cannot be pinned on users.
         """
         bad = sorted(self.damage())
+        if not bad:
+            self.check_file()
+        return bad
+
+    def check_file(self) -> None:
+        """Look at the pages of a file in which every user can be read.
+
+        Raises:
+            StoreError: They are damaged in a way that cannot be pinned on users.
+        """
         with self._lock, database.faults(self.path):
             report = self._database.execute("PRAGMA integrity_check(3)").fetchall()
-        if not bad and report != [("ok",)]:
+        if report != [("ok",)]:
             raise StoreError(f"{self.path}: {report[0][0]}; every user is readable: copy them to a new store")
-        return bad
 
     def damage(self) -> dict[str, str]:
         """What is wrong with whose shift, by ids, in words that name nobody; nothing where all is well.
 
         Raises:
-            StoreError: The file cannot be read.
+            StoreError: The file cannot be read, or the objects cannot be reached.
         """
-        with self._lock, database.faults(self.path):
-            rows = self._database.execute(
-                "SELECT CAST(user_id AS BLOB), sha256, meta, created, payload FROM users NOT INDEXED"
-            )
-            bad, seen = dict[str, str](), set()
-            for raw, *rest in rows:
-                user = bytes(raw).decode(errors="replace")
-                seen.add(user)
-                try:
-                    self._stored(user, *rest)
-                except StoreError as error:
-                    # Of a cause it is the codec that speaks, which knows no users.
-                    why = f"cannot be used: {error.__cause__}" if error.__cause__ else "is not as it was written"
-                    bad[user] = f"its shift {why}"
-            lost = seen ^ set(self.users())
-        return bad | dict.fromkeys(lost, "its shift is lost to the index")
+        return whole.damage(self._rows)
 
     def hide(self, keys: DataKeys) -> None:
         """Hide every user's row with a key of their own, from now on too; no byte of before stays in the file.
 
         Raises:
-            StoreError: A row is damaged, or the file cannot be written; nothing is changed then.
+            StoreError: A row is damaged, the file cannot be written, or payloads lie outside it; nothing is changed then.
         """
-        keys.make(self.users())
-        with self._lock, database.faults(self.path), erasure.without_traces(self.path, self._database):
-            with database.transaction(self._database):
-                texts = {**self._described().texts, DATA_KEYS: keys.text()}
-                for user in self.users():
-                    claimed, meta, created, payload = self._row(user) or (None,) * 4
-                    if not codec.is_intact(user, claimed, meta, created, payload):
-                        raise self._damaged(user)
-                    key = keys.of(user)
-                    text, hidden = key.hide("meta", meta), key.hide("shift", payload)
-                    row = (user, codec.checksum(user, hidden, text, created), text, created, hidden)
-                    self._database.execute(_UPSERT, row)
-                meta = sealed_meta(texts) | {erasure.PENDING: ""}
-                self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(meta.items()))
-                self._database.execute(f"PRAGMA user_version = {database.HIDDEN}")
-            erasure.rewrite(self._database)
-        self.data_keys = keys
+        whole.hide(self._rows, self.users(), keys)
 
-    def _hidden(self, user: str, meta: str, payload: bytes) -> tuple[str, bytes]:
-        if self.data_keys is None:
-            return meta, payload
-        key = self.data_keys.of(user, new=True)
-        return key.hide("meta", meta), key.hide("shift", payload)
+    def move_out(self, url: str) -> None:
+        """Put payloads into objects, those there are and those to come; killed, the same call goes on.
+
+        Args:
+            url: ``s3://bucket/prefix``.
+
+        Raises:
+            ConfigError: It is no place for objects.
+            StoreError: They lie elsewhere already, a row is damaged, or something cannot be written.
+            MissingExtraError: ``perfit[object-storage]`` is not installed.
+        """
+        whole.move_out(self._rows, url)
+
+    def move_in(self) -> None:
+        """Take payloads back into the file, and remove all objects; killed, the same call goes on.
+
+        Raises:
+            StoreError: A payload cannot be read, or something cannot be written.
+        """
+        whole.move_in(self._rows)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else writes until the end of the block."""
+        with self._rows.writing():
+            yield
+
+    def referred(self) -> set[str]:
+        """The names of all objects that rows refer to.
+
+        Raises:
+            DamagedError: A reference is none.
+        """
+        objects = self.objects
+        return set() if objects is None else {objects.called(*row) for row in self._rows.references()}
 
     def free_bytes(self) -> int:
         """Bytes of pages that hold nothing."""
@@ -352,33 +363,11 @@ class ShiftStore:
 
     @property
     def _database(self) -> sqlite3.Connection:
-        return self._own.database
+        return self._rows.database
 
     @property
     def _lock(self) -> threading.RLock:
-        return self._own.lock
-
-    def _described(self) -> Description:
-        with database.faults(self.path):
-            meta = dict(self._database.execute("SELECT key, value FROM meta").fetchall())
-        return Description.read(self.path, meta)
-
-    def _row(self, user: object) -> tuple[Any, ...] | None:
-        query = "SELECT sha256, meta, created, payload FROM users {} WHERE user_id = ?"
-        with self._lock, database.faults(self.path):
-            self._own.require_same_file()
-            row = None
-            if codec.is_text(user):
-                row = self._database.execute(query.format(""), (user,)).fetchone()
-                if row is None and self._database.execute(query.format("NOT INDEXED"), (user,)).fetchone():
-                    # The row is there but the index has lost it: not an unknown user.
-                    raise self._damaged(str(user))
-        return None if row is None else tuple(row)
-
-    def _damaged(self, user: str) -> StoreError:
-        return DamagedError(
-            f"{self.path}: the shift of user '{shown(user)}' is damaged; personalise again, or restore a copy"
-        )
+        return self._rows.lock
 
     def _unknown(self, user: object) -> UnknownUserError:
         near = difflib.get_close_matches(str(user), self.users()[:_NEAR_LIMIT], n=3)

@@ -8,9 +8,9 @@ from perfit.belonging import open_store
 from perfit.durable.identity import digest_of
 from perfit.errors import ConfigError, StoreError
 from perfit.notebook.database import Notebook
-from perfit.notebook.served import serving
 from perfit.run import RunDirectory
 from perfit.store.data_keys import DataKeys
+from perfit.upkeep.alone import alone
 
 
 def encrypt(run: RunDirectory, file: Path) -> DataKeys:
@@ -27,7 +27,7 @@ def encrypt(run: RunDirectory, file: Path) -> DataKeys:
     """
     if file.resolve().is_relative_to(run.path.resolve()):
         raise ConfigError("--data-keys: the file must lie outside the run, or every copy of the run brings its keys")
-    with run.locked(), serving(run.path):
+    with alone(run):
         with open_store(run, readonly=False) as store:
             if store.data_keys is None:
                 store.hide(DataKeys.create(file, digest_of(store.identity, store.spec)))

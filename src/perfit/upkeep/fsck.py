@@ -7,23 +7,26 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from perfit.belonging import open_store, parts_of
 from perfit.durable.lock import BusyError, locked
-from perfit.errors import PerfitError
+from perfit.errors import PerfitError, UnreachableError
 from perfit.notebook.database import FILE, Notebook
 from perfit.notebook.items import VERDICTS, asked_of, item_of
 from perfit.notebook.jobs import RUNNING, STATES
-from perfit.notebook.served import is_served, to_forget
+from perfit.notebook.served import WORKER_LOCK, is_served, to_forget
 from perfit.notebook.versions import Versions
 from perfit.run import RunDirectory
 from perfit.store.data_keys import PLAIN, Keeper
 from perfit.store.digest import shift_digest
+from perfit.store.objects import TOGETHER
 from perfit.store.shifts import ShiftStore
 from perfit.tombstones import BEGUN, DONE, Tombstones
 from perfit.upkeep.leftovers import unfinished
+from perfit.upkeep.orphans import orphans
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,15 @@ def fsck(run: RunDirectory) -> list[Finding]:
 
 
 def _store(run: RunDirectory, store: ShiftStore) -> Iterator[Finding]:
-    name = run.store_path.name
-    for user, what in store.damage().items():
+    name, damage = run.store_path.name, store.damage()
+    for user, what in damage.items():
         yield Finding(name, f"{what}; train the user again, or restore a copy", pseudonym(run, user))
     try:
-        store.verify()
+        if not damage:
+            store.check_file()
+        if names := orphans(run, store):
+            what = f"{len(names):,} objects that nothing refers to; perfit store gc takes them away"
+            yield Finding(name, what, damage=False)
     except PerfitError as error:  # what cannot be pinned on users
         yield Finding(name, str(error))
 
@@ -110,22 +117,30 @@ def _notebook(run: RunDirectory, notebook: Notebook, users: set[str] | None) -> 
     versions = Versions(notebook)
     with notebook.reading() as database:
         keys = database.execute("SELECT user, number, digest, note FROM versions ORDER BY user, number").fetchall()
-    owners = set()
-    for user, number, digest, note in keys:
-        owners.add(user)
+
+    def problem(user: Any, number: Any, digest: Any, note: Any) -> str:
         try:
             if not isinstance(json.loads(note), dict):
                 raise ValueError
             if shift_digest(versions.stored(user, number).tensors) != digest:
-                yield of(user, f"version {number} is another shift than its digest says; choose another version")
+                return f"version {number} is another shift than its digest says; choose another version"
+        except UnreachableError:
+            raise
         except (PerfitError, ValueError, TypeError):
-            yield of(user, f"version {number} is not as it was written; choose another version")
+            return f"version {number} is not as it was written; choose another version"
+        return ""
+
+    owners = {user for user, *_ in keys}
+    with ThreadPoolExecutor(TOGETHER) as pool:  # for those in a bucket
+        for (user, *_), what in zip(keys, pool.map(lambda key: problem(*key), keys), strict=True):
+            if what:
+                yield of(user, what)
     if users is not None:
         for user in sorted(owners - users, key=str):
             kept = any(version.state == "kept" for version in versions.of(user))
             if kept:
                 yield of(user, "versions are kept that were live, but no shift is stored; put one live by a rollback")
-    if not _is_locked(run, ".worker.lock"):
+    if not _is_locked(run, WORKER_LOCK):
         with notebook.reading() as database:
             left = database.execute("SELECT user FROM jobs WHERE state = ?", (RUNNING,)).fetchall()
         for (user,) in left:

@@ -1,4 +1,4 @@
-"""What lies in a run and nothing points at: parts of files, free pages of its databases."""
+"""What lies in a run and nothing points at: parts of files, free pages of its databases, objects, keys."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from perfit.durable.files import is_part, sweep
 from perfit.notebook.database import FILE, Notebook
 from perfit.notebook.served import forgotten, is_served, to_forget
 from perfit.run import RunDirectory
+from perfit.upkeep.orphans import orphans, remove_orphans
+from perfit.upkeep.stray_keys import destroy_stray_keys, stray_keys
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ def leftovers(run: RunDirectory) -> list[Leftover]:
         with open_store(run) as store:
             if free := store.free_bytes():
                 found.append(_pages(run.store_path, free, lambda: _compact_store(run)))
+            if names := orphans(run, store):
+                what = f"{len(names):,} objects that nothing refers to"
+                found.append(Leftover(run.store_path, what, sum(names.values()), lambda: remove_orphans(run)))
+            if keys := stray_keys(run, store):
+                what = f"{keys:,} data keys of nobody"
+                found.append(Leftover(run.store_path, what, 0, lambda: destroy_stray_keys(run)))
     if (run.path / FILE).exists():
         with Notebook(run.path) as notebook:
             if free := notebook.free_bytes():
