@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from perfit.serving.worker_process import WorkerProcess
 
 T = TypeVar("T")
+_TENDING = 16
 
 
 @dataclass
@@ -52,6 +54,9 @@ class Gateway:
         limits: How much is taken in.
         worker: Who trains; None where nobody does.
         tracing: Who is told of spans.
+        loading: Threads that fetch shifts for answers, one for each that may be in flight: a bucket that does not answer keeps
+            nobody waiting but those whose shifts lie there.
+        tending: Threads that fetch shifts for all else.
     """
 
     perfit: PerFit
@@ -72,8 +77,12 @@ class Gateway:
     answer_limit: int = field(init=False)
     started: int = field(init=False)
     forgetting: Forgetting = field(init=False)
+    loading: Executor = field(init=False)
+    tending: Executor = field(init=False)
 
     def __post_init__(self) -> None:
+        self.loading = ThreadPoolExecutor(self.limits.most, "perfit-loading")
+        self.tending = ThreadPoolExecutor(_TENDING, "perfit-tending")
         self.tokens = TokenTexts(self.perfit.backbone.tokenizer)
         self.started = int(time.time())
         self.answer_limit = self.perfit.answer_limit()
@@ -103,6 +112,8 @@ class Gateway:
         if self.worker is not None:
             self.worker.close()
         self.forgetting.close()
+        for threads in (self.loading, self.tending):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
         self.notebook.close()
         self.perfit.owners.personal.close()
@@ -184,7 +195,7 @@ class Flight:
         Raises:
             UnknownUserError: The user has no shift.
         """
-        await in_thread(lambda: self._lease.take(self.asked.tenant.name, self.asked.user))
+        await in_thread(lambda: self._lease.take(self.asked.tenant.name, self.asked.user), self.gateway.loading)
 
     def ask(self, request: Request) -> None:
         """Hand the request to the engine, for the version that is held.
@@ -247,9 +258,14 @@ class Flight:
         self.gateway.limits.end(self.asked.tenant, self.answers)
 
 
-async def in_thread(act: Callable[[], T]) -> T:
-    """Run what waits for files or tokenizers outside the event loop; once begun it is waited for."""
-    work = asyncio.get_running_loop().run_in_executor(None, act)
+async def in_thread(act: Callable[[], T], threads: Executor | None = None) -> T:
+    """Run what waits for files or tokenizers outside the event loop; once begun it is waited for.
+
+    Args:
+        act: What to run.
+        threads: Where, if it may wait for a bucket; else among the few that all share.
+    """
+    work = asyncio.get_running_loop().run_in_executor(threads, act)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

@@ -183,7 +183,7 @@ async def export(gateway: Gateway, tenant: Tenant, request: Request, content: by
         parts = {"identity": gateway.perfit.identity.as_dict(), "spec": spec, "meta": stored.meta}
         return export_bytes(user, stored.tensors, parts), shift_digest(stored.tensors)
 
-    file, digest = await in_thread(exported)
+    file, digest = await in_thread(exported, gateway.tending)
     headers = {"etag": f'"{digest}"', "content-disposition": 'attachment; filename="shift.safetensors"'}
     return ResponseType(file, media_type="application/octet-stream", headers=headers)
 
@@ -202,7 +202,7 @@ async def list_versions(gateway: Gateway, tenant: Tenant, request: Request, cont
             raise UnknownUserError("nothing is kept of this user; send a history first")
         return {"object": "list", "data": found, "learnt_from": gateway.items.counts(user)}
 
-    return _json(await in_thread(listed))
+    return _json(await in_thread(listed, gateway.tending))
 
 
 async def rollback(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:
@@ -237,7 +237,7 @@ async def rollback(gateway: Gateway, tenant: Tenant, request: Request, content: 
             raise UnknownUserError("this user was erased meanwhile")
         return {"live": live}
 
-    return _json(await in_thread(put))
+    return _json(await in_thread(put, gateway.tending))
 
 
 async def erase(gateway: Gateway, tenant: Tenant, request: Request, content: bytes) -> Response:
@@ -249,7 +249,7 @@ async def erase(gateway: Gateway, tenant: Tenant, request: Request, content: byt
     """
     user = _user(request, tenant)
 
-    return _json(await in_thread(lambda: _said(_erased(user, gateway), gateway.run)))
+    return _json(await in_thread(lambda: _said(_erased(user, gateway), gateway.run), gateway.tending))
 
 
 def _erased(user: str, gateway: Gateway) -> Erasure:

@@ -88,7 +88,7 @@ async def show_map(gateway: Gateway, tenant: Tenant, request: Request, content: 
     """``GET /v1/map``: of those the key may act for, the first three hundred; of others not even how many there are."""
     from starlette.responses import JSONResponse
 
-    return JSONResponse(await in_thread(lambda: _drawn(gateway, tenant)))
+    return JSONResponse(await in_thread(lambda: _drawn(gateway, tenant), gateway.tending))
 
 
 def _drawn(gateway: Gateway, tenant: Tenant) -> dict[str, Any]:
