@@ -269,7 +269,9 @@ def test_nobody_and_nothing_cannot_learn(own_run: Path) -> None:
         assert one.http.get("/v1/users/nobody/versions").status_code == 404
         assert one.http.get("/v1/users/nobody/shift").status_code == 404
         assert one.http.delete("/v1/users/nobody").status_code == 404
-        assert one.post("/v1/users/anna/rollback", {"version": 7}).status_code == 404
+        missing = one.post("/v1/users/anna/rollback", {"version": 7})
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "version_not_found")
+        assert one.post("/v1/users/nobody/rollback", {"version": 7}).json()["error"]["code"] == "user_not_found"
         assert one.post("/v1/users/anna/rollback", {}).json()["error"]["param"] == "version"
         assert one.post("/v1/users/anna/rollback", {"version": 1}).json() == {"live": 1}
 

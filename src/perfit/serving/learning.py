@@ -209,8 +209,8 @@ async def rollback(gateway: Gateway, tenant: Tenant, request: Request, content: 
     """``POST /v1/users/{id}/rollback``: put the version ``version`` live.
 
     Raises:
-        UnknownUserError: The user has none such.
-        RefusedError: The run is in use.
+        UnknownUserError: Nothing is kept of the user.
+        RefusedError: There is no such version, or the run is in use.
     """
     user = _user(request, tenant)
     body = Body(content)
@@ -223,6 +223,13 @@ async def rollback(gateway: Gateway, tenant: Tenant, request: Request, content: 
         known = publishing.described(gateway.versions, user, _live(gateway, user))
         if any(one["version"] == number and one["state"] == "live" for one in known):
             return {"live": number}
+        if known and all(one["version"] != number for one in known):
+            raise RefusedError(
+                404,
+                f"version: there is no version {number} of this user; GET versions lists those that are kept",
+                param="version",
+                code="version_not_found",
+            )
         stored = gateway.versions.stored(user, number)
         one = publishing.Publication(user, stored, {}, live=True)
         digest = shift_digest(stored.tensors)
