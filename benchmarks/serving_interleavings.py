@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "serving"))
 from interleavings import Ground, Interleavings, Oracle, small
 
 _AT_ONCE = 100  # programs on one set of engines; a seed each
-_POOL = 20  # seeds that draw their prompts from one pool
+_POOL = 200  # seeds that draw their prompts from one pool: what the reference answers to them is known after some
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ class Took:
         tokens: New tokens.
         firsts: Of each answer, seconds from when all were asked to its first token.
         shared: Share of prompt tokens that were there already.
+        forwards: How many the base ran; 0 where nobody says.
     """
 
     cpu: float
@@ -39,6 +40,7 @@ class Took:
     tokens: int
     firsts: list[float] = field(default_factory=list)
     shared: float = 0.0
+    forwards: int = 0
 
 
 class Adapters:

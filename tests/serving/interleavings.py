@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from families import NumberTokenizer
 from served_world import BASE, RANKS, Stepped, World, end_of, random_shift, same, tokens_of, told
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import OPTConfig, OPTForCausalLM
 
 from perfit.backbone.model import Backbone
 from perfit.edits.shift import Shift
@@ -33,7 +33,7 @@ PEOPLE = [(tenant, f"user {n}") for tenant in ("t", "u") for n in range(4)]
 PAGINGS = (
     Paging(rows=8, page=4, tokens=56, step=40),
     Paging(rows=6, page=4, tokens=104, step=16),
-    Paging(rows=4, page=4, tokens=192, step=7),
+    Paging(rows=6, page=4, tokens=192, step=11),
     Paging(rows=6, page=8, tokens=512, step=64),
 )
 _LONGEST = 48  # tokens of a prompt
@@ -60,23 +60,25 @@ class Ground:
 
 
 def small() -> Ground:
-    """Two layers, both edited, which a forward of a few tokens goes through in a millisecond."""
-    config = LlamaConfig(
+    """Two layers, both edited, of the family that goes through them with the fewest operations."""
+    config = OPTConfig(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
-        intermediate_size=32,
+        word_embed_proj_dim=WIDTH,
+        ffn_dim=32,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
         max_position_embeddings=128,
-        initializer_range=0.2,
+        init_std=0.2,
+        dropout=0.0,
+        attention_dropout=0.0,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=None,
     )
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        model = LlamaForCausalLM(config).float()
+        model = OPTForCausalLM(config).float()
     tokenizer = NumberTokenizer()
     tokenizer.eos_token_id = 30  # which these bases do say now and then
     return Ground(Backbone(model, tokenizer, name="small"))

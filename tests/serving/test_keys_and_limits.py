@@ -163,6 +163,32 @@ def test_one_tenant_leaves_room_for_another() -> None:
     assert limits.flying() == 0
 
 
+def test_who_was_turned_away_finds_a_place_before_those_who_have_theirs() -> None:
+    """Else a tenant that asks on and on has each place again as soon as it is free, and nobody else ever gets one."""
+    now = 0.0
+    limits, shop, bank, dock = Limits(6, lambda: now), Tenant("shop"), Tenant("bank"), Tenant("dock")
+    limits.begin(shop, 6)
+    with pytest.raises(RefusedError):
+        limits.begin(bank)
+    limits.end(shop)
+    with pytest.raises(RefusedError):
+        limits.begin(shop)
+    limits.begin(bank)
+    with pytest.raises(RefusedError):
+        limits.begin(dock)
+    limits.end(shop, 3)
+    with pytest.raises(RefusedError):
+        limits.begin(shop)  # of three tenants each has a third
+    limits.begin(dock, 2)
+    limits.begin(bank)
+    limits.end(dock, 2)
+    limits.end(bank, 2)
+    now = 30.0  # whoever does not come back is no longer waited for
+    limits.begin(shop, 4)
+    limits.end(shop, 6)
+    assert limits.flying() == 0
+
+
 def test_too_many_requests_are_told_when_to_come_again(own_run: Path, tmp_path: Path) -> None:
     keys = Keys([Tenant("shop", users=("anna",), requests_per_minute=2, keys=())])
     path = tmp_path / "keys.json"

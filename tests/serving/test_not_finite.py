@@ -93,3 +93,20 @@ def test_a_fault_of_a_forward_ends_those_in_it_and_no_others(monkeypatch: pytest
     again = Request("b", request.prompt, request.who, max_new_tokens=3)
     assert same(answered(engine, [again])[0], answered(reference(world, backbone), [again])[0])
     assert engine.stats().pinned == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [((), []), ((torch.nan,), [2]), ((torch.inf, -torch.inf), [2]), ((3e38, 3e38), []), ((-torch.inf,), [2])],
+)
+def test_the_quick_look_at_states_sees_what_the_slow_one_does(value: tuple[float, ...], wrong: list[int]) -> None:
+    """A sum is not finite where one number is not, and may be so where all are; then each is looked at."""
+    pages = Pages(families.tiny("llama"), SMALL)
+    states = torch.randn(1, 2, 5, 4, generator=torch.Generator().manual_seed(1))
+    for place, one in enumerate(value):
+        states[0, place, 2, 1] = one
+    found = pages._sound(states)
+    assert found.isfinite().all()
+    sound = [place for place in range(5) if place not in wrong]
+    assert found[:, :, sound].equal(states[:, :, sound])
+    assert ([] if pages._unsound is None else pages._unsound.nonzero().flatten().tolist()) == wrong

@@ -101,3 +101,20 @@ def test_dropping_takes_what_is_in_flight(people: People) -> None:
     people.let_go(anna)
     people.let_go(ben)
     assert not people._held
+
+
+def test_an_answer_cut_off_by_an_erasure_lets_go_of_nobody_elses(people: People) -> None:
+    """Erased and imported again, a user has the same version: what was held before counts no more."""
+    before, other = people.hold("shop", "anna"), people.hold("shop", "anna")
+    people.drop("shop", people._notebook.mark("anna"))
+    after = people.hold("shop", "anna")
+    assert after is not None
+    assert before == other == after
+    people.let_go(before)
+    people.personal(after)
+    people.let_go(other)
+    people.personal(after)
+    people.let_go(after)
+    assert not people._held
+    with pytest.raises(UnknownUserError):
+        people.personal(after)

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import families
 import pytest
-from served_world import BASE, LAYERS, RANKS, SMALL, World, answered, end_of, prompt, reference, same
+from served_world import (
+    BASE,
+    LAYERS,
+    RANKS,
+    SMALL,
+    World,
+    answered,
+    batched,
+    core_of,
+    end_of,
+    prompt,
+    reference,
+    same,
+    told,
+)
 
 from perfit.edits.positions import Positions
 from perfit.errors import ClosedError, ConfigError, UnknownUserError
 from perfit.inference.decoding import Decoding
 from perfit.inference.generate import generate
+from perfit.serving import served
+from perfit.serving.answer import Answer
 from perfit.serving.batched import Batched
-from perfit.serving.engine import Event, Finished, Request, Token
+from perfit.serving.engine import Event, Finished, Handle, Request, Token
+from perfit.serving.loading import Loaded
 from perfit.serving.reference import Reference
 from perfit.serving.served import Served
 from perfit.serving.version import ShiftVersion
@@ -33,10 +50,13 @@ class SlowWorld(World):
         super().__post_init__()
         self.open = threading.Event()
         self.open.set()
+        self.told: Callable[[], object] = lambda: None
 
     def personal(self, version: ShiftVersion) -> StoredShift:
         assert self.open.wait(30)
-        return super().personal(version)
+        found = super().personal(version)
+        self.told()
+        return found
 
 
 @pytest.fixture
@@ -193,3 +213,92 @@ def test_an_id_is_one_requests_while_it_is_in_flight(engine: Served) -> None:
         assert end_of(list(engine.submit(replace(request, max_new_tokens=1)))).reason == "length"
     assert engine.drain(30)
     assert engine.stats().finished == 21
+
+
+class Watched(Batched):
+    """Counts who is in each forward, and stands still in it until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(LLAMA, LAYERS, RANKS, resident=0, paging=SMALL)
+        self.together: list[int] = []
+        self.inside, self.go_on, self.begun = threading.Event(), threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def begin(self, answer: Answer, loaded: Loaded | None) -> None:
+        super().begin(answer, loaded)
+        self.begun.set()
+
+    def step(self) -> None:
+        self.together.append(len(self._rows))
+        self.inside.set()
+        assert self.go_on.wait(30)
+        super().step()
+
+
+def test_a_shift_is_read_while_a_forward_runs(world: SlowWorld) -> None:
+    core = Watched()
+    core.go_on.clear()
+    engine, anna = Served(core, LLAMA, world, BASE), world.train("anna")
+    first = engine.submit(Request("first", prompt(0, 9), max_new_tokens=2))
+    assert core.inside.wait(30)
+    read = threading.Event()
+    world.told = read.set
+    second = engine.submit(Request("second", prompt(1, 9), anna, max_new_tokens=2))
+    assert read.wait(30)
+    core.go_on.set()
+    assert [end_of(list(handle)).reason for handle in (first, second)] == ["length"] * 2
+    engine.close()
+
+
+def test_who_comes_with_others_begins_with_them(world: SlowWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody is being answered, whoever is read first waits for those who came at the same time."""
+    monkeypatch.setattr(served, "_TOGETHER", 30.0)
+    core = Watched()
+    engine, users = Served(core, LLAMA, world, BASE), [world.train(f"user {n}") for n in range(3)]
+    world.told = lambda: len(world.loads) == 1 or core.begun.wait(0.2)  # alone, the first would have begun by now
+    world.open.clear()
+    handles = [engine.submit(Request(f"{n}", prompt(n, 9), who, max_new_tokens=1)) for n, who in enumerate(users)]
+    world.open.set()
+    assert [end_of(list(handle)).reason for handle in handles] == ["length"] * 3
+    assert core.together[0] == 3
+    engine.close()
+
+
+def test_who_comes_with_somebody_whose_shift_does_not_come_is_answered(world: SlowWorld) -> None:
+    engine, (anna, ben) = Served(Watched(), LLAMA, world, BASE), (world.train("anna"), world.train("ben"))
+    over = threading.Event()
+    world.told = lambda: len(world.loads) == 1 or over.wait(30)
+    hers, his = (engine.submit(Request(f"{who.user}", prompt(1, 9), who, max_new_tokens=2)) for who in (anna, ben))
+    assert end_of([hers.get(30) for _ in range(3)]).reason == "length"
+    over.set()
+    assert end_of(list(his)).reason == "length"
+    engine.close()
+
+
+def test_a_shift_that_several_wait_for_is_read_once(world: SlowWorld) -> None:
+    engine, anna = batched(world, LLAMA), world.train("anna")
+    found = answered(engine, [Request(f"{n}", prompt(n, 9), anna, max_new_tokens=2) for n in range(3)])
+    assert [end_of(events).reason for events in found] == ["length"] * 3
+    assert world.loads == [anna]
+
+
+def test_what_was_read_before_an_erasure_reaches_nobody_after_it(world: SlowWorld) -> None:
+    """One request is cut off while its shift is read; another, of the same version, comes behind the erasure."""
+    engine, anna = batched(world, LLAMA), world.train("anna")
+    late: list[Handle] = []
+
+    def erased() -> None:
+        if not late:
+            world.delete("t", "anna")
+            done = engine._forgetting("t", "anna")
+            engine._turn()
+            assert done.result() == 0
+            late.append(engine.submit(Request("late", prompt(0, 9), anna, max_new_tokens=2)))
+
+    world.told = erased
+    early = engine.submit(Request("early", prompt(0, 9), anna, max_new_tokens=2))
+    engine.run()
+    assert end_of(told(early)).reason == "cancelled"
+    end = end_of(told(late[0]))
+    assert (end.reason, type(end.problem)) == ("error", UnknownUserError)
+    assert not core_of(engine).holds(anna)

@@ -59,7 +59,7 @@ async def score_answer(gateway: Gateway, tenant: Tenant, request: Request, conte
         encoded = await in_thread(prompt_of)
         row = await in_thread(lambda: _row(gateway, encoded, answer, goes_on))
         began = time.time_ns()
-        scored = await in_thread(lambda: _scored(gateway, flight, row))
+        scored = await in_thread(lambda: _scored(gateway, flight, row), gateway.scoring)
         flight.trace.scored(began, len(row.prompt_ids))
         flight.check()
         gateway.metrics.tokens(len(row.prompt_ids), 0, 0)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TENDING = 16
+_SCORING = 4  # more would not end sooner
 
 
 @dataclass
@@ -56,7 +57,8 @@ class Gateway:
         tracing: Who is told of spans.
         loading: Threads that fetch shifts for answers, one for each that may be in flight: a bucket that does not answer keeps
             nobody waiting but those whose shifts lie there.
-        tending: Threads that fetch shifts for all else.
+        tending: Threads that fetch shifts for all else, and those that wait until they have the run to themselves.
+        scoring: Threads in which labels and answers are scored.
     """
 
     perfit: PerFit
@@ -79,10 +81,12 @@ class Gateway:
     forgetting: Forgetting = field(init=False)
     loading: Executor = field(init=False)
     tending: Executor = field(init=False)
+    scoring: Executor = field(init=False)
 
     def __post_init__(self) -> None:
         self.loading = ThreadPoolExecutor(self.limits.most, "perfit-loading")
         self.tending = ThreadPoolExecutor(_TENDING, "perfit-tending")
+        self.scoring = ThreadPoolExecutor(_SCORING, "perfit-scoring")
         self.tokens = TokenTexts(self.perfit.backbone.tokenizer)
         self.started = int(time.time())
         self.answer_limit = self.perfit.answer_limit()
@@ -112,7 +116,7 @@ class Gateway:
         if self.worker is not None:
             self.worker.close()
         self.forgetting.close()
-        for threads in (self.loading, self.tending):
+        for threads in (self.loading, self.tending, self.scoring):
             threads.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
         self.notebook.close()
@@ -263,7 +267,7 @@ async def in_thread(act: Callable[[], T], threads: Executor | None = None) -> T:
 
     Args:
         act: What to run.
-        threads: Where, if it may wait for a bucket; else among the few that all share.
+        threads: Where, if it may wait for a bucket or for the run, or takes seconds; else among the few that all share.
     """
     work = asyncio.get_running_loop().run_in_executor(threads, act)
     try:

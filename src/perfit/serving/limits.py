@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from perfit.serving.faults import RefusedError
 from perfit.serving.keys import Tenant
 
+_WAITED_FOR = 10.0  # seconds that places are kept for a tenant that was turned away, and told to come again in one
+
 
 @dataclass
 class _Bucket:
@@ -31,6 +33,7 @@ class Limits:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self._flying: dict[str, int] = {}
+        self._turned_away: dict[str, float] = {}  # when
         self._lock = threading.Lock()
 
     def spend(self, tenant: Tenant) -> None:
@@ -58,18 +61,23 @@ class Limits:
             bucket.left -= 1
 
     def begin(self, tenant: Tenant, answers: int = 1) -> None:
-        """Count answers as in flight. A tenant may have all places while it is alone, and half of them beside others.
+        """Count answers as in flight. A tenant may have all places while it is alone, and an equal share of them beside
+        others: those who have answers in flight, and those who were turned away a moment ago.
 
         Raises:
             RefusedError: There is no place; 429.
         """
         with self._lock:
+            now = self._clock()
+            self._turned_away = {name: at for name, at in self._turned_away.items() if now - at < _WAITED_FOR}
             mine, all_ = self._flying.get(tenant.name, 0), sum(self._flying.values())
-            alone = all_ == mine
-            if all_ + answers > self.most or (not alone and mine + answers > max(self.most // 2, 1)):
+            others = len((self._flying.keys() | self._turned_away.keys()) - {tenant.name})
+            if all_ + answers > self.most or (others and mine + answers > max(self.most // (others + 1), 1)):
+                self._turned_away[tenant.name] = now
                 raise RefusedError(
                     429, "too many requests are waiting; ask again in a moment", code="queue_full", retry_after=1
                 )
+            self._turned_away.pop(tenant.name, None)
             self._flying[tenant.name] = mine + answers
 
     def end(self, tenant: Tenant, answers: int = 1) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 from perfit.durable.identity import digest_of
@@ -60,6 +61,7 @@ class People:
         self._collective = hashlib.sha256(shared.file).hexdigest()
         self.base = digest_of(perfit.identity.as_dict())
         self._held: dict[str, _Held] = {}
+        self._cut_off: Counter[str] = Counter()  # holders of what was dropped, who have still to let go
         self._erasures = 0
         self._lock = threading.Lock()
 
@@ -99,9 +101,13 @@ class People:
 
     def let_go(self, version: ShiftVersion | None) -> None:
         """Say that an answer is over; of a version that nobody holds nothing is kept."""
+        if version is None:
+            return
         with self._lock:
-            held = None if version is None else self._held.get(version.digest)
-            if held is not None and version is not None:
+            if self._cut_off[version.digest]:  # another of this digest may be there, which is held by others
+                self._cut_off[version.digest] -= 1
+                self._cut_off += Counter()  # keeps what is above zero
+            elif (held := self._held.get(version.digest)) is not None:
                 held.holders -= 1
                 if not held.holders:
                     del self._held[version.digest]
@@ -158,7 +164,7 @@ class People:
         with self._lock:
             self._erasures += 1
             for digest in [digest for digest, held in self._held.items() if held.owner == hidden]:
-                del self._held[digest]
+                self._cut_off[digest] += self._held.pop(digest).holders
 
     def _version(self, tenant: str, user: str, number: int, personal: str | None, strength: float) -> ShiftVersion:
         return ShiftVersion(

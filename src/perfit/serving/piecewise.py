@@ -52,4 +52,4 @@ def attend_piecewise(
         part = attention_mask[:, :, begin:end, first:last]
         mine = (query[:, :, begin:end], key[:, :, first:last], value[:, :, first:last])
         found.append(sdpa_attention_forward(module, *mine, part, **kwargs)[0])
-    return torch.cat(found, dim=1), None
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1), None

@@ -18,6 +18,8 @@ from perfit.serving.engine import Event, Handle, Request, Shifts, Stats
 from perfit.serving.loading import Loaded, Loader
 from perfit.serving.version import ShiftVersion
 
+_TOGETHER = 0.02  # seconds that who may begin waits for those who came too, where nobody is being answered
+
 
 class Core(Protocol):
     """What computes, in the one thread that owns the base: ``Reference`` and ``Batched``."""
@@ -35,7 +37,7 @@ class Core(Protocol):
         ...
 
     def holds(self, version: ShiftVersion) -> bool:
-        """Whether its shifts need not be loaded."""
+        """Whether its shifts need not be loaded, from any thread; from others than the owner's it may be over at once."""
         ...
 
     def begin(self, answer: Answer, loaded: Loaded | None) -> None:
@@ -73,7 +75,8 @@ class _Waiting:
 class Served:
     """An ``Engine`` around a core.
 
-    Requests begin in the order in which they came; one whose shifts are still being loaded lets others pass.
+    Requests begin in the order in which they came; one whose shifts are still being loaded lets others pass. Where nobody is
+    being answered, those who can begin wait a moment for those who came with them.
 
     Args:
         core: What computes.
@@ -90,6 +93,7 @@ class Served:
         self._orders: list[Callable[[], None]] = []  # for the owner, between two forwards
         self._waiting: dict[str, _Waiting] = {}
         self._running: dict[str, Answer] = {}
+        self._forgets = 0
         self._totals = core.stats()
         self._draining = self._closed = False
         self._to_load: queue.SimpleQueue[ShiftVersion | None] = queue.SimpleQueue()
@@ -122,7 +126,11 @@ class Served:
             before = self._running.get(request.id)
             if request.id in self._waiting or (before is not None and not before.finished):
                 raise ConfigError("id: a request of this id is in flight; give another")
-            self._waiting[request.id] = _Waiting(answer)
+            # Read from here on, in the middle of a forward too: who is loaded when it ends is in the next one.
+            loading = who is not None and not self._core.holds(who)
+            self._waiting[request.id] = _Waiting(answer, loading=loading)
+            if loading:
+                self._to_load.put(who)
             self._changed.notify_all()
         return handle
 
@@ -145,6 +153,7 @@ class Served:
         def order() -> None:
             try:
                 with self._changed:
+                    self._forgets += 1
                     there = [*(one.answer for one in self._waiting.values()), *self._running.values()]
                 for answer in there:
                     who = answer.request.who
@@ -204,6 +213,8 @@ class Served:
         """Orders, new requests, one forward; False when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._orders or self._running) or self._ready())
+            if not self._running:  # one forward of many costs little more than one of a single request
+                self._changed.wait_for(lambda: self._closed or bool(self._orders) or not self._loading(), _TOGETHER)
             if self._closed:
                 return False
             orders, self._orders = self._orders, []
@@ -224,6 +235,10 @@ class Served:
     def _ready(self) -> bool:
         """Whether something can be done for those who wait."""
         return any(one.loaded is not None or not one.loading for one in self._waiting.values())
+
+    def _loading(self) -> bool:
+        """Whether the shifts of some who wait are being read."""
+        return any(one.loading and one.loaded is None for one in self._waiting.values())
 
     def _admit(self) -> None:
         with self._changed:
@@ -288,19 +303,27 @@ class Served:
             self._load_one(version)
 
     def _load_one(self, version: ShiftVersion) -> None:
+        with self._changed:
+            if not self._wanting(version):
+                return  # they have it from a load before, or are gone
+            before = self._forgets
         try:
             found: Loaded | Exception = self._loader.load(version)
         except Exception as error:
             found = _said(error)
         with self._changed:
-            for one in self._waiting.values():
-                if one.answer.request.who != version or one.loaded is not None:
-                    continue
+            if before != self._forgets:  # it may be somebody's who was forgotten while it was read
+                self._to_load.put(version)
+                return
+            for one in self._wanting(version):
                 if isinstance(found, Loaded):
                     one.loaded = found
                 else:
                     self._orders.append(partial(self._fail, one, found))
             self._changed.notify_all()
+
+    def _wanting(self, version: ShiftVersion) -> list[_Waiting]:
+        return [one for one in self._waiting.values() if one.answer.request.who == version and one.loaded is None]
 
     def _fail(self, one: _Waiting, problem: Exception) -> None:
         with self._changed:

@@ -64,7 +64,7 @@ async def answer_task(gateway: Gateway, tenant: Tenant, request: Request, conten
         prompt = encoded.prompt_ids
         if scored:
             began = time.time_ns()
-            found = await in_thread(lambda: _scored(gateway, flight, query))
+            found = await in_thread(lambda: _scored(gateway, flight, query), gateway.scoring)
             flight.trace.scored(began, len(prompt))
             flight.check()
             gateway.metrics.tokens(len(prompt), 0, 0)
