@@ -18,7 +18,7 @@ from perfit.comparison.table import Table, make_table
 from perfit.data.schema import HistoryItem, User
 from perfit.evaluation.best_floor import above_floors, headline_metrics
 from perfit.evaluation.evaluate import evaluate
-from perfit.evaluation.found import Evaluation
+from perfit.evaluation.evaluation import Evaluation
 from perfit.personalizer import PerFit
 from perfit.run import RunDirectory
 from perfit.tasks.custom import task_from_mapping
@@ -89,7 +89,7 @@ def test_answers_and_scores_are_the_same_query_for_query_and_user_for_user(
         mine, (theirs,) = evaluation.methods[name], results.scored[SAME[name]]
         if task is TASK:
             assert dict(mine.predictions) == dict(theirs.predictions), name
-            assert (mine.scores, mine.rows, mine.users) == (theirs.scores, theirs.rows, theirs.users), name
+            assert (mine.scores, mine.by_query, mine.users) == (theirs.scores, theirs.by_query, theirs.users), name
         else:  # evaluate asks all owners in one batch: the last digit of a probability is another
             assert mine.scores.metrics == pytest.approx(theirs.scores.metrics, abs=1e-4), name
             assert mine.scores.per_query == pytest.approx(theirs.scores.per_query, abs=1e-4), name

@@ -16,7 +16,7 @@ from small_base import CONFIG, TASK, dataset, write_base
 from perfit.data.schema import HistoryItem, Query, User
 from perfit.errors import ConfigError, DataError, UnknownUserError
 from perfit.evaluation.evaluate import METHODS, evaluate
-from perfit.evaluation.found import Evaluation
+from perfit.evaluation.evaluation import Evaluation
 from perfit.evaluation.lamp_format import read_lamp
 from perfit.evaluation.written import read_metrics
 from perfit.events import Warned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +19,14 @@ from perfit.config import PerFitConfig
 from perfit.edits.positions import Positions
 from perfit.errors import BaseModelError, ConfigError
 from perfit.events import Warned
+from perfit.training import choose
 from perfit.training.choose import agree, choose_runner
 from perfit.training.frozen import FrozenRunner
 from perfit.training.frozen_cache import FrozenHome
 from perfit.training.learner import Learner
 from perfit.training.memory import MemoryBudget
 from perfit.training.plain import PlainRunner
+from perfit.training.rows import TokenRow
 from perfit.training.stages import fresh_shifts, train_personal
 from perfit.training.summary import RowSummary
 
@@ -175,6 +177,8 @@ def test_what_rounding_does_is_told_where_rows_alone_sum_as_they_do_together(mon
         asked.extend([plain, again(), again()])
         return False
 
+    loss = FrozenRunner.answer_loss  # so that two rows do not settle it
+    monkeypatch.setattr(FrozenRunner, "answer_loss", lambda self, *args: loss(self, *args) * 1.5)
     monkeypatch.setattr("perfit.training.choose.agree", never)
     low = Backbone(model.bfloat16(), None)
     assert isinstance(choose_runner(low, CONFIG, FIVE).runner, PlainRunner)
@@ -185,6 +189,32 @@ def test_what_rounding_does_is_told_where_rows_alone_sum_as_they_do_together(mon
     asked.clear()
     choose_runner(Backbone(model.float(), None), CONFIG, FIVE)
     torch.testing.assert_close(asked[0], asked[1], rtol=1e-6, atol=1e-6)  # float32 forgives nothing that shows
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wrong", "tried"),
+    [
+        (torch.bfloat16, 0, [2]),
+        (torch.bfloat16, 1, [2, 8]),
+        (torch.bfloat16, 2, [2, 8]),
+        (torch.float32, 1, [2]),
+    ],
+)
+def test_two_rows_prove_it_and_where_rounding_may_differ_as_much_eight(
+    dtype: torch.dtype, wrong: int, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("LlamaConfig", hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4)
+    backbone, found = Backbone(model.to(dtype), None), list[int]()
+
+    def proved(_: Backbone, __: PerFitConfig, sample: Sequence[TokenRow], ___: bool, *, rounding: bool) -> str | None:
+        assert rounding == (dtype == torch.float32 or len(sample) == 8)  # two rows are too few to measure it by
+        found.append(len(sample))
+        return choose._DIFFERS if len(found) <= wrong else None
+
+    monkeypatch.setattr(choose, "_tried", proved)
+    told = choose.why_not_frozen(backbone, CONFIG, FIVE)
+    assert found == tried
+    assert (told is None) == (wrong < len(tried))
 
 
 def test_a_base_without_keys_and_values_is_refused() -> None:

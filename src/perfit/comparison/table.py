@@ -222,7 +222,7 @@ class _Samples:
 
 def _samples(results: Results, resamples: int, seed: int) -> _Samples:
     parts = {
-        (method, metric, scored.seed): summed(results.task, metric, scored.rows, scored.predictions, results.golds)
+        (method, metric, scored.seed): summed(results.task, metric, scored.by_query, scored.predictions, results.golds)
         for method, all_scored in results.scored.items()
         for scored in all_scored
         for metric in scored.scores.metrics
@@ -335,7 +335,7 @@ def _difference(
     by_query = sign * (samples.queries[method, metric] - samples.queries[reference, metric])
     low, high = interval(by_user)
     users = queries = None
-    if metric in next(iter(scored[0].rows.values())):
+    if metric in next(iter(scored[0].by_query.values())):
         mine_by_query, theirs_by_query = values_by_query(scored, metric), values_by_query(others, metric)
         gains = {query: sign * (mine_by_query[query] - theirs_by_query[query]) for query in mine_by_query}
         users = wilcoxon_p(list(means_by_user(results, gains).values()))

@@ -52,20 +52,20 @@ class Summed:
 def summed(
     task: Task,
     metric: str,
-    rows: Mapping[str, Mapping[str, float]],
+    by_query: Mapping[str, Mapping[str, float]],
     predictions: Mapping[str, str],
     golds: Mapping[str, str],
 ) -> Summed:
-    """A metric of ``score`` as sums, queries in the order of ``golds``; ``rows`` are ``metrics_by_query``'s."""
+    """A metric of ``score`` as sums, queries in the order of ``golds``; ``by_query`` are ``metrics_by_query``'s."""
     if metric == "macro_f1":
         labels = np.array(task.labels)
         found = np.array([predictions[query].strip() for query in golds])[:, None] == labels
         wanted = np.array([gold.strip() for gold in golds.values()])[:, None] == labels
         return Summed(metric, np.hstack([found & wanted, found, wanted]).astype(np.float64))
     if metric == "rmse":
-        errors = mean_errors(task, rows, predictions, golds)
+        errors = mean_errors(task, by_query, predictions, golds)
         return Summed(metric, np.array([[errors[query]] for query in golds], dtype=np.float64) ** 2)
-    return Summed(metric, np.array([[rows[query][metric]] for query in golds], dtype=np.float64))
+    return Summed(metric, np.array([[by_query[query][metric]] for query in golds], dtype=np.float64))
 
 
 def draws(groups: int, resamples: int, seed: int, *, columns: int = 1) -> Iterator[Floats]:

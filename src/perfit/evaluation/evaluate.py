@@ -19,7 +19,7 @@ from perfit.durable.records import write_records
 from perfit.errors import ConfigError
 from perfit.evaluation.aggregate import compare
 from perfit.evaluation.effect import Effect, effect_between
-from perfit.evaluation.found import FLOOR, MEMORY, PERSONAL, Evaluation
+from perfit.evaluation.evaluation import FLOOR, MEMORY, PERSONAL, Evaluation
 from perfit.evaluation.judged import Judged, judged
 from perfit.evaluation.lamp_format import write_lamp
 from perfit.evaluation.nll import Nll, nll_of_labels, nll_of_tokens

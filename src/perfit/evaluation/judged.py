@@ -22,7 +22,7 @@ class Judged:
 
     Attributes:
         predictions: By query id.
-        rows: Every metric that has a value per query, by query id and metric.
+        by_query: Every metric that has a value per query, by query id and metric.
         scores: The same, pooled.
         users: The primary metric by user.
         seed: Of the training; 0 where there is one training alone.
@@ -30,7 +30,7 @@ class Judged:
     """
 
     predictions: Mapping[str, str]
-    rows: Mapping[str, Mapping[str, float]]
+    by_query: Mapping[str, Mapping[str, float]]
     scores: Scores
     users: Aggregate
     seed: int = 0
@@ -61,12 +61,12 @@ def judged(
         DataError: The ids disagree, there is none, or a gold is no answer of the task.
         MissingExtraError: scikit-learn or rouge_score is not installed (extra "eval").
     """
-    rows = {
-        query: {**row, **{name: values[query] for name, values in own.items()}}
-        for query, row in metrics_by_query(task, predictions, golds).items()
+    by_query = {
+        query: {**measured, **{name: values[query] for name, values in own.items()}}
+        for query, measured in metrics_by_query(task, predictions, golds).items()
     }
-    scores = pool(task, rows, predictions, golds)
-    return Judged(predictions, rows, scores, aggregate(scores.per_query, users), seed, seconds)
+    scores = pool(task, by_query, predictions, golds)
+    return Judged(predictions, by_query, scores, aggregate(scores.per_query, users), seed, seconds)
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,4 @@ def column_text(name: str, value: Spread) -> str:
 
 def values_by_query(seeds: Sequence[Judged], metric: str) -> dict[str, float]:
     """A metric that has a value per query, by query id, the mean over seeds."""
-    return {query: fmean(one.rows[query][metric] for one in seeds) for query in seeds[0].rows}
+    return {query: fmean(one.by_query[query][metric] for one in seeds) for query in seeds[0].by_query}

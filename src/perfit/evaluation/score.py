@@ -106,37 +106,37 @@ def metrics_by_query(
 
 def pool(
     task: Task,
-    rows: Mapping[str, Mapping[str, float]],
+    by_query: Mapping[str, Mapping[str, float]],
     predictions: Mapping[str, str],
     golds: Mapping[str, str],
 ) -> Scores:
-    """The scores of the rows that ``metrics_by_query`` made of these predictions and golds."""
+    """The scores of what ``metrics_by_query`` measured of these predictions and golds."""
     golds = _spelled(task, golds)
     predictions = {query: predictions[query].strip() for query in golds}
-    metrics = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
+    metrics = {name: fmean(one[name] for one in by_query.values()) for name in next(iter(by_query.values()))}
     if task.kind == "label":
         metrics["macro_f1"] = _macro_f1(task, predictions, golds)
     if task.kind == "rating":
-        errors = mean_errors(task, rows, predictions, golds)
-        metrics["rmse"] = math.hypot(*errors.values()) / math.sqrt(len(rows))
+        errors = mean_errors(task, by_query, predictions, golds)
+        metrics["rmse"] = math.hypot(*errors.values()) / math.sqrt(len(by_query))
     return Scores(
         task=task.name,
-        n=len(rows),
+        n=len(by_query),
         metrics=metrics,
         format_failure_rate=fmean(is_format_failure(task, prediction) for prediction in predictions.values()),
         primary=task.primary_metric,
-        per_query={query: row[task.primary_metric] for query, row in rows.items()},
+        per_query={query: one[task.primary_metric] for query, one in by_query.items()},
     )
 
 
 def mean_errors(
-    task: Task, rows: Mapping[str, Mapping[str, float]], predictions: Mapping[str, str], golds: Mapping[str, str]
+    task: Task, by_query: Mapping[str, Mapping[str, float]], predictions: Mapping[str, str], golds: Mapping[str, str]
 ) -> dict[str, float]:
     """What RMSE squares, by query: the absolute error, of an expected rating that of its mean."""
     errors = {}
-    for query, row in rows.items():
+    for query, one in by_query.items():
         expected = Expected.read(predictions[query])
-        errors[query] = row["mae"] if expected is None else abs(expected.mean - float(task.spelled(golds[query]) or 0))
+        errors[query] = one["mae"] if expected is None else abs(expected.mean - float(task.spelled(golds[query]) or 0))
     return errors
 
 

@@ -95,7 +95,7 @@ def _finished(cells: Sequence[Placed], task: str, world: World) -> tuple[list[Me
 
 def _score(found: Sequence[Measured], of: int, task: str, metric: str, why: str | None) -> Score:
     the_task = get_task(task)
-    values = tuple(pool(the_task, m.rows, m.predictions, m.golds).metrics[metric] for m in found)
+    values = tuple(pool(the_task, m.by_query, m.predictions, m.golds).metrics[metric] for m in found)
     if len(values) < of:
         return Score(None, None, None, None, values, of, why)
     return Score(fmean(values), stdev(values) if len(values) > 1 else None, None, None, values, of)
@@ -113,7 +113,7 @@ def _samples(rows: Mapping[str, list[Measured]], task: str, resamples: int) -> I
     the_task = get_task(task)
     first = next(iter(rows.values()))[0]
     parts = {
-        (label, metric, number): summed(the_task, metric, one.rows, one.predictions, one.golds)
+        (label, metric, number): summed(the_task, metric, one.by_query, one.predictions, one.golds)
         for label, many in rows.items()
         for number, one in enumerate(many)
         for metric in METRICS[task]

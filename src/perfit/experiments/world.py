@@ -52,7 +52,7 @@ class Measured:
     """One finished cell read back: predictions and every metric, by query id, and who was asked what."""
 
     predictions: Mapping[str, str]
-    rows: Mapping[str, Mapping[str, float]]
+    by_query: Mapping[str, Mapping[str, float]]
     golds: Mapping[str, str]
     owners: Mapping[str, str]
 
@@ -182,6 +182,6 @@ class World:
             golds = {query.id: query.gold or "" for user in users for query in user.queries}
             owners = {query.id: user.id for user in users for query in user.queries}
             predictions = folder.predictions(trial)
-            rows = metrics_by_query(get_task(task), predictions, golds)
-            self._measured[key] = Measured(predictions, rows, golds, owners)
+            by_query = metrics_by_query(get_task(task), predictions, golds)
+            self._measured[key] = Measured(predictions, by_query, golds, owners)
         return self._measured[key]

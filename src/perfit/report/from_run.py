@@ -137,8 +137,8 @@ def _asked(data: Dataset, task: Task, per_query: Mapping[str, float]) -> list[Us
 
 def _values(predictions: Mapping[str, str], task: Task, users: list[User]) -> dict[str, float]:
     golds = {query.id: query.gold or "" for user in users for query in user.queries}
-    rows = metrics_by_query(task, predictions, golds)
-    return {query: row[task.primary_metric] for query, row in rows.items()}
+    by_query = metrics_by_query(task, predictions, golds)
+    return {query: one[task.primary_metric] for query, one in by_query.items()}
 
 
 def _section(task: Task, methods: Mapping[str, Any]) -> Section:
