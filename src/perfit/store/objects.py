@@ -23,11 +23,13 @@ TOGETHER = 32
 """How many objects are written in one go."""
 _PLACE = re.compile(r"s3://[^\s:@?#*\[\]]+")
 _REFERENCE = re.compile(r"([0-9a-f]{64}) ([0-9]{1,12})")
-# Of s3fs: no listing is remembered, for others write too, and whoever does not answer is given up on.
+# Of s3fs: no listing is remembered, for others write too. A bucket that does not answer is given up on within a minute: s3fs
+# tries each call so often, and the reading of an answer once more, so botocore need not.
 _S3 = {
     "use_listings_cache": False,
-    "config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2}},
+    "config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 0}},
 }
+_TRIES = 2
 
 
 class GoneError(DamagedError):
@@ -219,6 +221,7 @@ def _opened(url: str, process: int) -> tuple[Any, str]:
     extra = ("fsspec and s3fs", "object-storage")
     import_extra("s3fs", *extra)
     system, root = import_extra("fsspec.core", *extra).url_to_fs(url, skip_instance_cache=True, **_S3)
+    system.retries = _TRIES
     return system, root
 
 
