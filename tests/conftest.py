@@ -28,9 +28,27 @@ settings.load_profile("perfit")
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+_LONG = (
+    "test_every_entry",
+    "test_killed_reproduction",
+    "test_kills",
+    "test_interleavings",
+    "test_resume",
+    "test_browser",
+)
+"""Files of which one worker has half a minute's work: begun last, the others would wait for them."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Files go to workers in our order: xdist would begin those of few tests last, and the longest have one."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``-n`` and ``--dist loadgroup`` a file's tests share a worker, and its fixtures; one worker has all real bases."""
     if config.pluginmanager.hasplugin("xdist"):
+        items.sort(key=lambda item: item.path.stem not in _LONG)
         for item in items:
             file = item.nodeid.partition("::")[0]
             item.add_marker(pytest.mark.xdist_group("real" if item.get_closest_marker("real") else file))
