@@ -116,9 +116,6 @@ def draw(
         figure = figure_of(figsize=(width, height), layout="constrained")
         figure.set_facecolor("#ffffff")
         paint(figure)
-        # Once: each file would lay the figure out again, by drawing it twice.
-        figure.get_layout_engine().execute(figure)
-        figure.set_layout_engine("none")
         svg = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
         png = _saved(figure, "png", dpi=200)
     inline = inlined(svg.decode(), name)
