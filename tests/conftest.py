@@ -36,7 +36,7 @@ _LONG = (
     "test_resume",
     "test_browser",
 )
-"""Files of which one worker has half a minute's work: begun last, the others would wait for them."""
+"""Files of which one worker has half a minute's work: begun last, they and the real bases would be waited for."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``-n`` and ``--dist loadgroup`` a file's tests share a worker, and its fixtures; one worker has all real bases."""
     if config.pluginmanager.hasplugin("xdist"):
-        items.sort(key=lambda item: item.path.stem not in _LONG)
+        items.sort(key=lambda item: item.path.stem not in _LONG and not item.get_closest_marker("real"))
         for item in items:
             file = item.nodeid.partition("::")[0]
             item.add_marker(pytest.mark.xdist_group("real" if item.get_closest_marker("real") else file))
@@ -100,9 +100,12 @@ def tiny() -> Callable[..., object]:
     return families.tiny
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium; whoever asks for it is skipped where there is none."""
+    """A Chromium; whoever asks for it is skipped where there is none.
+
+    It ends with its file: while it is there its thread has a running event loop, and other tests have loops of their own.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     found = next(filter(None, map(shutil.which, _CHROMIUM)), None)
     if found is None:

@@ -46,7 +46,7 @@ def test_the_verbs_are_those_that_are_meant() -> None:
             "verify",
         ),
         *(f"users {verb}" for verb in ("list", "show", "add", "export", "import", "delete")),
-        *(f"store {verb}" for verb in ("fsck", "gc", "encrypt")),
+        *(f"store {verb}" for verb in ("fsck", "gc", "encrypt", "move")),
         *(f"keys {verb}" for verb in ("add", "list")),
         *(f"data {verb}" for verb in ("audit", "convert", "download", "demo")),
     }
