@@ -45,8 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``-n`` and ``--dist loadgroup`` a file's tests share a worker, and its fixtures; one worker has all real bases."""
+    """With ``-n`` and ``--dist loadgroup`` a file's tests share a worker, and its fixtures; one worker has all real bases.
+
+    First of all such hooks: xdist reads the groups in its own.
+    """
     if config.pluginmanager.hasplugin("xdist"):
         items.sort(key=lambda item: item.path.stem not in _LONG and not item.get_closest_marker("real"))
         for item in items:
