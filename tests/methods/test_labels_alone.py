@@ -22,6 +22,7 @@ from perfit.inference.decoding import Decoding
 from perfit.inference.fixed_rows import greedy
 from perfit.inference.label_set import LabelSet, labels_after
 from perfit.inference.log_probs import changed_label_log_probs
+from perfit.methods.attention import find_attention
 from perfit.methods.cos import steered, steered_logits
 from perfit.methods.lofit import Lofit, changing_heads
 from perfit.methods.method import Ask, Setting
@@ -146,6 +147,28 @@ def test_steered_labels_have_the_probabilities_of_whole_forwards(family: str, st
         ]
         assert row == pytest.approx(wanted, abs=1e-3)
     best = changed_label_log_probs(backbone, PAIRS, ANSWERS, best_only=True, **given)
+    assert torch.equal(best.argmax(1), scores.argmax(1))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+def test_labels_under_a_change_of_each_rows_heads_have_the_probabilities_of_whole_forwards(family: str) -> None:
+    backbone = base(family)
+    prompts = [prompt for prompt, _ in PAIRS]
+    every = [attention.out for attention in find_attention(backbone)]
+    outs, wide = [out.name for out in every], [out.inputs for out in every]
+    drawn = torch.Generator().manual_seed(3)
+    biases = [[3 * torch.randn(size, generator=drawn) for size in wide] for _ in prompts]
+
+    def during(rows: Sequence[int]) -> Changes:
+        return changing_heads(
+            backbone, outs, lambda layer, z: z + torch.stack([biases[row][layer] for row in rows])[:, None]
+        )
+
+    scores = changed_label_log_probs(backbone, [(prompt,) for prompt in prompts], ANSWERS, during=during)
+    for row, prompt in enumerate(prompts):
+        wanted = [log_prob(whole(backbone, prompt, answer, during([row])), answer) for answer in TOKENS]
+        assert scores[row].tolist() == pytest.approx(wanted, abs=1e-3)
+    best = changed_label_log_probs(backbone, [(prompt,) for prompt in prompts], ANSWERS, during=during, best_only=True)
     assert torch.equal(best.argmax(1), scores.argmax(1))
 
 
