@@ -183,6 +183,12 @@ def test_who_was_turned_away_finds_a_place_before_those_who_have_theirs() -> Non
     limits.begin(bank)
     limits.end(dock, 2)
     limits.end(bank, 2)
+    limits.begin(shop, 4)
+    with pytest.raises(RefusedError):
+        limits.begin(dock)
+    limits.end(shop, 4)
+    with pytest.raises(RefusedError):
+        limits.begin(shop, 4)
     now = 30.0  # whoever does not come back is no longer waited for
     limits.begin(shop, 4)
     limits.end(shop, 6)
